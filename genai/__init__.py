@@ -1,0 +1,18 @@
+"""genai: a Lightning-based, modular experiment suite for generative models.
+
+`genai.load(RUN)` gives a trained model, in eval mode, from a run directory or a `zoo/` entry.
+Importing this package is cheap: torch is imported by the first attribute that needs it.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from genai.runs import load
+
+        return load
+    raise AttributeError(f"module 'genai' has no attribute {name!r}")
