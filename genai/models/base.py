@@ -1,0 +1,149 @@
+"""The contract of every model: what training keeps (`Model`) and what a generative model can do (`GenerativeModel`)."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from genai.models.ema import Averaged
+
+Shape = tuple[int, int, int]
+NetworkFactory = Callable[[Shape, int], nn.Module]
+
+
+class Model(L.LightningModule):
+    """What every model of the suite keeps: its shapes, the images it has seen and how it is logged.
+
+    Args:
+        image_shape: (C, H, W) of the images, linked from the data.
+        num_classes: width of the condition vector (classes or attributes), linked from the data; 0 without labels.
+    """
+
+    averaged: Averaged
+
+    def __init__(self, image_shape: Shape, num_classes: int) -> None:
+        super().__init__()
+        self.image_shape = tuple(image_shape)
+        self.num_classes = num_classes
+        self.images_seen = 0
+
+    def advance(self, batch_images: int) -> int:
+        """Count a batch of `batch_images` on this device; returns the images all devices saw in this step."""
+        images = batch_images * self.trainer.world_size
+        self.images_seen += images
+        return images
+
+    def set_learning_rates(self, optimizers: Sequence[Any], schedule: Callable[[int], float] | None) -> None:
+        """Scale each optimiser's initial learning rate by `schedule(images_seen)`."""
+        if schedule is None:
+            return
+        factor = schedule(self.images_seen)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    def track(self, metrics: Mapping[str, Tensor | float]) -> None:
+        """Send training metrics to every logger at `images_seen`, each `log_every_n_steps` batches."""
+        if self.trainer.fit_loop.epoch_loop.batch_idx % self.trainer.log_every_n_steps:
+            return
+        self.log_dict(dict(metrics), prog_bar=True, logger=False, rank_zero_only=True)
+        values = {name: float(value) for name, value in metrics.items()}
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.images_seen)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["images_seen"] = self.images_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.images_seen = checkpoint["images_seen"]
+
+    def export_state(self) -> dict[str, Tensor]:
+        """The averaged weights alone, named as in `averaged.network`."""
+        return self.averaged.network.state_dict()
+
+    def import_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `export_state` gave."""
+        self.averaged.network.load_state_dict(state)
+
+
+class GenerativeModel(Model):
+    """A model that draws images.
+
+    `conditional` says whether `sample` takes a condition: (N,) int64 classes or (N, num_classes) float attributes.
+    """
+
+    conditional: bool = False
+    sample_chunk: int = 64
+
+    @abstractmethod
+    def generate(self, seeds: Sequence[int], condition: Tensor | None, **options: Any) -> Tensor:
+        """Draw one image per seed: (len(seeds), C, H, W) in [-1, 1]; each depends on its own seed and condition only."""
+
+    @torch.no_grad()
+    def sample(self, seeds: Sequence[int], condition: Tensor | None = None, **options: Any) -> Tensor:
+        """Draw one image per seed with the averaged weights.
+
+        Image i depends on `seeds[i]` and `condition[i]` only. Matrix kernels may round differently for another number of
+        rows, so the network always sees chunks of `sample_chunk` images, the last one padded.
+
+        Args:
+            seeds: N integers in [0, 2**63).
+            condition: (N,) int64 classes or (N, num_classes) float attributes; None for an unconditional model.
+
+        Returns:
+            (N, C, H, W) float32 in [-1, 1], on the model's device.
+
+        Raises:
+            ValueError: a condition is missing, not wanted, or of another length than the seeds.
+        """
+        check_condition(self.conditional, self.num_classes, condition, len(seeds))
+        images = []
+        for start in range(0, len(seeds), self.sample_chunk):
+            rows = [min(i, len(seeds) - 1) for i in range(start, start + self.sample_chunk)]
+            part = None if condition is None else condition[rows].to(self.device)
+            drawn = self.generate([int(seeds[i]) for i in rows], part, **options)
+            images.append(drawn[: len(seeds) - start].float())
+        return torch.cat(images) if images else torch.empty(0, *self.image_shape, device=self.device)
+
+
+def check_condition(conditional: bool, num_classes: int, condition: Tensor | None, num_seeds: int) -> None:
+    """Raise ValueError unless `condition` fits the model and the number of seeds."""
+    if conditional and condition is None:
+        raise ValueError(f"this model is conditional: give a condition, one of {num_classes} classes for each seed")
+    if not conditional and condition is not None:
+        raise ValueError("this model is unconditional: it takes no condition")
+    if condition is not None and len(condition) != num_seeds:
+        raise ValueError(f"{num_seeds} seeds but {len(condition)} conditions: give one condition for each seed")
+
+
+def seeded_noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
+    """Standard normal noise (len(seeds), *shape): row i is a function of `seeds[i]` alone, the same on every device."""
+    rows = [torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows).to(device)
+
+
+def condition_vector(condition: Tensor, num_classes: int) -> Tensor:
+    """(N,) classes or (N, K) attributes -> (N, num_classes) float32: one-hot classes, attributes as they are."""
+    if condition.ndim == 1:
+        return torch.nn.functional.one_hot(condition, num_classes).float()
+    return condition.float()
+
+
+def build_optimizer(factory: Callable[..., Optimizer], network: nn.Module) -> Optimizer:
+    """The optimiser of `network`, its learning rate kept as `initial_lr` for schedules."""
+    optimizer = factory(network.parameters())
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+@runtime_checkable
+class Believes(Protocol):
+    """A model that says how real an image looks."""
+
+    def belief(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Probability of being real (N,) in [0, 1] for images (N, C, H, W) in [-1, 1]."""
