@@ -30,6 +30,7 @@ class Model(L.LightningModule):
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
         self.images_seen = 0
+        self.is_exported = False
 
     def advance(self, batch_images: int) -> int:
         """Count a batch of `batch_images` on this device; returns the images all devices saw in this step."""
@@ -66,8 +67,9 @@ class Model(L.LightningModule):
         return self.averaged.network.state_dict()
 
     def import_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `export_state` gave."""
+        """Load what `export_state` gave. The model can then do what needs the averaged weights only: `is_exported`."""
         self.averaged.network.load_state_dict(state)
+        self.is_exported = True
 
 
 class GenerativeModel(Model):
@@ -109,6 +111,11 @@ class GenerativeModel(Model):
             images.append(drawn[: len(seeds) - start].float())
         return torch.cat(images) if images else torch.empty(0, *self.image_shape, device=self.device)
 
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """One image for each of the batch, of its label where the model is conditional: (N, C, H, W) in [-1, 1]."""
+        seeds = [batch_idx * 2**20 + i for i in range(len(batch[0]))]
+        return self.sample(seeds, batch[1] if self.conditional else None).cpu()
+
 
 def check_condition(conditional: bool, num_classes: int, condition: Tensor | None, num_seeds: int) -> None:
     """Raise ValueError unless `condition` fits the model and the number of seeds."""
@@ -118,6 +125,11 @@ def check_condition(conditional: bool, num_classes: int, condition: Tensor | Non
         raise ValueError("this model is unconditional: it takes no condition")
     if condition is not None and len(condition) != num_seeds:
         raise ValueError(f"{num_seeds} seeds but {len(condition)} conditions: give one condition for each seed")
+
+
+def image_seeds(seed: int, num: int) -> list[int]:
+    """The seeds of `num` images under one user-facing seed in [0, 2**31): seed * 2**32 + i, so that no two seeds share images."""
+    return [seed * 2**32 + i for i in range(num)]
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:

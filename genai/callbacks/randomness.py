@@ -1,0 +1,24 @@
+"""Training randomness as a function of the images seen, so that an interrupted run goes on exactly."""
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+
+class CountedRandomness(L.Callback):
+    """Seeds torch's generators before each training batch from (seed, images seen, rank).
+
+    Noise, dropout and the like then need no saved state: a run resumed in the middle of an epoch draws what the
+    uninterrupted one would have drawn, and ranks draw differently.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        key = (self.seed, int(getattr(pl_module, "images_seen", 0)), trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))

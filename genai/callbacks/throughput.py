@@ -1,0 +1,32 @@
+"""Images per second of training."""
+
+import time
+from typing import Any
+
+import lightning as L
+
+
+class Throughput(L.Callback):
+    """Logs `images_per_second` over all devices, each `log_every_n_steps` batches; validation does not count."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.restart(pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.restart(pl_module)
+
+    def restart(self, pl_module: L.LightningModule) -> None:
+        """Count from here."""
+        self.start = time.perf_counter()
+        self.images = int(getattr(pl_module, "images_seen", 0))
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        images_seen = int(getattr(pl_module, "images_seen", 0))
+        if (batch_idx + 1) % trainer.log_every_n_steps or images_seen == self.images:
+            return
+        speed = (images_seen - self.images) / (time.perf_counter() - self.start)
+        for logger in trainer.loggers:
+            logger.log_metrics({"images_per_second": speed}, step=images_seen)
+        self.restart(pl_module)

@@ -1,0 +1,67 @@
+"""The command line: Lightning's verbs and our own, each imported only when called."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from genai import __version__
+from genai.errors import UserError
+
+TRAINER_VERBS = {
+    "fit": "train a model from a YAML file, or go on with a run (--resume RUN)",
+    "validate": "score a run on the validation split",
+    "test": "score a run on the test split, beside the real-against-real floor",
+    "predict": "draw one image for each picture of the test split into RUN/predictions.npz",
+}
+OWN_VERBS = {
+    "sample": "draw images from a run or a zoo entry",
+    "runs": "list the runs with their scores",
+    "filmstrip": "lay the samples of chosen epochs side by side",
+    "export": "write a run as a small zoo entry: config, averaged weights, scores, card",
+}
+EXAMPLES = """\
+examples:
+  genai fit -c configs/digits/gan.yaml
+  genai fit -c configs/mnist/gan.yaml -c configs/trainer/gpu.yaml --trainer.max_epochs 60
+  genai test runs/mnist-gan/RUN
+  genai sample zoo/mnist-gan --num 64 --out grid.png
+
+A RUN is a run directory, an experiment (its newest run) or a zoo entry. `genai VERB --help` explains one verb."""
+
+
+def help_text() -> str:
+    """What `genai --help` prints."""
+    lines = ["usage: genai VERB [options]", "", "Generative models, trained and measured the same honest way.", ""]
+    for title, verbs in (("train and score", TRAINER_VERBS), ("look and share", OWN_VERBS)):
+        lines += [f"{title}:", *(f"  {verb:<10} {text}" for verb, text in verbs.items()), ""]
+    return "\n".join([*lines, EXAMPLES])
+
+
+def run_verb(arguments: Sequence[str]) -> None:
+    """Dispatch `arguments` (without the program's name); raises UserError for an unknown verb."""
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help", "help"):
+        print(help_text())
+    elif verb in ("-V", "--version"):
+        print(f"genai {__version__}")
+    elif verb in TRAINER_VERBS:
+        importlib.import_module("genai.engine").run(verb, list(arguments[1:]))
+    elif verb in OWN_VERBS:
+        importlib.import_module(f"genai.verbs.{verb}").run(list(arguments[1:]))
+    else:
+        close = difflib.get_close_matches(verb, [*TRAINER_VERBS, *OWN_VERBS], n=1)
+        hint = f"did you mean `{close[0]}`?" if close else "`genai --help` lists the verbs."
+        raise UserError(f"there is no verb `{verb}`: {hint}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (2 for a user's mistake, printed as one line)."""
+    try:
+        run_verb(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        print(f"genai: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    return 0

@@ -1,0 +1,360 @@
+"""fit, validate, test and predict: LightningCLI with our run directory, callbacks and error messages."""
+
+import difflib
+import logging
+import os
+import re
+import secrets
+import shlex
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torchvision
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from genai import __version__, runs
+from genai.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
+from genai.callbacks.gallery import Gallery
+from genai.callbacks.quality import SampleQuality
+from genai.callbacks.randomness import CountedRandomness
+from genai.callbacks.throughput import Throughput
+from genai.data.base import ImageDataModule
+from genai.errors import UserError
+from genai.help import VERB_HELP
+from genai.loading import check_trusted, import_weights, read_checkpoint
+from genai.models.base import Model
+from genai.pixels import to_uint8
+from genai.tracking import MetricsCSV, Tracker, loggers
+
+HALF = ("16", "16-mixed", "16-true")
+
+
+class Parser(LightningArgumentParser):
+    """Turns a parsing error into one line that names the nearest option."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        raise UserError(condense(message, list(self.get_defaults(skip_validation=True).keys())))
+
+
+def condense(message: str, keys: list[str]) -> str:
+    """One line of a parser's message, with the nearest key of ours for an unknown one."""
+    line = re.sub(r"\s+", " ", message).strip()
+    unknown = re.search(r"(?:Key '([\w.]+)' is not expected|[Uu]nrecognized arguments?: --([\w.]+))", line)
+    if unknown:
+        name = unknown.group(1) or unknown.group(2)
+        close = difflib.get_close_matches(name, keys, n=1) or [k for k in keys if k.split(".")[-1] == name.split(".")[-1]]
+        hint = f"did you mean `{close[0]}`?" if close else "`genai fit --help` explains the options"
+        return f"there is no option `{name}`: {hint}"
+    return line if len(line) < 400 else line[:400] + " ..."
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml and run.json into the run directory; a changed config of a resumed run keeps the old one beside it."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        run_dir = Path(str(self.config.run_dir))
+        config = self.config.clone()
+        config.run_dir = config.ckpt_path = None
+        text = self.parser.dump(config, skip_none=False)
+        path = run_dir / "config.yaml"
+        if path.is_file() and path.read_text() != text:
+            earlier = len(list(run_dir.glob("config.*.yaml"))) + 1
+            path.rename(run_dir / f"config.{earlier}.yaml")
+        path.write_text(text)
+
+
+class GenaiCLI(LightningCLI):
+    """The suite's LightningCLI: data shapes flow into the model, every run has a directory."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--experiment", type=str | None, default=None, help="folder of the run; default: from the YAML's path")
+        parser.add_argument("--run_dir", type=str | None, default=None, help="the run to go on with; set by --resume")
+        parser.add_argument("--tracker", type=Tracker, default="wandb", help="where figures go besides metrics.csv")
+        parser.add_argument("--monitor", type=str, default="val/fid", help="what best.ckpt minimises")
+        parser.add_argument(
+            "--checkpoint_every_n_steps", type=int | None, default=None, help="optimizer steps between writes of last.ckpt"
+        )
+        parser.add_lightning_class_args(SampleQuality, "quality")
+        parser.add_lightning_class_args(Gallery, "gallery")
+        parser.link_arguments("data.image_shape", "model.init_args.image_shape", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        if "verbose" in parser.get_defaults(skip_validation=True):
+            parser.set_defaults({"verbose": False})
+
+    def _parse_ckpt_path(self) -> None:
+        """Explicit flags win over what a checkpoint remembers: its hyper-parameters are not read."""
+
+    @property
+    def options(self) -> Any:
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        check_precision(self.options.trainer)
+        if self.subcommand == "fit" and self.options.run_dir is None and not self.options.trainer.fast_dev_run:
+            self.options.run_dir = str(new_run_dir(self.options.experiment or "run"))
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        options = self.options
+        run_dir = Path(options.run_dir) if options.run_dir else None
+        seed = int(options.seed_everything)
+        kwargs["strategy"] = strategy(options.trainer, self.model)
+        kwargs["plugins"] = [*(options.trainer.plugins or []), AtomicCheckpointIO()]
+        quality, gallery = self._get(self.config_init, "quality"), self._get(self.config_init, "gallery")
+        quality.run_dir = gallery.run_dir = run_dir
+        callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput()]
+        if run_dir is not None and self.subcommand == "fit":
+            callbacks += checkpoint_callbacks(run_dir / "checkpoints", options.monitor, options.checkpoint_every_n_steps)
+        if run_dir is not None and rank_zero_only.rank == 0:
+            record = write_record(run_dir, self)
+            kwargs["logger"] = loggers(options.tracker, run_dir, record["tracker_id"], self.plain_config())
+        else:
+            kwargs["logger"] = False
+        kwargs["enable_checkpointing"] = run_dir is not None and self.subcommand == "fit"
+        kwargs["callbacks"] = [*(self._get(self.config_init, "trainer").callbacks or []), *callbacks]
+        return super().instantiate_trainer(**kwargs)
+
+    def plain_config(self) -> dict[str, Any]:
+        """The parsed config as plain values."""
+        config: dict[str, Any] = yaml.safe_load(self._parser(self.subcommand).dump(self.options, skip_none=False))
+        return config
+
+
+def check_precision(trainer: Any) -> None:
+    """16-mixed needs a GPU: on a CPU torch would silently compute in bfloat16."""
+    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.cuda.is_available())
+    if on_cpu and str(trainer.precision) in HALF:
+        raise UserError(f"precision {trainer.precision} needs a GPU: use --trainer.precision bf16-mixed or 32 on a CPU")
+
+
+def strategy(trainer: Any, model: L.LightningModule) -> Any:
+    """The user's strategy; when there is none and several devices, the DDP that suits the model's optimisers."""
+    several = num_processes(trainer) > 1
+    if trainer.strategy not in ("auto", "ddp") or not several:
+        return trainer.strategy
+    return "ddp" if model.automatic_optimization else "ddp_find_unused_parameters_true"
+
+
+def num_processes(trainer: Any) -> int:
+    """Processes this training will have, as far as the options and the environment tell."""
+    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1)))
+    wants_all = trainer.devices in ("auto", -1, "-1")
+    gpus = torch.cuda.device_count() if trainer.accelerator != "cpu" else 1
+    if wants_all:
+        local = gpus
+    elif isinstance(trainer.devices, list):
+        local = len(trainer.devices)
+    else:
+        local = len(str(trainer.devices).split(",")) if "," in str(trainer.devices) else int(trainer.devices)
+    return max(world, local * trainer.num_nodes)
+
+
+def new_run_dir(experiment: str) -> Path:
+    """A fresh run directory, shared by the processes that Lightning launches from this one."""
+    inherited = os.environ.get("GENAI_RUN_DIR")
+    if inherited and int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return Path(inherited)
+    if rank_zero_only.rank != 0:
+        return runs.runs_folder() / experiment / "of-rank-0"
+    path = runs.create(experiment).path
+    os.environ["GENAI_RUN_DIR"] = str(path)
+    return path
+
+
+def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
+    """Write run.json at the first fit; read it afterwards. Returns its content."""
+    path = run_dir / "run.json"
+    if path.is_file():
+        return runs.Run(run_dir).record()
+    data = cli.datamodule
+    record = {
+        "image_shape": list(data.image_shape),
+        "num_classes": data.num_classes,
+        "class_names": list(data.class_names),
+        "data": data.name,
+        "model": type(cli.model).__name__,
+        "seed": int(cli.options.seed_everything),
+        "command": shlex.join(["genai", *sys.argv[1:]]),
+        "tracker_id": secrets.token_hex(4),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {
+            "genai": __version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "lightning": L.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    runs.write_json(path, record)
+    return record
+
+
+def option(arguments: list[str], name: str) -> str | None:
+    """Take `--name VALUE` or `--name=VALUE` out of `arguments`."""
+    for i, argument in enumerate(arguments):
+        if argument == f"--{name}":
+            if i + 1 == len(arguments):
+                raise UserError(f"--{name} wants a value")
+            value = arguments[i + 1]
+            del arguments[i : i + 2]
+            return value
+        if argument.startswith(f"--{name}="):
+            del arguments[i]
+            return argument.split("=", 1)[1]
+    return None
+
+
+def experiment_name(config: str) -> str:
+    """configs/mnist/gan.yaml -> mnist-gan; any other file -> its stem."""
+    path = Path(config)
+    return f"{path.parent.name}-{path.stem}" if path.parent.parent.name == "configs" else path.stem
+
+
+def first_config(arguments: list[str]) -> str | None:
+    """The first `-c FILE` of the arguments."""
+    for i, argument in enumerate(arguments[:-1]):
+        if argument in ("-c", "--config"):
+            return arguments[i + 1]
+    return None
+
+
+def check_configs(arguments: list[str]) -> None:
+    """Raise UserError for a `-c` file that is not there."""
+    for flag, name in zip(arguments, arguments[1:], strict=False):
+        if flag in ("-c", "--config") and not Path(name).is_file():
+            raise UserError(f"there is no file {name}: `ls configs/*` shows what there is")
+
+
+def with_run(run: runs.Run, checkpoint: Path | None, rest: list[str]) -> list[str]:
+    """The arguments that reproduce a run's config, before the user's own."""
+    trust = option(rest, "trust")
+    check_trusted(run.config(), [trust] if trust else [], run.path / "config.yaml")
+    arguments = ["-c", str(run.path / "config.yaml"), "--run_dir", str(run.path)]
+    return [*arguments, *(["--ckpt_path", str(checkpoint)] if checkpoint else []), *rest]
+
+
+def resolve_fit(arguments: list[str]) -> list[str]:
+    """Expand `--resume RUN`, and name the experiment after the first YAML."""
+    resume = option(arguments, "resume")
+    if resume:
+        run = runs.find(resume)
+        if run.is_exported:
+            raise UserError(f"{run.path} is a zoo entry, which has no optimiser state: resume a run directory")
+        return with_run(run, run.checkpoint("last"), arguments)
+    config = first_config(arguments)
+    if config and not any(argument.startswith("--experiment") for argument in arguments):
+        arguments += ["--experiment", experiment_name(config)]
+    return arguments
+
+
+def resolve_run(verb: str, arguments: list[str]) -> list[str]:
+    """Expand `genai test RUN` (or the newest run of `-c configs/...`) to its config and checkpoint."""
+    which = option(arguments, "checkpoint") or "best"
+    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
+    if name is None and not any(argument.startswith("--ckpt_path") for argument in arguments):
+        config = first_config(arguments)
+        if config is None:
+            raise UserError(f"genai {verb} wants a RUN: `genai runs` lists them")
+        name = experiment_name(config)
+    if name is None:
+        return arguments
+    run = runs.find(name)
+    return with_run(run, None if run.is_exported else run.checkpoint(which), arguments)
+
+
+def quiet_libraries() -> None:
+    """Hide the advice of Lightning that does not concern a user of this suite."""
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*The number of training batches.*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not re.search(r"litlogger|litmodels|💡|TPU available", record.getMessage())
+    )
+
+
+def run(verb: str, arguments: list[str]) -> None:
+    """Run one of Lightning's verbs with `arguments` (what follows the verb)."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(VERB_HELP[verb])
+        return
+    check_configs(arguments)
+    if arguments[0] == "--help-all":
+        arguments = ["--help"]
+    elif "--print_config" not in arguments or verb == "fit":
+        arguments = resolve_fit(arguments) if verb == "fit" else resolve_run(verb, arguments)
+    quiet_libraries()
+    run_lightning(verb, arguments)
+
+
+def run_lightning(verb: str, arguments: list[str]) -> None:
+    """Build the CLI, run the verb and say where things are."""
+    cli = ready_cli(verb, arguments)
+    run_dir = Path(cli.options.run_dir) if cli.options.run_dir else None
+    call: dict[str, Any] = {"datamodule": cli.datamodule}
+    call |= {key: cli.options.get(key) for key in ("ckpt_path", "verbose") if key in cli.options}
+    if run_dir and (run_dir / "weights.safetensors").is_file():
+        import_weights(cli.model, run_dir / "weights.safetensors")
+    if call.get("ckpt_path"):
+        forget_rows(cli.trainer, read_checkpoint(Path(call["ckpt_path"])) if verb == "fit" else None)
+    try:
+        output = getattr(cli.trainer, verb)(cli.model, **call)
+    except RuntimeError as error:
+        if "loading state_dict" in str(error):
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(f"{call['ckpt_path']} is a checkpoint of another model: {reason}") from None
+        raise
+    except SIGTERMException:
+        raise UserError(f"stopped by SIGTERM; to go on: genai fit --resume {run_dir}") from None
+    if not cli.trainer.is_global_zero:
+        return
+    if verb == "predict" and run_dir:
+        write_predictions(run_dir, output)
+    if verb == "fit" and run_dir:
+        state = "stopped" if cli.trainer.interrupted else "done"
+        print(f"{state}: {run_dir}\nnext: genai test {run_dir}  |  genai sample {run_dir}  |  genai fit --resume {run_dir}")
+
+
+def ready_cli(verb: str, arguments: list[str]) -> GenaiCLI:
+    """Parse and instantiate, without running the verb."""
+
+    class Prepared(GenaiCLI):
+        def _run_subcommand(self, subcommand: str) -> None:
+            """The verb runs afterwards, where its errors are told apart from those of parsing."""
+
+    return Prepared(
+        model_class=Model,
+        datamodule_class=ImageDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveConfig if verb == "fit" else None,
+        save_config_kwargs={"save_to_log_dir": False},
+        seed_everything_default=0,
+        parser_class=Parser,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=[verb, *arguments],
+    )
+
+
+def forget_rows(trainer: L.Trainer, checkpoint: dict[str, Any] | None) -> None:
+    """Drop the rows of metrics.csv that lie after the checkpoint a fit resumes from."""
+    for logger in trainer.loggers if checkpoint else []:
+        if isinstance(logger, MetricsCSV):
+            logger.forget_after(checkpoint["images_seen"])  # type: ignore[index]
+
+
+def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:
+    """Save what `predict` drew as RUN/predictions.npz, images uint8 (N, C, H, W)."""
+    path = run_dir / "predictions.npz"
+    np.savez_compressed(path, images=to_uint8(torch.cat(batches)).numpy())
+    print(f"wrote {path}")

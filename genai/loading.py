@@ -1,0 +1,88 @@
+"""From a run directory to a model: the config is checked before anything it names is imported."""
+
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from safetensors.torch import load_file
+
+from genai.errors import UserError
+from genai.models.base import Model
+from genai.runs import Run
+
+TRUSTED = ("genai", "torch")
+
+
+def class_paths(config: Any) -> Iterator[str]:
+    """Every `class_path` in a nested config."""
+    if isinstance(config, dict):
+        if "class_path" in config:
+            yield str(config["class_path"])
+        for value in config.values():
+            yield from class_paths(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from class_paths(value)
+
+
+def check_trusted(config: Any, trust: Sequence[str], source: Path) -> None:
+    """Raise UserError when a config names a class outside genai, torch and the packages in `trust`."""
+    for path in class_paths(config):
+        package = path.split(".")[0]
+        if package not in (*TRUSTED, *trust):
+            raise UserError(f"{source} names {path}, outside genai and torch: pass trust=['{package}'] if you trust it")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, loaded without running code from it; UserError when it is damaged or a crafted pickle."""
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is damaged or not a checkpoint of ours ({reason}): use another one") from None
+    if "state_dict" not in checkpoint:
+        raise UserError(f"{path} is not a checkpoint: it has no state_dict")
+    return checkpoint
+
+
+def build_model(config: dict[str, Any], record: dict[str, Any]) -> Model:
+    """Instantiate the `model` section of a run's config with the shapes its data had."""
+    init_args = {**config["model"].get("init_args", {}), **{key: record[key] for key in ("image_shape", "num_classes")}}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Model, "model")
+    parsed = parser.parse_object({"model": {"class_path": config["model"]["class_path"], "init_args": init_args}})
+    model: Model = parser.instantiate_classes(parsed).model
+    return model
+
+
+def import_weights(model: Model, path: Path) -> None:
+    """Give `model` the averaged weights of a zoo entry."""
+    try:
+        model.import_state(load_file(path))
+    except RuntimeError as error:
+        raise UserError(f"{path} holds the weights of another model: {str(error).splitlines()[-1].strip()}") from None
+
+
+def load_model(run: Run, checkpoint: str, device: str, trust: Sequence[str]) -> Model:
+    """See `genai.load`."""
+    config = run.config()
+    check_trusted(config["model"], trust, run.path / "config.yaml")
+    model = build_model(config, run.record())
+    if run.is_exported:
+        import_weights(model, run.weights)
+        model.images_seen = run.record()["images_seen"]
+    else:
+        path = run.checkpoint(checkpoint)
+        content = read_checkpoint(path)
+        try:
+            model.load_state_dict(content["state_dict"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(f"{path} is a checkpoint of another model than {run.path}/config.yaml: {reason}") from None
+        model.images_seen = content["images_seen"]
+    return model.to(device).eval()

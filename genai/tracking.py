@@ -1,0 +1,107 @@
+"""Where figures go: metrics.csv always, and W&B or TensorBoard. The x-axis is images_seen."""
+
+import csv
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+Tracker = Literal["wandb", "csv", "tensorboard", "none"]
+
+
+class MetricsCSV(Logger):
+    """Appends to RUN/metrics.csv: one row per `images_seen`, one column per metric.
+
+    Lightning's CSVLogger deletes what an earlier session of the same run wrote; a resumed run goes on in this file.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self.path = run_dir / "metrics.csv"
+        self.columns = ["images_seen"]
+        self.rows: dict[int, dict[str, Any]] = {}
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                self.columns = list(reader.fieldnames or self.columns)
+                for row in reader:
+                    self.rows[int(row["images_seen"])] = {key: value for key, value in row.items() if value}
+        self.changed = False
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        values = {key: value for key, value in metrics.items() if key not in ("epoch", "images_seen")}
+        if not values or step is None:
+            return
+        self.columns += [key for key in values if key not in self.columns]
+        self.rows.setdefault(step, {"images_seen": step}).update(values)
+        self.changed = True
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The config lies beside the file already."""
+
+    @rank_zero_only
+    def forget_after(self, images_seen: int) -> None:
+        """Drop rows that the resumed checkpoint has not seen: they will be written again."""
+        self.rows = {step: row for step, row in self.rows.items() if step <= images_seen}
+        self.changed = True
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        if not self.changed:
+            return
+        temporary = self.path.with_name("metrics.csv.tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(self.rows[step] for step in sorted(self.rows))
+        temporary.replace(self.path)
+        self.changed = False
+
+    def finalize(self, status: str) -> None:
+        self.save()
+
+
+def wandb_mode() -> str:
+    """`online` when a key is configured and $WANDB_MODE does not say otherwise, else `offline`."""
+    import wandb
+
+    return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+
+
+def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> WandbLogger:
+    """The run's W&B logger; offline, it says how to sync."""
+    mode = wandb_mode()
+    folder = run_dir / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{run_dir.parent.name}/{run_dir.name}"
+    logger = WandbLogger(name=name, save_dir=folder, project="genai", id=tracker_id, resume="allow", mode=mode)
+    logger.log_hyperparams(config)
+    if mode == "offline":
+        rank_zero_info(f"W&B is offline (no key configured); to upload later: wandb sync {folder}/wandb/offline-run-*")
+    return logger
+
+
+def loggers(tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any]) -> list[Logger]:
+    """metrics.csv and the chosen tracker."""
+    chosen: list[Logger] = [MetricsCSV(run_dir)]
+    if tracker == "wandb":
+        chosen.append(wandb_logger(run_dir, tracker_id, config))
+    elif tracker == "tensorboard":
+        chosen.append(TensorBoardLogger(run_dir / "logs", name="", version="tensorboard"))
+    return chosen
+
+

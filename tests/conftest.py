@@ -1,0 +1,29 @@
+"""Shared by all tests: one thread, a cache of their own, no tracker, no network."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("WANDB_SILENT", "true")
+
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that the tests share and nobody else uses."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["GENAI_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory for commands that write runs/."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
