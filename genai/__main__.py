@@ -1,0 +1,3 @@
+from genai.cli import main
+
+raise SystemExit(main())
