@@ -1,0 +1,33 @@
+"""Which classes samples belong to, as the feature network sees them: shares, modes, divergence from the real shares."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def class_counts(logits: Tensor) -> Tensor:
+    """Logits (N, K) -> how many images each class is most probable for, (K,) int64."""
+    return torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1])
+
+
+def shares(counts: Tensor) -> list[float]:
+    """Counts (K,) -> shares that add up to 1."""
+    values: list[float] = (counts.double() / counts.sum()).tolist()
+    return values
+
+
+def class_divergence(counts: Tensor, real_counts: Tensor) -> float:
+    """KL(model || real) in nats between the shares that counts (K,) stand for.
+
+    A class without any real image counts as half an image, so that the divergence stays finite.
+    """
+    p = shares(counts)
+    total = float(real_counts.sum())
+    q = [max(float(count), 0.5) / total for count in real_counts]
+    return sum(p_k * math.log(p_k / q_k) for p_k, q_k in zip(p, q, strict=True) if p_k > 0)
+
+
+def num_modes(counts: Tensor) -> int:
+    """How many classes have at least one image."""
+    return int((counts > 0).sum())

@@ -1,0 +1,33 @@
+"""Kernel inception distance (Bińkowski et al. 2018, arXiv:1801.01401, section 4)."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class KernelDistance(NamedTuple):
+    """Mean and standard deviation over the subsets; unbiased, so about 0 (also below) for equal distributions."""
+
+    mean: float
+    std: float
+
+
+def kernel_distance(
+    samples: Tensor, reference: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 2020
+) -> KernelDistance:
+    """Unbiased squared MMD with the kernel (x^T y / D + 1)^3 between features (N, D) and (M, D), in float64.
+
+    torchmetrics computes it on the subsets that torch-fidelity draws: `subset_size` of each set, at most N and M.
+    """
+    from torchmetrics.image.kid import poly_mmd
+
+    generator = np.random.RandomState(seed)
+    x, y = samples.double(), reference.double()
+    distances = []
+    for _ in range(subsets):
+        x_part = x[torch.from_numpy(generator.choice(len(x), subset_size, replace=False))]
+        y_part = y[torch.from_numpy(generator.choice(len(y), subset_size, replace=False))]
+        distances.append(poly_mmd(x_part, y_part).item())
+    return KernelDistance(float(np.mean(distances)), float(np.std(distances)))
