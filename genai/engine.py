@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def condense(message: str, keys: list[str]) -> str:
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml and run.json into the run directory; a changed config of a resumed run keeps the old one beside it."""
+    """Writes config.yaml into the run directory; a resumed run with other options keeps the earlier file beside it."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         run_dir = Path(str(self.config.run_dir))
@@ -76,12 +77,17 @@ class GenaiCLI(LightningCLI):
     """The suite's LightningCLI: data shapes flow into the model, every run has a directory."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--experiment", type=str | None, default=None, help="folder of the run; default: from the YAML's path")
+        parser.add_argument(
+            "--experiment", type=str | None, default=None, help="folder of the run; default: from the YAML's path"
+        )
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run to go on with; set by --resume")
         parser.add_argument("--tracker", type=Tracker, default="wandb", help="where figures go besides metrics.csv")
         parser.add_argument("--monitor", type=str, default="val/fid", help="what best.ckpt minimises")
         parser.add_argument(
-            "--checkpoint_every_n_steps", type=int | None, default=None, help="optimizer steps between writes of last.ckpt"
+            "--checkpoint_every_n_steps",
+            type=int | None,
+            default=None,
+            help="optimizer steps between writes of last.ckpt",
         )
         parser.add_lightning_class_args(SampleQuality, "quality")
         parser.add_lightning_class_args(Gallery, "gallery")
@@ -228,7 +234,7 @@ def first_config(arguments: list[str]) -> str | None:
 
 def check_configs(arguments: list[str]) -> None:
     """Raise UserError for a `-c` file that is not there."""
-    for flag, name in zip(arguments, arguments[1:], strict=False):
+    for flag, name in pairwise(arguments):
         if flag in ("-c", "--config") and not Path(name).is_file():
             raise UserError(f"there is no file {name}: `ls configs/*` shows what there is")
 

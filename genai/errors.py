@@ -2,4 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one line that names what is wrong and the fix. The command line prints it without a traceback."""
+    """A mistake the user can mend: one line that names what is wrong and the fix.
+
+    The command line prints it without a traceback.
+    """

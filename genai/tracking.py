@@ -103,5 +103,3 @@ def loggers(tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, 
     elif tracker == "tensorboard":
         chosen.append(TensorBoardLogger(run_dir / "logs", name="", version="tensorboard"))
     return chosen
-
-

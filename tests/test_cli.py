@@ -63,9 +63,7 @@ def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["sample"], "the following arguments are required: RUN"),
     ],
 )
-def test_a_mistake_is_one_line(
-    arguments: list[str], words: str, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_is_one_line(arguments: list[str], words: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = main(arguments)
     captured = capsys.readouterr()
     assert words in captured.err + captured.out
@@ -91,7 +89,10 @@ def test_the_run_directory_describes_itself(trained: Path) -> None:
         path.name for path in trained.iterdir()
     }
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
-    assert [path.name for path in sorted((trained / "samples").glob("epoch-*.png"))] == ["epoch-0001.png", "epoch-0002.png"]
+    assert [path.name for path in sorted((trained / "samples").glob("epoch-*.png"))] == [
+        "epoch-0001.png",
+        "epoch-0002.png",
+    ]
     record = runs.Run(trained).record()
     assert record["image_shape"] == [1, 8, 8]
     assert record["num_classes"] == 10

@@ -5,6 +5,8 @@ from typing import Any
 
 import lightning as L
 
+from genai.models.base import log_interval
+
 
 class Throughput(L.Callback):
     """Logs `images_per_second` over all devices, each `log_every_n_steps` batches; validation does not count."""
@@ -24,7 +26,7 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         images_seen = int(getattr(pl_module, "images_seen", 0))
-        if (batch_idx + 1) % trainer.log_every_n_steps or images_seen == self.images:
+        if (batch_idx + 1) % log_interval(trainer) or images_seen == self.images:
             return
         speed = (images_seen - self.images) / (time.perf_counter() - self.start)
         for logger in trainer.loggers:

@@ -27,7 +27,7 @@ class Model(L.LightningModule):
 
     def __init__(self, image_shape: Shape, num_classes: int) -> None:
         super().__init__()
-        self.image_shape = tuple(image_shape)
+        self.image_shape: Shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_classes = num_classes
         self.images_seen = 0
         self.is_exported = False
@@ -49,7 +49,7 @@ class Model(L.LightningModule):
 
     def track(self, metrics: Mapping[str, Tensor | float]) -> None:
         """Send training metrics to every logger at `images_seen`, each `log_every_n_steps` batches."""
-        if self.trainer.fit_loop.epoch_loop.batch_idx % self.trainer.log_every_n_steps:
+        if self.trainer.fit_loop.epoch_loop.batch_idx % log_interval(self.trainer):
             return
         self.log_dict(dict(metrics), prog_bar=True, logger=False, rank_zero_only=True)
         values = {name: float(value) for name, value in metrics.items()}
@@ -117,6 +117,11 @@ class GenerativeModel(Model):
         return self.sample(seeds, batch[1] if self.conditional else None).cpu()
 
 
+def log_interval(trainer: L.Trainer) -> int:
+    """The trainer's `log_every_n_steps`, which Lightning sets where a type checker cannot see it."""
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+
+
 def check_condition(conditional: bool, num_classes: int, condition: Tensor | None, num_seeds: int) -> None:
     """Raise ValueError unless `condition` fits the model and the number of seeds."""
     if conditional and condition is None:
@@ -128,7 +133,7 @@ def check_condition(conditional: bool, num_classes: int, condition: Tensor | Non
 
 
 def image_seeds(seed: int, num: int) -> list[int]:
-    """The seeds of `num` images under one user-facing seed in [0, 2**31): seed * 2**32 + i, so that no two seeds share images."""
+    """Seeds of `num` images under a user's seed in [0, 2**31): seed * 2**32 + i, so that no two share an image."""
     return [seed * 2**32 + i for i in range(num)]
 
 

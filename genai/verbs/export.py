@@ -40,8 +40,8 @@ CARD = """\
 |---|---|---|
 {rows}
 
-Protocol: {num_samples:,} samples (seed {sample_seed}) against {num_reference:,} images of the {split} split of {data}, feature
-network `{features}` (sha256 {sha}); scores are those of the weights in this folder.
+Protocol: {num_samples:,} samples (seed {sample_seed}) against {num_reference:,} images of the {split} split of {data},
+feature network `{features}` (sha256 {sha}); scores are those of the weights in this folder.
 
 ## Use
 
@@ -92,7 +92,12 @@ def measure(model: Model, run: Run, protocol: dict[str, Any]) -> dict[str, Any]:
     """Score `model` under a protocol of `run`'s test."""
     callback = SampleQuality(protocol["features"], num_samples=protocol["num_samples"], seed=protocol["seed"])
     trainer = L.Trainer(
-        accelerator="cpu", devices=1, logger=False, callbacks=[callback], limit_test_batches=1, enable_progress_bar=False
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        callbacks=[callback],
+        limit_test_batches=1,
+        enable_progress_bar=False,
     )
     trainer.test(model, datamodule=data_of(run), verbose=False)
     assert callback.last is not None

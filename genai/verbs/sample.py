@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,9 +73,11 @@ def write_folder(images: Tensor, labels: Tensor | None, folder: Path, metadata: 
 def write_npz(images: Tensor, labels: Tensor | None, path: Path) -> None:
     """`images` uint8 (N, H, W) or (N, H, W, 3), and `labels` (N,) of a conditional model."""
     array = images.numpy()
-    arrays = {"images": array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)}
+    arrays: dict[str, Any] = {"images": array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)}
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **arrays, **({} if labels is None else {"labels": labels.numpy()}))
+    np.savez_compressed(path, **arrays)
 
 
 def write(images: Tensor, labels: Tensor | None, path: Path, columns: int | None, metadata: dict[str, str]) -> None:

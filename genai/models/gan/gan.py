@@ -77,7 +77,7 @@ class GAN(GenerativeModel):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, labels = batch
         condition = self.condition(labels)
-        optimizers = self.optimizers()
+        optimizers: Any = self.optimizers()
         self.set_learning_rates(optimizers, self.lr_schedule)
         fake = self.generator(torch.randn(len(real), self.latent_dim, device=self.device), condition)
         metrics = {"train/discriminator_loss": self.step_discriminator(optimizers[1], real, fake.detach(), condition)}
@@ -142,5 +142,3 @@ class GAN(GenerativeModel):
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""
         return self.averaged(z, None if condition is None else condition_vector(condition, self.num_classes))
-
-
