@@ -86,9 +86,7 @@ class Scores:
     label_agreement: float | None = None  # share of images seen as the class that was asked for
 
 
-def score(
-    images: Features, reference: Features, protocol: Protocol, network: FeatureNetwork, asked: Tensor | None
-) -> Scores:
+def score(images: Features, reference: Features, protocol: Protocol, network: FeatureNetwork, asked: Tensor | None) -> Scores:
     """All scores of `images` against `reference`, features on the CPU.
 
     `asked`: the classes (N,) int64 that the images were to have; None where nothing was asked.

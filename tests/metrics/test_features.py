@@ -1,0 +1,160 @@
+"""Feature networks are frozen, adapt what they are given, and say what to do when their weights are missing."""
+
+import time
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from genai.errors import UserError
+from genai.metrics.features import extract, load_extractor
+from tests.metrics.helpers import random_images, write_network
+
+
+@pytest.fixture
+def network(tmp_path):
+    return load_extractor(str(write_network(tmp_path / "small.safetensors")))
+
+
+def test_features_and_logits_are_those_of_the_network(network):
+    features = network(random_images(5, seed=0))
+    assert features.pool.shape == (5, 6)
+    assert features.logits.shape == (5, 3) == (5, network.num_classes)
+    x = random_images(5, seed=0).float() / 127.5 - 1
+    torch.testing.assert_close(features.logits, network.embed.network(x))
+
+
+def test_half_precision_weights_are_computed_with_in_float32(tmp_path):
+    network = load_extractor(str(write_network(tmp_path / "half.safetensors", dtype=torch.float16)))
+    assert {p.dtype for p in network.embed.parameters()} == {torch.float32}
+    assert network(random_images(2, seed=0)).pool.dtype == torch.float32
+
+
+def test_it_is_frozen_and_never_a_part_of_a_model(network):
+    model = nn.Module()
+    model.quality = network
+    model.train()
+    assert not list(model.modules())[1:]
+    assert not network.embed.training
+    assert not any(p.requires_grad for p in network.embed.parameters())
+
+
+def test_features_ignore_autocast(network):
+    images = random_images(4, seed=0)
+    plain = network(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = network(images)
+    assert torch.equal(plain.pool, under_autocast.pool)
+    assert torch.equal(plain.logits, under_autocast.logits)
+
+
+def test_loading_and_extracting_leave_the_global_generator_alone(tmp_path):
+    state = torch.get_rng_state()
+    network = load_extractor(str(write_network(tmp_path / "small.safetensors")))
+    extract(network, random_images(4, seed=0).split(2))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_extract_keeps_the_order(network):
+    images = random_images(7, seed=0)
+    torch.testing.assert_close(extract(network, images.split(3)).pool, network(images).pool)
+
+
+def test_other_sizes_are_resized_and_flat_images_stay_flat(network):
+    flat = torch.full((1, 1, 8, 8), 90, dtype=torch.uint8)
+    large = torch.full((1, 1, 20, 17), 90, dtype=torch.uint8)
+    torch.testing.assert_close(network(large).pool, network(flat).pool)
+
+
+def test_grey_images_are_repeated_for_a_colour_network(tmp_path):
+    network = load_extractor(str(write_network(tmp_path / "rgb.safetensors", image_shape=(3, 8, 8))))
+    grey = random_images(2, seed=0)
+    assert torch.equal(network(grey).pool, network(grey.repeat(1, 3, 1, 1)).pool)
+
+
+def test_colour_images_are_refused_by_a_grey_network(network):
+    with pytest.raises(UserError, match="choose another"):
+        network(random_images(2, seed=0, shape=(3, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("nonsense", "choose mnist"), ("utkface", "train it"), ("gone.safetensors", "no weights")]
+)
+def test_missing_networks_name_the_fix(name, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENAI_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=message):
+        load_extractor(name)
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    damaged, foreign = tmp_path / "damaged.safetensors", tmp_path / "foreign.safetensors"
+    damaged.write_bytes(write_network(tmp_path / "whole.safetensors").read_bytes()[:-10])
+    save_file({"a": torch.zeros(1)}, foreign)
+    with pytest.raises(UserError, match="damaged"):
+        load_extractor(str(damaged))
+    with pytest.raises(UserError, match="no feature network"):
+        load_extractor(str(foreign))
+
+
+def test_a_weights_file_cannot_name_a_class_of_another_package(tmp_path):
+    path = tmp_path / "hostile.safetensors"
+    network = '{"class_path": "subprocess.Popen", "init_args": {"args": "true"}}'
+    save_file({"a": torch.zeros(1)}, path, {"network": network, "class_names": "[]", "task": "class"})
+    with pytest.raises(UserError, match=r"classes of genai\.networks only"):
+        load_extractor(str(path))
+
+
+@pytest.fixture(scope="module")
+def inception_weights(tmp_path_factory):
+    """Random weights in torch-fidelity's file format: the state dict of its own class."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    path = tmp_path_factory.mktemp("inception") / "weights.pth"
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        torch.save({}, path)
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_inception_equals_torch_fidelity(inception_weights, monkeypatch):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    monkeypatch.setenv("GENAI_INCEPTION", str(inception_weights))
+    network = load_extractor("inception")
+    theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(inception_weights))
+    images = random_images(2, seed=0, shape=(1, 28, 28))
+    features, expected = network(images), theirs(images.repeat(1, 3, 1, 1))
+    assert features.pool.shape == (2, 2048)
+    assert features.logits.shape == (2, 1008)
+    assert torch.equal(features.pool, expected[0])
+    assert torch.equal(features.logits, expected[1])
+
+
+def test_inception_without_weights_and_network_says_how_to_get_them(tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise URLError("Name or service not known")
+
+    monkeypatch.delenv("GENAI_INCEPTION", raising=False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"weights-inception-2015-12-05-6726825d\.pth.*GENAI_INCEPTION.*`mnist`") as error:
+        load_extractor("inception")
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - start < 5
+
+
+def test_a_file_that_is_no_inception_is_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    for content in (b"text", b""):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="holds no Inception weights"):
+            load_extractor("inception", path)
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="holds no Inception weights"):
+        load_extractor("inception", path)

@@ -1,0 +1,153 @@
+"""Reference features and floors are computed once; a quality says what it depends on."""
+
+import json
+
+import pytest
+import torch
+from rich.console import Console
+
+from genai.errors import UserError
+from genai.metrics import quality as quality_module
+from genai.metrics.features import FeatureNetwork, extract, load_extractor
+from genai.metrics.quality import Yardstick
+from genai.metrics.reference import subset_indices
+from tests.metrics.helpers import FakeData, random_images, write_network
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENAI_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "references"
+
+
+@pytest.fixture
+def network(tmp_path):
+    return load_extractor(str(write_network(tmp_path / "small.safetensors")))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How many batches feature networks have seen."""
+    seen = []
+    call = FeatureNetwork.__call__
+    monkeypatch.setattr(FeatureNetwork, "__call__", lambda self, images: seen.append(len(images)) or call(self, images))
+    return seen
+
+
+def measure(network, seed=7, split="test", num_samples=100):
+    yardstick = Yardstick.of(FakeData(), split, network, num_samples)
+    images = random_images(yardstick.protocol.num_samples, seed=seed)
+    return yardstick.measure(extract(network, [images]))
+
+
+def test_sizes_follow_the_splits(network):
+    """The floor set is as large as the samples, so the training split caps both; the reference is the split, capped too."""
+    protocol = measure(network, num_samples=10_000).protocol
+    assert (protocol.num_samples, protocol.num_reference, protocol.kid_subset_size) == (120, 80, 80)
+    protocol = measure(network, num_samples=50).protocol
+    assert (protocol.num_samples, protocol.num_reference, protocol.kid_subset_size) == (50, 50, 50)
+
+
+def test_the_floor_is_what_training_images_score(network):
+    yardstick = Yardstick.of(FakeData(), "test", network, 50)
+    indices = subset_indices(120, 50)
+    quality = yardstick.measure(extract(network, [FakeData().split("train").images[indices]]))
+    for name in ("fid", "kid", "precision", "recall", "is_mean", "class_kl"):
+        assert getattr(quality.scores, name) == pytest.approx(getattr(quality.floor, name), rel=1e-4, abs=1e-6), name
+
+
+def test_references_and_floors_are_computed_once(network, calls):
+    first = Yardstick.of(FakeData(), "test", network, 100)
+    assert calls
+    calls.clear()
+    second = Yardstick.of(FakeData(), "test", network, 100)
+    assert not calls
+    assert torch.equal(first.reference.pool, second.reference.pool)
+    assert first.floor == second.floor
+
+
+def test_other_weights_or_other_data_are_another_reference(network, calls, tmp_path):
+    Yardstick.of(FakeData(), "test", network, 100)
+    calls.clear()
+    write_network(tmp_path / "small.safetensors", seed=1)  # same name, other weights
+    Yardstick.of(FakeData(), "test", load_extractor(str(tmp_path / "small.safetensors")), 100)
+    assert sum(calls) == 80 + 100
+    calls.clear()
+    Yardstick.of(FakeData(test=70), "test", network, 100)
+    assert sum(calls) == 70  # the training images are the same
+    calls.clear()
+    Yardstick.of(FakeData(), "val", network, 100)
+    assert sum(calls) == 60
+
+
+def test_damaged_cache_files_are_made_again(network, cache):
+    first = Yardstick.of(FakeData(), "test", network, 100)
+    for path in cache.iterdir():
+        path.write_bytes(path.read_bytes()[:-7])
+    again = Yardstick.of(FakeData(), "test", network, 100)
+    assert torch.equal(first.reference.pool, again.reference.pool)
+    assert first.floor == again.floor
+    assert not list(cache.glob("*.tmp"))
+
+
+def test_subsets_are_fixed_and_unsorted_splits_are_no_matter():
+    assert subset_indices(5, 9).tolist() == [0, 1, 2, 3, 4]
+    chosen = subset_indices(1000, 10)
+    assert chosen.tolist() == sorted(set(chosen.tolist()))
+    assert chosen.tolist() == subset_indices(1000, 10).tolist()
+    assert chosen.max() > 500
+
+
+def test_label_agreement_is_the_share_seen_as_asked(network):
+    data = FakeData()
+    yardstick = Yardstick.of(data, "test", network, 50)
+    features = extract(network, [random_images(50, seed=7)])
+    seen = features.logits.argmax(dim=1)
+    assert yardstick.measure(features, asked=seen).scores.label_agreement == 1
+    assert yardstick.measure(features, asked=(seen + 1) % 3).scores.label_agreement == 0
+    assert yardstick.measure(features).scores.label_agreement is None
+    assert quality_module.asked_classes(data, network, seen) is seen
+    data.class_names = ("a", "b", "c")
+    assert quality_module.asked_classes(data, network, seen) is None
+
+
+def test_attributes_have_no_class_scores(tmp_path):
+    network = load_extractor(str(write_network(tmp_path / "attributes.safetensors", task="attributes")))
+    scores = measure(network).scores
+    assert scores.fid > 0
+    assert scores.is_mean is scores.class_shares is scores.class_kl is scores.num_modes is None
+
+
+def test_to_dict_is_json_and_metrics_are_flat(network):
+    quality = measure(network)
+    content = json.loads(json.dumps(quality.to_dict(), allow_nan=False))
+    assert content["protocol"]["weights_sha256"] == network.weights_sha256
+    assert content["scores"]["fid"] == quality.scores.fid
+    metrics = quality.metrics()
+    assert {"fid", "fid_floor", "is", "kid", "precision", "recall", "class_kl", "num_modes", "share_0"} <= metrics.keys()
+    assert sum(metrics[f"share_{name}"] for name in "012") == pytest.approx(1)
+
+
+def test_the_table_shows_scores_floor_protocol_and_shares(network):
+    quality = measure(network)
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(quality)
+    text = capture.get()
+    assert "FID ↓" in text
+    assert "real against real" in text
+    assert format(quality.floor.fid, ".4g") in text
+    assert network.weights_sha256[:8] in text
+    assert "100 samples" in text
+    assert "share of class" in text
+
+
+def test_too_few_images_are_refused(network):
+    with pytest.raises(UserError, match="a score needs 2"):
+        Yardstick.of(FakeData(val=1), "val", network, 100)
+
+
+def test_another_number_of_samples_is_refused(network):
+    yardstick = Yardstick.of(FakeData(), "test", network, 50)
+    with pytest.raises(ValueError, match="wants 50 samples"):
+        yardstick.measure(extract(network, [random_images(49, seed=0)]))

@@ -1,0 +1,142 @@
+"""Our scores against closed forms, torch-fidelity and torchmetrics, on the same features."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from genai.metrics.classes import class_counts, class_divergence, num_modes, shares
+from genai.metrics.fid import frechet_distance
+from genai.metrics.inception_score import inception_score
+from genai.metrics.kid import kernel_distance
+from genai.metrics.precision_recall import precision_recall
+from tests.metrics.helpers import random_features
+
+SAMPLES = random_features(1200, 32, seed=1, shift=0.1)
+REFERENCE = random_features(1100, 32, seed=2)
+
+
+def with_statistics(mean: torch.Tensor, root: torch.Tensor, num: int = 500) -> torch.Tensor:
+    """Features whose sample mean and unbiased covariance are exactly `mean` and root^T root."""
+    x = torch.randn(num, len(mean), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    q = torch.linalg.qr(x - x.mean(dim=0)).Q
+    return q * math.sqrt(num - 1) @ root + mean
+
+
+@pytest.mark.parametrize("num", [1100, 20])  # more and fewer images than features
+def test_fid_equals_torch_fidelity_and_torchmetrics(num):
+    samples, reference = SAMPLES.pool[:num], REFERENCE.pool
+    statistics = [fid_features_to_statistics(x) for x in (samples.double(), reference.double())]
+    theirs = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    identity = torch.nn.Identity()
+    identity.num_features = 32
+    metric = FrechetInceptionDistance(identity).set_dtype(torch.float64)
+    metric.update(reference.double(), real=True)
+    metric.update(samples.double(), real=False)
+    assert frechet_distance(samples, reference) == pytest.approx(theirs, rel=1e-4)
+    assert frechet_distance(samples, reference) == pytest.approx(metric.compute().item(), rel=1e-4)
+
+
+def test_fid_of_isotropic_gaussians():
+    """|mu|^2 + D (s_1 - s_2)^2."""
+    eye = torch.eye(5, dtype=torch.float64)
+    x = with_statistics(torch.zeros(5, dtype=torch.float64), 2 * eye)
+    y = with_statistics(torch.full((5,), 3.0, dtype=torch.float64), 0.5 * eye)
+    assert frechet_distance(x, y) == pytest.approx(5 * 9 + 5 * 1.5**2, rel=1e-10)
+
+
+def test_fid_of_commuting_gaussians():
+    """With the same eigenvectors: sum of (sqrt(l_1) - sqrt(l_2))^2; a covariance that is singular included."""
+    basis = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).Q
+    roots = torch.tensor([[1.0, 2.0, 3.0, 0.0], [2.0, 0.5, 3.0, 0.0]], dtype=torch.float64)
+    zero = torch.zeros(4, dtype=torch.float64)
+    x, y = (with_statistics(zero, root[:, None] * basis.T) for root in roots)
+    assert frechet_distance(x, y) == pytest.approx(1 + 1.5**2, rel=1e-6)
+
+
+def test_fid_of_a_set_with_itself_is_zero_and_it_is_symmetric():
+    assert frechet_distance(SAMPLES.pool, SAMPLES.pool) == pytest.approx(0, abs=1e-6)
+    there, back = frechet_distance(SAMPLES.pool, REFERENCE.pool), frechet_distance(REFERENCE.pool, SAMPLES.pool)
+    assert there == pytest.approx(back, rel=1e-9)
+
+
+def test_inception_score_equals_torch_fidelity():
+    theirs = isc_features_to_metric(SAMPLES.logits)
+    ours = inception_score(SAMPLES.logits)
+    assert ours.mean == pytest.approx(theirs["inception_score_mean"], rel=1e-10)
+    assert ours.std == pytest.approx(theirs["inception_score_std"], rel=1e-8)
+
+
+def test_inception_score_of_certain_and_ignorant_networks():
+    """Evenly used certain classes score their number, indifference scores 1."""
+    logits = 100 * torch.eye(4).repeat(1000, 1)
+    assert inception_score(logits, splits=1).mean == pytest.approx(4)
+    assert inception_score(torch.zeros(100, 4)).mean == pytest.approx(1)
+
+
+def test_kid_equals_torch_fidelity():
+    theirs = kid_features_to_metric(SAMPLES.pool.double(), REFERENCE.pool.double(), verbose=False, kid_subsets=10)
+    ours = kernel_distance(SAMPLES.pool, REFERENCE.pool, subsets=10)
+    assert ours.mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-8)
+    assert ours.std == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-6)
+
+
+@pytest.mark.parametrize("save_cpu_ram", [True, False])
+def test_precision_and_recall_equal_torch_fidelity(save_cpu_ram):
+    theirs = prc_features_to_metric(SAMPLES.pool, REFERENCE.pool, verbose=False, save_cpu_ram=save_cpu_ram)
+    ours = precision_recall(SAMPLES.pool, REFERENCE.pool)
+    assert ours.precision == pytest.approx(theirs["precision"], rel=1e-4)
+    assert ours.recall == pytest.approx(theirs["recall"], rel=1e-4)
+
+
+def test_precision_sees_bad_samples_and_recall_sees_missing_modes():
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(200, 2, generator=generator) + offset for offset in (-50, 50))
+    more_left = torch.randn(400, 2, generator=generator) - 50
+    assert precision_recall(more_left, torch.cat([left, right])).recall < 0.6
+    assert precision_recall(torch.cat([left, right]), more_left).precision < 0.6
+
+
+def test_class_counts_shares_modes_and_divergence():
+    logits = torch.eye(4)[[0, 0, 0, 1]]
+    counts = class_counts(logits)
+    assert counts.tolist() == [3, 1, 0, 0]
+    assert shares(counts) == [0.75, 0.25, 0, 0]
+    assert num_modes(counts) == 2
+    assert class_divergence(counts, counts) == 0
+    real = torch.tensor([1, 1, 1, 1])
+    assert class_divergence(counts, real) == pytest.approx(0.75 * math.log(3) + 0.25 * math.log(1))
+    assert class_divergence(torch.tensor([1, 1]), torch.tensor([8, 0])) == pytest.approx(
+        0.5 * math.log(0.5) + 0.5 * math.log(0.5 / (0.5 / 8))
+    )
+
+
+def all_scores() -> list[float]:
+    return [
+        frechet_distance(SAMPLES.pool, REFERENCE.pool),
+        *inception_score(SAMPLES.logits),
+        *kernel_distance(SAMPLES.pool, REFERENCE.pool, subsets=2),
+        *precision_recall(SAMPLES.pool, REFERENCE.pool),
+    ]
+
+
+def test_scores_ignore_autocast():
+    plain = all_scores()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all_scores() == plain
+
+
+def test_scores_neither_read_nor_touch_the_global_generators():
+    states = torch.get_rng_state(), np.random.get_state()[1]
+    plain = all_scores()
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert np.array_equal(states[1], np.random.get_state()[1])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        assert all_scores() == plain
