@@ -82,9 +82,9 @@ def callback(tmp_path):
     return callback
 
 
-def trainer(callback, **kwargs):
-    options = {"logger": False, "enable_checkpointing": False} | kwargs
-    return L.Trainer(accelerator="cpu", callbacks=[callback], enable_progress_bar=False, enable_model_summary=False, **options)
+def trainer(*callbacks, **kwargs):
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
+    return L.Trainer(accelerator="cpu", callbacks=list(callbacks), **(quiet | kwargs))
 
 
 def test_fit_scores_each_kth_epoch_and_the_last_at_images_seen(callback):
@@ -101,9 +101,7 @@ def test_fit_scores_each_kth_epoch_and_the_last_at_images_seen(callback):
 
 def test_checkpoints_can_monitor_the_fid(callback, tmp_path):
     checkpoint = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/fid", save_on_train_epoch_end=False)
-    fit = trainer(callback, max_epochs=1, enable_checkpointing=True)
-    fit.callbacks.append(checkpoint)
-    fit.fit(Model(), datamodule=Data())
+    trainer(callback, checkpoint, max_epochs=1, enable_checkpointing=True).fit(Model(), datamodule=Data())
     assert float(checkpoint.best_model_score) == pytest.approx(callback.last.scores.fid, rel=1e-6)
 
 
