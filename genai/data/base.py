@@ -1,0 +1,213 @@
+"""What every data module shares: splits in a memory-mapped cache, batches as uint8, an order that resumes exactly."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from genai.data.augment import Augment
+from genai.data.cache import Stored, Writer, key_of, open_or_build
+from genai.pixels import to_float
+
+Split = Literal["train", "val", "test"]
+LabelKind = Literal["none", "class", "attributes"]
+
+
+class Batch(NamedTuple):
+    """A batch of images and labels.
+
+    images: (N, C, H, W), uint8 on the loaders, float32 in [-1, 1] after the transfer to the device.
+    labels: (N,) int64 classes, (N, K) float32 attributes of 0 and 1, or (N,) zeros where there are no labels.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+class ImageArray(Dataset[Batch]):
+    """One split: `images` uint8 (N, C, H, W), memory-mapped, and `labels` (N,) or (N, K)."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.images = images
+        self.labels = labels
+        self._images = torch.from_numpy(images)
+        self._labels = torch.from_numpy(labels)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.batch([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        return self.batch(indices)
+
+    def batch(self, indices: Any) -> Batch:
+        """The images and labels at `indices`, uint8 (len(indices), C, H, W) and their labels."""
+        rows = torch.as_tensor(indices)
+        return Batch(self._images.index_select(0, rows), self._labels.index_select(0, rows))
+
+
+class EpochSampler(DistributedSampler[Batch]):
+    """The order of an epoch, a function of (seed, epoch, number of ranks); leaves out what a resumed epoch has done."""
+
+    done: tuple[int, int] = (-1, 0)  # epoch, images of this rank
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(super().__iter__())
+        epoch, count = self.done
+        return iter(order[count:] if self.epoch == epoch else order)
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Images of one shape, decoded once into a cache.
+
+    A concrete module sets `name`, `image_shape`, `num_classes`, `label_kind` and `class_names` in its `__init__`, without
+    touching a file, and says where its images come from: `cache_options`, `source`, `build`.
+
+    Args:
+        root: folder of the data; else $GENAI_DATA, else data/.
+        batch_size: images per batch and device.
+        num_workers: loader processes; batches are memory copies, so 0 is fastest.
+        seed: of the order and the augmentation.
+        augment: random flips, rotations, scales and translations in training.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    num_classes: int = 0
+    label_kind: LabelKind = "none"
+    class_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        root: str | None = None,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int = 0,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.augment = augment or Augment()
+        self._stored: Stored | None = None
+        self._done = (-1, 0)
+
+    @abstractmethod
+    def cache_options(self) -> dict[str, Any]:
+        """The options that determine the pixels and labels (JSON)."""
+
+    @abstractmethod
+    def source(self) -> Any:
+        """What identifies the files the cache is built from (JSON): a changed one makes the cache stale.
+
+        Raises:
+            UserError: the data are not there and cannot be had.
+        """
+
+    @abstractmethod
+    def build(self, writer: Writer) -> None:
+        """Decode: `writer.start`, fill the array split after split (train, val, test), `writer.finish`."""
+
+    # -- splits ---------------------------------------------------------------------------------------------------------
+
+    def stored(self) -> Stored:
+        """The cache entry, built when needed."""
+        if self._stored is None:
+            self._stored = open_or_build(self.name, self.cache_options(), self.source(), self.build)
+        return self._stored
+
+    def split(self, name: Split) -> ImageArray:
+        """One split; the three are disjoint and the same on every machine."""
+        stored = self.stored()
+        rows = stored.rows(name)
+        return ImageArray(stored.images[rows], stored.labels[rows])
+
+    def fingerprint(self, split: Split) -> str:
+        """Short hash of the dataset, the options that change pixels, the content and the split."""
+        return key_of({"name": self.name, "sha256": self.stored().meta["sha256"], "split": split})
+
+    def prepare_data(self) -> None:
+        self.stored()
+
+    def setup(self, stage: str) -> None:
+        self.stored()
+
+    # -- loaders --------------------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        images = self.split("train")
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = EpochSampler(images, world, rank, shuffle=True, seed=self.seed, drop_last=True)
+        sampler.done = (self._done[0], self._done[1] * self.batch_size)
+        return self.loader(images, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.loader(self.split("val"))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self.loader(self.split("test"))
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self.loader(self.split("test"))
+
+    def loader(self, images: ImageArray, **options: Any) -> DataLoader[Batch]:
+        """A loader of whole batches, uint8."""
+        return DataLoader(
+            images,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=whole,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        images = to_float(batch.images)
+        if self.trainer is not None and self.trainer.training and not self.augment.is_off:
+            images = self.augment(images, self.generator())
+        return Batch(images, batch.labels)
+
+    def generator(self) -> torch.Generator:
+        """A generator for this batch's augmentation, a function of (seed, epoch, batch, rank)."""
+        assert self.trainer is not None
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        key = (self.seed, self.trainer.current_epoch, progress.ready, self.trainer.global_rank)
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        return torch.Generator().manual_seed(seed)
+
+    # -- resuming -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        assert self.trainer is not None
+        return {
+            "epoch": self.trainer.current_epoch,
+            "batches": self.trainer.fit_loop.epoch_loop.batch_progress.current.processed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._done = (state_dict["epoch"], state_dict["batches"])
+
+
+def whole(batch: Batch) -> Batch:
+    """`__getitems__` gave a whole batch already."""
+    return batch
+
+
+def data_roots(root: str | None) -> list[Path]:
+    """Where to look for files, in order: `root` alone when given, else $GENAI_DATA and data/."""
+    import os
+
+    if root is not None:
+        return [Path(root)]
+    return [Path(folder) for folder in (os.environ.get("GENAI_DATA"), "data") if folder]

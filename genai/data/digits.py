@@ -1,0 +1,59 @@
+"""scikit-learn's handwritten digits: 1,797 real images of 8x8, in the library itself, so nothing is downloaded."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch.nn.functional import interpolate
+
+from genai.data.augment import Augment
+from genai.data.base import ImageDataModule
+from genai.data.cache import Writer
+
+VAL, TEST = 350, 350
+
+
+class Digits(ImageDataModule):
+    """The UCI optical digits test set, 1,097 / 350 / 350 images for train, val and test, stratified (scikit-learn, seed 0).
+
+    Args:
+        size: 8, or larger for networks that want more pixels (bicubic).
+        root: not used: the data come with scikit-learn.
+    """
+
+    name = "digits"
+    num_classes = 10
+    label_kind = "class"
+    class_names = tuple("0123456789")
+
+    def __init__(
+        self,
+        size: int = 8,
+        root: str | None = None,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int = 0,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__(root, batch_size, num_workers, seed, augment)
+        self.size = size
+        self.image_shape = (1, size, size)
+
+    def cache_options(self) -> dict[str, Any]:
+        return {"size": self.size}
+
+    def source(self) -> Any:
+        return "sklearn.datasets.load_digits"
+
+    def build(self, writer: Writer) -> None:
+        digits = load_digits()
+        pixels = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)  # values are 0..16
+        if self.size != 8:
+            pixels = interpolate(pixels, size=(self.size, self.size), mode="bicubic", align_corners=False)
+        rest, test = train_test_split(np.arange(1797), test_size=TEST, stratify=digits.target, random_state=0)
+        train, val = train_test_split(rest, test_size=VAL, stratify=digits.target[rest], random_state=0)
+        order = np.concatenate([train, val, test])
+        writer.start(len(order), self.image_shape)[:] = pixels.round().clamp(0, 255).byte().numpy()[order]
+        writer.finish(digits.target[order].astype(np.int64), {"train": len(train), "val": VAL, "test": TEST})
