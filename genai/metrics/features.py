@@ -278,14 +278,17 @@ def _download_inception(target: Path) -> None:
 @contextmanager
 def full_precision(device_type: str) -> Iterator[None]:
     """float32 as it is written: no autocast, no TF32, no bf16 matrix products."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    root: Any = torch.backends
+    backends = (root.cuda.matmul, root.cudnn.conv, root.mkldnn.matmul, root.mkldnn.conv)
+    precisions = [backend.fp32_precision for backend in backends]
     try:
-        cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with torch.autocast(device_type, enabled=False), cudnn:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device_type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        for backend, precision in zip(backends, precisions, strict=True):
+            backend.fp32_precision = precision
 
 
 def _sha256(path: Path) -> str:

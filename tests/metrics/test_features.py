@@ -50,6 +50,17 @@ def test_features_ignore_autocast(network):
     assert torch.equal(plain.logits, under_autocast.logits)
 
 
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_features_ignore_the_precision_of_matrix_products_and_leave_it_as_it_is(network, precision):
+    plain, before = network(random_images(4, seed=0)), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert torch.equal(network(random_images(4, seed=0)).logits, plain.logits)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_loading_and_extracting_leave_the_global_generator_alone(tmp_path):
     state = torch.get_rng_state()
     network = load_extractor(str(write_network(tmp_path / "small.safetensors")))
