@@ -118,7 +118,9 @@ class GenaiCLI(LightningCLI):
         quality.run_dir = gallery.run_dir = run_dir
         callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput()]
         if run_dir is not None and self.subcommand == "fit":
-            callbacks += checkpoint_callbacks(run_dir / "checkpoints", options.monitor, options.checkpoint_every_n_steps)
+            callbacks += checkpoint_callbacks(
+                run_dir / "checkpoints", options.monitor, quality.every_n_epochs, options.checkpoint_every_n_steps
+            )
         if run_dir is not None and rank_zero_only.rank == 0:
             record = write_record(run_dir, self)
             kwargs["logger"] = loggers(options.tracker, run_dir, record["tracker_id"], self.plain_config())
@@ -280,6 +282,8 @@ def quiet_libraries() -> None:
     """Hide the advice of Lightning that does not concern a user of this suite."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*The number of training batches.*is smaller than the logging interval.*")
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -33,24 +33,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class SaveOnStop(L.Callback):
-    """Writes last.ckpt when the run is stopped by SIGTERM or Ctrl-C, so that `--resume` goes on from that very batch."""
+    """Writes last.ckpt when the run is stopped by SIGTERM, so that `--resume` goes on from that very batch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, SIGTERMException | KeyboardInterrupt) and trainer.training and not trainer.sanity_checking:
+        if isinstance(exception, SIGTERMException) and trainer.state.fn == "fit" and not trainer.sanity_checking:
             trainer.save_checkpoint(self.folder / "last.ckpt")
 
 
-def checkpoint_callbacks(folder: Path, monitor: str, every_n_steps: int | None) -> list[L.Callback]:
-    """last.ckpt after each epoch (and every n batches), best.ckpt by `monitor` (lower is better), and SaveOnStop."""
+def checkpoint_callbacks(folder: Path, monitor: str, every_n_epochs: int, every_n_steps: int | None) -> list[L.Callback]:
+    """last.ckpt after each epoch (and every n steps), best.ckpt by `monitor` (lower is better) where it is scored; SaveOnStop."""
     shared: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     callbacks: list[L.Callback] = [
         ModelCheckpoint(**shared, filename="last", save_on_train_epoch_end=True),
-        ModelCheckpoint(**shared, filename="best", monitor=monitor, mode="min", save_on_train_epoch_end=False),
         SaveOnStop(folder),
     ]
+    if every_n_epochs:
+        best: dict[str, Any] = {"monitor": monitor, "mode": "min", "every_n_epochs": every_n_epochs}
+        callbacks.append(ModelCheckpoint(**shared, filename="best", save_on_train_epoch_end=False, **best))
     if every_n_steps:
         callbacks.insert(0, ModelCheckpoint(**shared, filename="last", every_n_train_steps=every_n_steps))
     return callbacks

@@ -11,6 +11,9 @@ from genai.models.base import log_interval
 class Throughput(L.Callback):
     """Logs `images_per_second` over all devices, each `log_every_n_steps` batches; validation does not count."""
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.restart(pl_module)
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.restart(pl_module)
 

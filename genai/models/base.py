@@ -51,7 +51,8 @@ class Model(L.LightningModule):
         """Send training metrics to every logger at `images_seen`, each `log_every_n_steps` batches."""
         if self.trainer.fit_loop.epoch_loop.batch_idx % log_interval(self.trainer):
             return
-        self.log_dict(dict(metrics), prog_bar=True, logger=False, rank_zero_only=True)
+        for name, value in metrics.items():
+            self.log(name.split("/")[-1], value, prog_bar="loss" in name, logger=False, rank_zero_only=True)
         values = {name: float(value) for name, value in metrics.items()}
         for logger in self.loggers:
             logger.log_metrics(values, step=self.images_seen)
