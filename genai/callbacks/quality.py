@@ -142,7 +142,7 @@ class SampleQuality(L.Callback):
 
     def _publish(self, trainer: L.Trainer, model: GenerativeModel, split: str, quality: Quality) -> None:
         metrics = {f"{split}/{name}": value for name, value in quality.metrics().items()}
-        model.log_dict(metrics, logger=False, on_epoch=True)
+        model.log_dict(metrics, logger=False, on_epoch=True, sync_dist=True)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=model.images_seen)
         if self.run_dir is not None and trainer.is_global_zero:

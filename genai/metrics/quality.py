@@ -7,7 +7,7 @@ rich.print(quality)
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 from typing import Protocol as Interface
@@ -32,12 +32,15 @@ from genai.metrics.reference import RealImages, Subset, cache_path, real_feature
 class RealData(Interface):
     """What measuring needs of a data module."""
 
-    name: str
-    label_kind: str
-    class_names: Any
+    @property
+    def name(self) -> str: ...
+    @property
+    def label_kind(self) -> str: ...
+    @property
+    def class_names(self) -> Sequence[str]: ...
 
-    def split(self, name: str) -> RealImages: ...
-    def fingerprint(self, split: str) -> str: ...
+    def split(self, name: Any) -> RealImages: ...
+    def fingerprint(self, split: Any) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -161,10 +164,11 @@ class Quality:
     def metrics(self) -> dict[str, float]:
         """Flat names and values for a logger: fid, is, kid, ..., each with its floor; share_<class>."""
         values: dict[str, float] = {}
-        for suffix, scores in (("", self.scores), ("_floor", self.floor)):
-            for name, value in asdict(scores).items():
-                if name != "class_shares" and value is not None:
-                    values["is" + suffix if name == "is_mean" else name + suffix] = float(value)
+        floor = asdict(self.floor)
+        for name, value in asdict(self.scores).items():
+            if name != "class_shares" and value is not None:
+                key = "is" if name == "is_mean" else name
+                values |= {key: float(value), f"{key}_floor": float(floor[name])}
         if self.scores.class_shares is not None and len(self.class_names) <= MAX_SHARES:
             values |= {f"share_{n}": s for n, s in zip(self.class_names, self.scores.class_shares, strict=True)}
         return values
@@ -180,9 +184,8 @@ class Quality:
         table.add_column("model", justify="right")
         table.add_column("real against real", justify="right")
         for title, name, spread, form in ROWS:
-            cells = [_cell(scores, name, spread, form) for scores in (self.scores, self.floor)]
-            if any(cells):
-                table.add_row(title, *(cell or "" for cell in cells))
+            if getattr(self.scores, name) is not None:
+                table.add_row(title, *(_cell(scores, name, spread, form) for scores in (self.scores, self.floor)))
         return table
 
     def _shares_table(self) -> Table:
@@ -193,11 +196,8 @@ class Quality:
 
 
 def _cell(scores: Scores, name: str, spread: str | None, form: str) -> str:
-    value = getattr(scores, name)
-    if value is None:
-        return ""
     scale = 1000 if name == "kid" else 1
-    text = format(value * scale, form)
+    text = format(getattr(scores, name) * scale, form)
     return f"{text} ± {format(getattr(scores, spread) * scale, form)}" if spread else text
 
 
