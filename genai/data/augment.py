@@ -1,21 +1,25 @@
-"""Batched augmentation on the device."""
+"""Augmentation of a whole batch at once, on the device the batch is on."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn import functional as F
+
+Padding = Literal["black", "border"]
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random flips and affine maps of a batch; every option is off by default.
+    """Random flips and similarity transforms, drawn independently for each image; all off by default.
 
-    Attributes:
-        flip: mirror left and right with probability 1/2 (not for digits).
-        rotate: degrees, uniform in [-rotate, rotate].
-        scale: relative, uniform in [1 - scale, 1 + scale].
-        translate: share of the width and height, uniform in [-translate, translate].
+    Args:
+        flip: mirror left and right, with probability 1/2.
+        rotate: degrees; the angle is uniform in [-rotate, rotate].
+        scale: fraction; the magnification is uniform in [1 - scale, 1 + scale].
+        translate: fraction of the side; each shift is uniform in [-translate, translate].
     """
 
     flip: bool = False
@@ -24,25 +28,42 @@ class Augment:
     translate: float = 0.0
 
     @property
-    def is_off(self) -> bool:
-        return not (self.flip or self.rotate or self.scale or self.translate)
+    def is_on(self) -> bool:
+        """Whether any transform is on."""
+        return self.flip or self.warps
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Images (N, C, H, W) float in [-1, 1] -> the same, each moved by a draw of its own from `generator` (on the CPU)."""
-        if self.is_off:
-            return images
-        theta = self.draw(len(images), generator).to(images.device)
-        with torch.autocast(images.device.type, enabled=False):
-            grid = affine_grid(theta, list(images.shape), align_corners=False)
-            # -1, the background of digits, is 0 once shifted by one: grid_sample pads with zeros
-            return grid_sample(images + 1, grid, align_corners=False) - 1
+    @property
+    def warps(self) -> bool:
+        """Whether any transform that resamples pixels is on."""
+        return any((self.rotate, self.scale, self.translate))
 
-    def draw(self, num: int, generator: torch.Generator) -> Tensor:
-        """Affine maps (num, 2, 3) from output to input coordinates."""
-        angle, zoom, right, down, mirror = torch.rand(5, num, generator=generator) * 2 - 1
-        radians = torch.deg2rad(angle * self.rotate)
-        zoom = 1 + zoom * self.scale
-        sign = torch.where(mirror > 0, -1.0, 1.0) if self.flip else torch.ones(num)
-        cos, sin = torch.cos(radians) / zoom, torch.sin(radians) / zoom
-        rows = [sign * cos, sin, 2 * right * self.translate, -sign * sin, cos, 2 * down * self.translate]
-        return torch.stack(rows, dim=1).view(num, 2, 3)
+    def __call__(self, images: Tensor, generator: torch.Generator, padding: Padding = "black") -> Tensor:
+        """Augment (N, C, H, W) float32 in [-1, 1]; the range is kept.
+
+        Randomness comes from a generator on the CPU, so the same seed draws the same transforms on every device.
+        Outside the picture is -1 ("black": right for digits) or the nearest pixel ("border": right for photographs).
+        """
+        draws = torch.rand(5, len(images), generator=generator).to(images.device)
+        if self.flip:
+            images = torch.where((draws[0] < 0.5)[:, None, None, None], images.flip(-1), images)
+        return warp(images, self._matrices(2 * draws[1:] - 1), padding) if self.warps else images
+
+    def _matrices(self, uniform: Tensor) -> Tensor:
+        """Uniform (4, N) in [-1, 1] -> (N, 2, 3) maps from output to input coordinates, both in [-1, 1]."""
+        angle = uniform[0] * math.radians(self.rotate)
+        zoom = 1 / (1 + uniform[1] * self.scale)
+        shift = uniform[2:] * 2 * self.translate  # the side is 2 long in these coordinates
+        cos, sin = zoom * angle.cos(), zoom * angle.sin()
+        return torch.stack([cos, -sin, shift[0], sin, cos, shift[1]], dim=1).view(-1, 2, 3)
+
+
+def warp(images: Tensor, matrices: Tensor, padding: Padding) -> Tensor:
+    """Resample (N, C, H, W) in [-1, 1] bilinearly by (N, 2, 3) maps from output to input coordinates (x right, y down).
+
+    Always in float32, also under autocast: bfloat16 coordinates would be off by a third of a pixel at 64 x 64.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+        if padding == "border":
+            return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        return F.grid_sample(images + 1, grid, padding_mode="zeros", align_corners=False) - 1

@@ -1,18 +1,21 @@
 """What every data module shares: splits in a memory-mapped cache, batches as uint8, an order that resumes exactly."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from genai.data.augment import Augment
+from genai.data.augment import Augment, Padding
 from genai.data.cache import Stored, Writer, key_of, open_or_build
 from genai.pixels import to_float
 
@@ -44,9 +47,11 @@ class ImageArray(Dataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.batch([index])
+        """One image, uint8 (C, H, W), and its label."""
+        return Batch(self._images[index], self._labels[index])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """DataLoader's protocol for a whole batch in one call."""
         return self.batch(indices)
 
     def batch(self, indices: Any) -> Batch:
@@ -55,22 +60,29 @@ class ImageArray(Dataset[Batch]):
         return Batch(self._images.index_select(0, rows), self._labels.index_select(0, rows))
 
 
-class EpochSampler(DistributedSampler[Batch]):
-    """The order of an epoch, a function of (seed, epoch, number of ranks); leaves out what a resumed epoch has done."""
+class EpochSampler(DistributedSampler):
+    """The order of an epoch, a function of (seed, epoch, number of ranks). It starts at epoch `epoch`, and leaves out of
+    that one the first `done` images of this rank; its length stays that of a whole epoch, as the trainer counts for itself.
+    """
 
-    done: tuple[int, int] = (-1, 0)  # epoch, images of this rank
+    def __init__(self, images: ImageArray, num_replicas: int, rank: int, seed: int, epoch: int, done: int) -> None:
+        super().__init__(images, num_replicas, rank, shuffle=True, seed=seed, drop_last=len(images) >= num_replicas)
+        self.set_epoch(epoch)  # loader processes start before the trainer sets it
+        self.resumed = (epoch, done)
 
     def __iter__(self) -> Iterator[int]:
-        order = list(super().__iter__())
-        epoch, count = self.done
-        return iter(order[count:] if self.epoch == epoch else order)
+        epoch, done = self.resumed
+        return islice(super().__iter__(), done if self.epoch == epoch else 0, None)
 
 
 class ImageDataModule(L.LightningDataModule):
     """Images of one shape, decoded once into a cache.
 
     A concrete module sets `name`, `image_shape`, `num_classes`, `label_kind` and `class_names` in its `__init__`, without
-    touching a file, and says where its images come from: `cache_options`, `source`, `build`.
+    touching a file, and says where its images come from: `cache_options`, `source`, `build`. `padding` is what augmentation
+    puts where it moves the picture away: "black", or for photographs "border" (the nearest pixel).
+
+    The loaders of val, test and predict (the test split) are in order and complete; training drops its last short batch.
 
     Args:
         root: folder of the data; else $GENAI_DATA, else data/.
@@ -85,6 +97,7 @@ class ImageDataModule(L.LightningDataModule):
     num_classes: int = 0
     label_kind: LabelKind = "none"
     class_names: tuple[str, ...] = ()
+    padding: Padding = "black"
 
     def __init__(
         self,
@@ -101,7 +114,8 @@ class ImageDataModule(L.LightningDataModule):
         self.seed = seed
         self.augment = augment or Augment()
         self._stored: Stored | None = None
-        self._done = (-1, 0)
+        self._sampler: EpochSampler | None = None
+        self._resume: dict[str, int] = {}
 
     @abstractmethod
     def cache_options(self) -> dict[str, Any]:
@@ -148,9 +162,9 @@ class ImageDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         images = self.split("train")
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = EpochSampler(images, world, rank, shuffle=True, seed=self.seed, drop_last=True)
-        sampler.done = (self._done[0], self._done[1] * self.batch_size)
-        return self.loader(images, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
+        epoch, batches = self.resume_point()
+        self._sampler = EpochSampler(images, world, rank, self.seed, epoch, batches * self.batch_size)
+        return self.loader(images, sampler=self._sampler, drop_last=len(self._sampler) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.loader(self.split("val"))
@@ -169,45 +183,67 @@ class ImageDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=whole,
             pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
             **options,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """To float32 in [-1, 1] on the batch's device, and in training the augmentation."""
         images = to_float(batch.images)
-        if self.trainer is not None and self.trainer.training and not self.augment.is_off:
-            images = self.augment(images, self.generator())
+        if self.augment.is_on and self.trainer is not None and self.trainer.training:
+            images = self.augment(images, self.generator(), self.padding)
         return Batch(images, batch.labels)
 
     def generator(self) -> torch.Generator:
         """A generator for this batch's augmentation, a function of (seed, epoch, batch, rank)."""
         assert self.trainer is not None
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        key = (self.seed, self.trainer.current_epoch, progress.ready, self.trainer.global_rank)
+        assert self._sampler is not None
+        batch = self.trainer.fit_loop.batch_idx + 1  # a batch is counted after its transfer
+        key = (self.seed, self._sampler.epoch, batch, self.trainer.global_rank)
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
         return torch.Generator().manual_seed(seed)
 
     # -- resuming -------------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of which epoch are done, and what their order depends on."""
+        if self._sampler is None:
+            return self._resume
         assert self.trainer is not None
-        return {
-            "epoch": self.trainer.current_epoch,
-            "batches": self.trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-        }
+        epoch = self._sampler.epoch
+        # not `completed`: this one counts a batch before on_train_batch_end, where checkpoints are written
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        if batches >= self.trainer.num_training_batches:
+            epoch, batches = epoch + 1, 0
+        return {"epoch": epoch, "batches": batches, **self.order()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._done = (state_dict["epoch"], state_dict["batches"])
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """The next training loader goes on where this state was saved."""
+        self._resume = state_dict
+
+    def resume_point(self) -> tuple[int, int]:
+        """Epoch, and batches of it already done, of a new training loader; a loaded state serves once."""
+        state, self._resume = self._resume, {}
+        if not state:
+            return (self.trainer.current_epoch if self.trainer else 0), 0
+        changed = [f"{name} {state[name]} -> {value}" for name, value in self.order().items() if state[name] != value]
+        if changed and state["batches"]:
+            rank_zero_warn(f"resuming within an epoch in another order ({', '.join(changed)}): it may repeat or miss images")
+        return state["epoch"], state["batches"]
+
+    def order(self) -> dict[str, int]:
+        """What the order of training depends on, beside the epoch."""
+        world_size = self.trainer.world_size if self.trainer else 1
+        return {"seed": self.seed, "batch_size": self.batch_size, "world_size": world_size}
 
 
-def whole(batch: Batch) -> Batch:
+def whole(batch: Any) -> Any:
     """`__getitems__` gave a whole batch already."""
     return batch
 
 
 def data_roots(root: str | None) -> list[Path]:
     """Where to look for files, in order: `root` alone when given, else $GENAI_DATA and data/."""
-    import os
-
     if root is not None:
         return [Path(root)]
     return [Path(folder) for folder in (os.environ.get("GENAI_DATA"), "data") if folder]

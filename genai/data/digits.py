@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch.nn.functional import interpolate
 
 from genai.data.augment import Augment
@@ -48,6 +46,9 @@ class Digits(ImageDataModule):
         return "sklearn.datasets.load_digits"
 
     def build(self, writer: Writer) -> None:
+        from sklearn.datasets import load_digits  # a second to import, for the first start only
+        from sklearn.model_selection import train_test_split
+
         digits = load_digits()
         pixels = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)  # values are 0..16
         if self.size != 8:

@@ -1,44 +1,62 @@
-"""MNIST and Fashion-MNIST, from torchvision's files."""
+"""MNIST, Fashion-MNIST and stacked MNIST, from torchvision's files."""
 
 import gzip
+import socket
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torchvision
 
+from genai.data import cache
 from genai.data.augment import Augment
 from genai.data.base import ImageDataModule, data_roots
-from genai.data.cache import Writer
 from genai.errors import UserError
 
+Variant = Literal["mnist", "fashion", "stacked"]
+DIGITS = tuple("0123456789")
 CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-DATASETS = {"mnist": torchvision.datasets.MNIST, "fashion": torchvision.datasets.FashionMNIST}
-PARTS = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
-SIZES = {"train": 60_000, "test": 10_000}
-VAL = 10_000
+PREFIXES = {"train": "train", "test": "t10k"}  # of the official files
+SIDE = 28
+VAL_SHARE = 6  # val is the last sixth of the training file
+STACKED_EVAL = 10_000
+STACKED_SEEDS = {"train": 0, "val": 1, "test": 2}
+NETWORK_TIMEOUT = 5.0  # seconds
+
+
+class LabelledImages(NamedTuple):
+    """images (N, 28, 28) uint8, labels (N,) int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
 
 
 class MNIST(ImageDataModule):
     """28x28 grey digits (or clothes): 50,000 / 10,000 / 10,000 images for train, val and test.
 
-    The validation split is the last 10,000 images of the official training file; the test split is the official one. Files in
-    torchvision's layout (`<root>/MNIST/raw/train-images-idx3-ubyte`, also `.gz`) are used as they are, else downloaded.
+    The validation split is the last 10,000 images of the official training file; the test split is the official one. Files
+    in torchvision's layout (`<root>/MNIST/raw/train-images-idx3-ubyte`, also `.gz`, also directly in `<root>`) are used as
+    they are, else downloaded.
+
+    `stacked` lays three digits of one split, drawn with a fixed seed, over each other as the channels of one picture
+    (Metz et al. 2017, Unrolled GAN): 1,000 classes, `num_triples` / 10,000 / 10,000 pictures; 128,000 take 0.3 GB of cache.
 
     Args:
-        variant: `mnist`, or `fashion` for Fashion-MNIST.
+        variant: `mnist`; `fashion` for Fashion-MNIST; `stacked`.
         size: 28, or 32 with two rows of background around.
+        num_triples: training pictures of `stacked`.
     """
 
-    num_classes = 10
     label_kind = "class"
 
     def __init__(
         self,
-        variant: Literal["mnist", "fashion"] = "mnist",
+        variant: Variant = "mnist",
         size: Literal[28, 32] = 28,
+        num_triples: int = 128_000,
         root: str | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
@@ -48,57 +66,123 @@ class MNIST(ImageDataModule):
         super().__init__(root, batch_size, num_workers, seed, augment)
         self.variant = variant
         self.size = size
-        self.name = variant
-        self.class_names = CLOTHES if variant == "fashion" else tuple("0123456789")
-        self.image_shape = (1, size, size)
+        self.num_triples = num_triples
+        self.name = "stacked-mnist" if variant == "stacked" else variant
+        self.class_names = class_names(variant)
+        self.num_classes = len(self.class_names)
+        self.image_shape = (3 if variant == "stacked" else 1, size, size)
 
     def cache_options(self) -> dict[str, Any]:
-        return {"size": self.size}
+        triples = {"num_triples": self.num_triples} if self.variant == "stacked" else {}
+        return {"size": self.size, **triples}
 
     def source(self) -> Any:
-        files = [path for part in PARTS for path in self.files(part)]
-        return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+        return cache.identity(*self.files())
 
-    def build(self, writer: Writer) -> None:
-        arrays = {part: (read_idx(images, 3), read_idx(labels, 1)) for part, (images, labels) in self.checked().items()}
-        pad = (self.size - 28) // 2
-        out = writer.start(70_000, self.image_shape)
-        out[:60_000, 0, pad : pad + 28, pad : pad + 28] = arrays["train"][0]
-        out[60_000:, 0, pad : pad + 28, pad : pad + 28] = arrays["test"][0]
-        labels = np.concatenate([arrays["train"][1], arrays["test"][1]]).astype(np.int64)
-        writer.finish(labels, {"train": 60_000 - VAL, "val": VAL, "test": 10_000})
+    def build(self, writer: cache.Writer) -> None:
+        splits = self.load()
+        rows = {split: self.triples(split, len(part.labels)) for split, part in splits.items()}
+        out = writer.start(sum(map(len, rows.values())), self.image_shape)
+        margin = (self.size - SIDE) // 2
+        inside = slice(margin, margin + SIDE)
+        start, labels = 0, []
+        for split, part in splits.items():
+            stop = start + len(rows[split])
+            for channel in range(self.image_shape[0]):
+                out[start:stop, channel, inside, inside] = part.images[rows[split][:, channel]]
+            labels.append(decimal(part.labels[rows[split]]))
+            start = stop
+        writer.finish(np.concatenate(labels), {split: len(chosen) for split, chosen in rows.items()})
 
-    def checked(self) -> dict[str, tuple[Path, Path]]:
-        """Images and labels files of each part."""
-        return {part: self.files(part) for part in PARTS}
+    def triples(self, split: str, num: int) -> np.ndarray:
+        """Which of a split's `num` images make each picture: (pictures, channels)."""
+        if self.variant != "stacked":
+            return np.arange(num)[:, None]
+        pictures = self.num_triples if split == "train" else STACKED_EVAL
+        return np.random.RandomState(STACKED_SEEDS[split]).randint(num, size=(pictures, 3))
 
-    def files(self, part: str) -> tuple[Path, Path]:
-        """The two files of `part`, downloaded when no root has them."""
-        folder = DATASETS[self.variant].__name__
-        for root in data_roots(self.root):
-            paths = [present(root / folder / "raw" / name) for name in PARTS[part]]
+    def load(self) -> dict[str, LabelledImages]:
+        """The official files' images and labels as train, val and test."""
+        train_images, train_labels, test_images, test_labels = self.files()
+        train = read_pair(train_images, train_labels)
+        split = len(train.labels) - len(train.labels) // VAL_SHARE
+        return {
+            "train": LabelledImages(train.images[:split], train.labels[:split]),
+            "val": LabelledImages(train.images[split:], train.labels[split:]),
+            "test": read_pair(test_images, test_labels),
+        }
+
+    def files(self) -> list[Path]:
+        """The four IDX files (train images, train labels, test images, test labels), downloaded when no root has them."""
+        roots = data_roots(self.root)
+        found = next(filter(None, (self.files_in(root) for root in roots)), None)
+        if found is None:
+            self.download(roots[0])
+            found = self.files_in(roots[0])
+        assert found is not None
+        return found
+
+    def files_in(self, root: Path) -> list[Path] | None:
+        """The four files where this root has them all."""
+        parts = [f"{prefix}-{part}-ubyte" for prefix in PREFIXES.values() for part in ("images-idx3", "labels-idx1")]
+        for folder in (root / self.dataset() / "raw", root):
+            paths = [present(folder / part) for part in parts]
             if all(paths):
-                return paths[0], paths[1]  # type: ignore[return-value]
-        self.download(data_roots(self.root)[-1])
-        raw = data_roots(self.root)[-1] / folder / "raw"
-        return raw / PARTS[part][0], raw / PARTS[part][1]
+                return [path for path in paths if path]
+        return None
+
+    def dataset(self) -> str:
+        """torchvision's name of the class and its folder."""
+        return "FashionMNIST" if self.variant == "fashion" else "MNIST"
 
     def download(self, root: Path) -> None:
-        """torchvision's download, which checks the sums."""
-        dataset = DATASETS[self.variant]
+        """torchvision's download, which checks the sums; gives up on a silent network within seconds."""
+        import torchvision  # not needed, and slow to import, where the files are there
+
         try:
-            dataset(root, download=True)
+            with cache.lock(f"{self.dataset()}-download"), network_timeout(NETWORK_TIMEOUT):
+                getattr(torchvision.datasets, self.dataset())(root, download=True)
         except (RuntimeError, OSError) as error:
+            looked = ", ".join(map(str, data_roots(self.root)))
             raise UserError(
-                f"{dataset.__name__} is not in {', '.join(map(str, data_roots(self.root)))} and could not be downloaded "
-                f"({str(error).splitlines()[0]}): put its four IDX files into {root / dataset.__name__ / 'raw'}, or set "
-                "GENAI_DATA; genai.data.digits.Digits and genai.data.avatars.Avatars need no download"
+                f"{self.dataset()} is not in {looked} and could not be downloaded ({reason(error)}): put its four IDX files "
+                f"into {root / self.dataset() / 'raw'}, or set GENAI_DATA or root to the folder that has "
+                f"{self.dataset()}/raw; genai.data.digits.Digits and genai.data.avatars.Avatars need no download"
             ) from None
+
+
+def class_names(variant: Variant) -> tuple[str, ...]:
+    """The names of the labels, in order."""
+    if variant == "stacked":
+        return tuple(f"{number:03d}" for number in range(1000))
+    return CLOTHES if variant == "fashion" else DIGITS
+
+
+def decimal(digits: np.ndarray) -> np.ndarray:
+    """(N, k) digits, the first the most significant -> (N,) numbers."""
+    return digits @ 10 ** np.arange(digits.shape[1])[::-1]
 
 
 def present(path: Path) -> Path | None:
     """`path`, or `path`.gz, where it is there."""
     return next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
+
+
+def read_pair(images_file: Path, labels_file: Path) -> LabelledImages:
+    """The images of one file and their labels of another.
+
+    Raises:
+        UserError: they do not belong together.
+    """
+    images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
+    if len(images) != len(labels):
+        raise UserError(
+            f"{labels_file} has {len(labels)} labels for the {len(images)} images of {images_file.name}: "
+            "delete both to download them again"
+        )
+    if images.shape[1:] != (SIDE, SIDE) or labels.max(initial=0) > 9:
+        raise UserError(f"{images_file} and its labels are not {SIDE}x{SIDE} images of ten classes: replace them")
+    return LabelledImages(images, labels.astype(np.int64))
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -118,3 +202,19 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     if len(content) - header != np.prod(shape, dtype=np.int64):
         raise UserError(f"{path} is truncated or too long for its shape {shape}: delete it to download it again")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+@contextmanager
+def network_timeout(seconds: float) -> Iterator[None]:
+    """Connections opened here give up after this long, instead of waiting for minutes."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def reason(error: Exception) -> str:
+    """The last line of an error: torchvision puts what went wrong there."""
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
