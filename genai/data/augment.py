@@ -46,9 +46,9 @@ class Augment:
         draws = torch.rand(5, len(images), generator=generator).to(images.device)
         if self.flip:
             images = torch.where((draws[0] < 0.5)[:, None, None, None], images.flip(-1), images)
-        return warp(images, self._matrices(2 * draws[1:] - 1), padding) if self.warps else images
+        return warp(images, self.maps(2 * draws[1:] - 1), padding) if self.warps else images
 
-    def _matrices(self, uniform: Tensor) -> Tensor:
+    def maps(self, uniform: Tensor) -> Tensor:
         """Uniform (4, N) in [-1, 1] -> (N, 2, 3) maps from output to input coordinates, both in [-1, 1]."""
         angle = uniform[0] * math.radians(self.rotate)
         zoom = 1 / (1 + uniform[1] * self.scale)

@@ -1,8 +1,9 @@
 """What every data module shares: splits in a memory-mapped cache, batches as uint8, an order that resumes exactly."""
 
 import os
+import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -61,18 +62,21 @@ class ImageArray(Dataset[Batch]):
 
 
 class EpochSampler(DistributedSampler):
-    """The order of an epoch, a function of (seed, epoch, number of ranks). It starts at epoch `epoch`, and leaves out of
-    that one the first `done` images of this rank; its length stays that of a whole epoch, as the trainer counts for itself.
+    """The order of an epoch, a function of (seed, epoch, number of ranks).
+
+    Each pass begins where `seen()` says: at an epoch, and a number of images of this rank that it leaves out as seen. The
+    length stays that of a whole epoch, as the trainer counts for itself; the epoch it sets is not used (after some
+    checkpoints it is one too far, as of Lightning 2.6).
     """
 
-    def __init__(self, images: ImageArray, num_replicas: int, rank: int, seed: int, epoch: int, done: int) -> None:
-        super().__init__(images, num_replicas, rank, shuffle=True, seed=seed, drop_last=len(images) >= num_replicas)
-        self.set_epoch(epoch)  # loader processes start before the trainer sets it
-        self.resumed = (epoch, done)
+    def __init__(self, images: ImageArray, num_ranks: int, rank: int, seed: int, seen: Callable[[], tuple[int, int]]) -> None:
+        super().__init__(images, num_ranks, rank, shuffle=True, seed=seed, drop_last=len(images) >= num_ranks)
+        self.seen = seen
 
     def __iter__(self) -> Iterator[int]:
-        epoch, done = self.resumed
-        return islice(super().__iter__(), done if self.epoch == epoch else 0, None)
+        epoch, done = self.seen()
+        self.set_epoch(epoch)
+        return islice(super().__iter__(), done, None)
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -114,7 +118,8 @@ class ImageDataModule(L.LightningDataModule):
         self.seed = seed
         self.augment = augment or Augment()
         self._stored: Stored | None = None
-        self._sampler: EpochSampler | None = None
+        self._epoch = 0  # of the training batch that came last, and how many came in that epoch
+        self._batches = 0
         self._resume: dict[str, int] = {}
 
     @abstractmethod
@@ -162,9 +167,9 @@ class ImageDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         images = self.split("train")
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        epoch, batches = self.resume_point()
-        self._sampler = EpochSampler(images, world, rank, self.seed, epoch, batches * self.batch_size)
-        return self.loader(images, sampler=self._sampler, drop_last=len(self._sampler) >= self.batch_size)
+        self.start_training()
+        sampler = EpochSampler(images, world, rank, self.seed, self.seen)
+        return self.loader(images, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.loader(self.split("val"))
@@ -190,46 +195,58 @@ class ImageDataModule(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """To float32 in [-1, 1] on the batch's device, and in training the augmentation."""
         images = to_float(batch.images)
-        if self.augment.is_on and self.trainer is not None and self.trainer.training:
-            images = self.augment(images, self.generator(), self.padding)
+        if self.trainer is not None and self.trainer.training:
+            self._epoch, self._batches = self.position()
+            if self.augment.is_on:
+                images = self.augment(images, self.generator(self.trainer.global_rank), self.padding)
+            self._batches += 1
         return Batch(images, batch.labels)
 
-    def generator(self) -> torch.Generator:
+    def generator(self, rank: int) -> torch.Generator:
         """A generator for this batch's augmentation, a function of (seed, epoch, batch, rank)."""
-        assert self.trainer is not None
-        assert self._sampler is not None
-        batch = self.trainer.fit_loop.batch_idx + 1  # a batch is counted after its transfer
-        key = (self.seed, self._sampler.epoch, batch, self.trainer.global_rank)
+        key = (self.seed, self._epoch, self._batches, rank)
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
         return torch.Generator().manual_seed(seed)
 
     # -- resuming -------------------------------------------------------------------------------------------------------
 
+    def position(self) -> tuple[int, int]:
+        """The epoch and the number in it, from 0, of the next training batch."""
+        if self.trainer is not None and self._batches >= self.trainer.num_training_batches:
+            return self._epoch + 1, 0
+        return self._epoch, self._batches
+
+    def seen(self) -> tuple[int, int]:
+        """The epoch of the next training batch and how many of its images this rank has had."""
+        epoch, batches = self.position()
+        return epoch, batches * self.batch_size
+
     def state_dict(self) -> dict[str, int]:
-        """How many batches of which epoch are done, and what their order depends on."""
-        if self._sampler is None:
+        """The position of the next training batch, and what the order depends on. A batch not yet trained on is next again."""
+        if self._resume or self.trainer is None:
             return self._resume
-        assert self.trainer is not None
-        epoch = self._sampler.epoch
-        # not `completed`: this one counts a batch before on_train_batch_end, where checkpoints are written
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        if batches >= self.trainer.num_training_batches:
-            epoch, batches = epoch + 1, 0
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        if progress.ready > progress.processed:  # type: ignore[attr-defined]
+            epoch, batches = self._epoch, self._batches - 1
+        else:
+            epoch, batches = self.position()
         return {"epoch": epoch, "batches": batches, **self.order()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """The next training loader goes on where this state was saved."""
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")  # it is exact
         self._resume = state_dict
 
-    def resume_point(self) -> tuple[int, int]:
-        """Epoch, and batches of it already done, of a new training loader; a loaded state serves once."""
+    def start_training(self) -> None:
+        """Set the position for a new training loader; a loaded state serves once."""
         state, self._resume = self._resume, {}
         if not state:
-            return (self.trainer.current_epoch if self.trainer else 0), 0
+            self._epoch, self._batches = (self.trainer.current_epoch if self.trainer else 0), 0
+            return
+        self._epoch, self._batches = state["epoch"], state["batches"]
         changed = [f"{name} {state[name]} -> {value}" for name, value in self.order().items() if state[name] != value]
-        if changed and state["batches"]:
+        if changed and self._batches:
             rank_zero_warn(f"resuming within an epoch in another order ({', '.join(changed)}): it may repeat or miss images")
-        return state["epoch"], state["batches"]
 
     def order(self) -> dict[str, int]:
         """What the order of training depends on, beside the epoch."""

@@ -48,7 +48,7 @@ class Writer:
         self.images = np.lib.format.open_memmap(self.folder / "images.npy", mode="w+", dtype=np.uint8, shape=(num, *shape))
         return self.images
 
-    def finish(self, labels: np.ndarray, counts: Mapping[str, int]) -> None:
+    def finish(self, labels: np.ndarray, counts: Mapping[Any, int]) -> None:
         """Store `labels` (num, ...); the array holds `counts` images of each split, one split after the other."""
         assert sum(counts.values()) <= len(self.images)
         assert len(labels) == sum(counts.values())
