@@ -46,16 +46,30 @@ class Parser(LightningArgumentParser):
         raise UserError(condense(message, list(self.get_defaults(skip_validation=True).keys())))
 
 
+UNKNOWN = re.compile(
+    r"(?:Key|Option|option) '([\w.]+)' is not (?:expected|accepted)"
+    r"|does not accept option '([\w.]+)'"
+    r"|[Uu]nrecognized arguments?: --([\w.]+)"
+)
+ABSENT = re.compile(r'Parser key "([\w.]+)": - Expected a path but (\S+) either not accessible')
+
+
 def condense(message: str, keys: list[str]) -> str:
     """One line of a parser's message, with the nearest key of ours for an unknown one."""
     line = re.sub(r"\s+", " ", message).strip()
-    unknown = re.search(r"(?:Key '([\w.]+)' is not expected|[Uu]nrecognized arguments?: --([\w.]+))", line)
+    section = re.match(r'Parser key "([\w.]+)"', line)
+    unknown = UNKNOWN.search(line)
     if unknown:
-        name = unknown.group(1) or unknown.group(2)
-        close = difflib.get_close_matches(name, keys, n=1) or [k for k in keys if k.split(".")[-1] == name.split(".")[-1]]
-        hint = f"did you mean `{close[0]}`?" if close else "`genai fit --help` explains the options"
-        return f"there is no option `{name}`: {hint}"
-    return line if len(line) < 400 else line[:400] + " ..."
+        name = next(group for group in unknown.groups() if group)
+        close = difflib.get_close_matches(name, keys, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else "`--print_config` shows those there are"
+        return f"there is no option `{name}`{f' in `{section.group(1)}`' if section else ''}: {hint}"
+    absent = ABSENT.search(line)
+    if absent:
+        return f"option `{absent.group(1)}`: there is no class {absent.group(2)}, look for a typo in its path"
+    line = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", line)
+    line = re.split(r" - Expected a <class 'NoneType'>| Given value type:", line)[0]
+    return line if len(line) < 300 else line[:300] + " ..."
 
 
 class SaveConfig(SaveConfigCallback):
@@ -105,16 +119,17 @@ class GenaiCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         check_precision(self.options.trainer)
-        if self.subcommand == "fit" and self.options.run_dir is None and not self.options.trainer.fast_dev_run:
-            self.options.run_dir = str(new_run_dir(self.options.experiment or "run"))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         options = self.options
+        quality, gallery = self._get(self.config_init, "quality"), self._get(self.config_init, "gallery")
+        self.check_early(quality)
+        if self.subcommand == "fit" and options.run_dir is None and not options.trainer.fast_dev_run:
+            options.run_dir = str(new_run_dir(options.experiment or "run"))
         run_dir = Path(options.run_dir) if options.run_dir else None
         seed = int(options.seed_everything)
         kwargs["strategy"] = strategy(options.trainer, self.model)
         kwargs["plugins"] = [*(options.trainer.plugins or []), AtomicCheckpointIO()]
-        quality, gallery = self._get(self.config_init, "quality"), self._get(self.config_init, "gallery")
         quality.run_dir = gallery.run_dir = run_dir
         callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput()]
         if run_dir is not None and self.subcommand == "fit":
@@ -129,6 +144,11 @@ class GenaiCLI(LightningCLI):
         kwargs["enable_checkpointing"] = run_dir is not None and self.subcommand == "fit"
         kwargs["callbacks"] = [*(self._get(self.config_init, "trainer").callbacks or []), *callbacks]
         return super().instantiate_trainer(**kwargs)
+
+    def check_early(self, quality: SampleQuality) -> None:
+        """Find missing data and feature networks before anything is written."""
+        self.datamodule.prepare_data()
+        quality.load(self.datamodule.name, self.model, self.subcommand or "")
 
     def plain_config(self) -> dict[str, Any]:
         """The parsed config as plain values."""
@@ -235,10 +255,16 @@ def first_config(arguments: list[str]) -> str | None:
 
 
 def check_configs(arguments: list[str]) -> None:
-    """Raise UserError for a `-c` file that is not there."""
+    """Raise UserError for a `-c` file that is not there, or is no YAML."""
     for flag, name in pairwise(arguments):
-        if flag in ("-c", "--config") and not Path(name).is_file():
+        if flag not in ("-c", "--config"):
+            continue
+        if not Path(name).is_file():
             raise UserError(f"there is no file {name}: `ls configs/*` shows what there is")
+        try:
+            yaml.safe_load(Path(name).read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{name} is not valid YAML: {error}") from None
 
 
 def with_run(run: runs.Run, checkpoint: Path | None, rest: list[str]) -> list[str]:

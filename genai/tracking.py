@@ -2,6 +2,7 @@
 
 import csv
 import os
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+SECONDS_BETWEEN_WRITES = 10
 Tracker = Literal["wandb", "csv", "tensorboard", "none"]
 
 
@@ -31,6 +33,7 @@ class MetricsCSV(Logger):
                 for row in reader:
                     self.rows[int(row["images_seen"])] = {key: value for key, value in row.items() if value}
         self.changed = False
+        self.written = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -48,6 +51,8 @@ class MetricsCSV(Logger):
         self.columns += [key for key in values if key not in self.columns]
         self.rows.setdefault(step, {"images_seen": step}).update(values)
         self.changed = True
+        if time.monotonic() - self.written > SECONDS_BETWEEN_WRITES:
+            self.save()
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """The config lies beside the file already."""
@@ -70,6 +75,7 @@ class MetricsCSV(Logger):
             writer.writerows(self.rows[step] for step in sorted(self.rows))
         temporary.replace(self.path)
         self.changed = False
+        self.written = time.monotonic()
 
     def finalize(self, status: str) -> None:
         self.save()
@@ -79,6 +85,7 @@ def wandb_mode() -> str:
     """`online` when a key is configured and $WANDB_MODE does not say otherwise, else `offline`."""
     import wandb
 
+    os.environ.setdefault("WANDB_SILENT", "true")
     return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
 
 

@@ -59,8 +59,17 @@ class SampleQuality(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Load the feature network, so that missing weights are an error before the training and not after an epoch."""
-        if isinstance(pl_module, GenerativeModel) and not (stage == "fit" and self.every_n_epochs == 0):
-            self._network = load_extractor(self._features(trainer), self.weights)
+        if self._network is None:
+            self.load(_data(trainer).name, pl_module, stage)
+
+    def load(self, data_name: str, model: L.LightningModule, stage: str) -> None:
+        """Load the feature network that `stage` of `model` needs, if any.
+
+        Raises:
+            UserError: its weights are not there.
+        """
+        if isinstance(model, GenerativeModel) and not (stage == "fit" and self.every_n_epochs == 0):
+            self._network = load_extractor(self._features(data_name), self.weights)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.sanity_checking and self._is_due(trainer):
@@ -71,11 +80,10 @@ class SampleQuality(L.Callback):
         if trainer.is_global_zero and self._network is not None:
             rich.print(self.last)
 
-    def _features(self, trainer: L.Trainer) -> str:
+    def _features(self, data_name: str) -> str:
         if self.features != "auto":
             return self.features
-        name: str = _data(trainer).name
-        return name if name in SHIPPED else "inception"
+        return data_name if data_name in SHIPPED else "inception"
 
     def _is_due(self, trainer: L.Trainer) -> bool:
         """Whether the current epoch is scored."""
