@@ -1,0 +1,96 @@
+"""Avatars: rendered faces with sixteen known attributes and a caption each. Nothing is downloaded."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+
+from genai.data.augment import Augment
+from genai.data.avatars.captions import caption
+from genai.data.avatars.drawing import ATTRIBUTES, CHOICES, VERSION, attributes, draw
+from genai.data.base import ImageDataModule, Split
+from genai.data.cache import Writer
+
+__all__ = ["ATTRIBUTES", "CHOICES", "Avatars", "attributes", "caption", "draw"]
+
+FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
+EVAL_SHARE = 4
+CHUNK = 50  # images a process renders at a time
+WORTH_A_POOL = 500
+
+
+class Avatars(ImageDataModule):
+    """Cartoon faces (DiceBear's avataaars): `num_images` for train, a quarter as many for val, as many for test.
+
+    Labels are the attributes ATTRIBUTES, each 0 or 1, drawn with the probabilities CHOICES. Image i of a split is the face
+    of seed FIRST_SEED[split] + i, so it is the same whatever `num_images`.
+
+    Args:
+        size: of the square images, in pixels. From 64 a person sees every attribute.
+        num_images: training images.
+        root: not used: the faces are rendered here.
+        seed: of the order and the augmentation; the faces do not depend on it.
+    """
+
+    name = "avatars"
+    label_kind = "attributes"
+    class_names = ATTRIBUTES
+    num_classes = len(ATTRIBUTES)
+    padding = "border"
+
+    def __init__(
+        self,
+        size: int = 64,
+        num_images: int = 20_000,
+        root: str | None = None,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int = 0,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__(root, batch_size, num_workers, seed, augment)
+        self.size = size
+        self.num_images = num_images
+        self.image_shape = (3, size, size)
+
+    def cache_options(self) -> dict[str, Any]:
+        return {"size": self.size, "num_images": self.num_images, "version": VERSION}
+
+    def source(self) -> Any:
+        return {package: version(package) for package in ("dicebear-core", "dicebear-styles", "resvg-py")}
+
+    def counts(self) -> dict[Split, int]:
+        """Images of each split."""
+        num_eval = max(1, self.num_images // EVAL_SHARE)
+        return {"train": self.num_images, "val": num_eval, "test": num_eval}
+
+    def seeds(self, split: Split) -> range:
+        """The seeds of a split's faces, in order."""
+        return range(FIRST_SEED[split], FIRST_SEED[split] + self.counts()[split])
+
+    def captions(self, split: Split) -> list[str]:
+        """A caption for each image of the split."""
+        return [caption(attributes(seed), seed) for seed in self.seeds(split)]
+
+    def build(self, writer: Writer) -> None:
+        seeds = [seed for split in FIRST_SEED for seed in self.seeds(split)]
+        out = writer.start(len(seeds), self.image_shape)
+        with renderers(len(seeds)) as render, writer.progress() as bar:
+            for i, image in enumerate(bar.track(render(seeds, self.size), len(seeds), description="rendering avatars")):
+                out[i] = image
+        labels = np.array([list(attributes(seed).values()) for seed in seeds], np.float32)
+        writer.finish(labels, self.counts())
+
+
+@contextmanager
+def renderers(num: int) -> Iterator[Callable[[Iterable[int], int], Iterator[np.ndarray]]]:
+    """`render(seeds, size)` gives the faces in order, drawn by all cores where `num` images are worth starting them."""
+    if num < WORTH_A_POOL:
+        yield lambda seeds, size: (draw({}, seed, size) for seed in seeds)
+        return
+    with ProcessPoolExecutor() as pool:
+        yield lambda seeds, size: pool.map(draw, repeat({}), seeds, repeat(size), chunksize=CHUNK)

@@ -1,0 +1,45 @@
+"""Plain English for the attributes of a face."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from genai.data.avatars.drawing import ATTRIBUTES, Attributes, as_dict
+
+PARTS = {  # attributes that are told only where they are true, each in either of two ways
+    "beard": ("a beard", "a full beard"),
+    "glasses": ("glasses", "a pair of glasses"),
+    "hat": ("a hat", "a wide-brimmed hat"),
+    "earrings": ("earrings", "round earrings"),
+    "wide_eyes": ("wide eyes", "wide open eyes"),
+    "closed_eyes": ("closed eyes", "both eyes closed"),
+    "angry_eyebrows": ("angry eyebrows", "an angry frown"),
+}
+SUBJECTS = ("face", "person", "cartoon face", "portrait of a person")
+COLORS = {"black_hair": "black", "blond_hair": "blond", "red_hair": "red"}
+TILTS = {"tilted_left": "left", "tilted_right": "right"}
+
+
+def caption(values: Attributes, seed: int = 0) -> str:
+    """A sentence that says all of the attributes; what `values` does not name counts as false. `seed` chooses the words."""
+    has = {**dict.fromkeys(ATTRIBUTES, False), **as_dict(values)}
+    rng = np.random.default_rng(seed)
+    parts = [hair(has), f"{'dark' if has['dark_skin'] else 'light'} skin"]
+    parts += [words[rng.integers(2)] for name, words in PARTS.items() if has[name]]
+    order = rng.permutation(len(parts))
+    mood = "smiling" if has["smile"] else "serious"
+    lean = next((f", {('tilted', 'leaning')[rng.integers(2)]} to the {side}" for name, side in TILTS.items() if has[name]), "")
+    subject = SUBJECTS[rng.integers(len(SUBJECTS))].replace("a person", f"a {mood} person")
+    article = "a" if mood in subject else f"a {mood}"
+    return f"{article} {subject} with {listed([parts[i] for i in order])}{lean}"
+
+
+def hair(has: Mapping[str, bool]) -> str:
+    """Length, texture and colour of the hair."""
+    color = next((word for name, word in COLORS.items() if has[name]), "brown")
+    return f"{'long' if has['long_hair'] else 'short'} {'curly' if has['curly_hair'] else 'straight'} {color} hair"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """["a", "b", "c"] -> "a, b and c"; two at least."""
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"

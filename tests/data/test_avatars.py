@@ -1,0 +1,140 @@
+"""Avatars: every attribute is drawn as labelled, and nothing else changes with it."""
+
+import numpy as np
+import pytest
+
+from genai.data.avatars import ATTRIBUTES, CHOICES, FIRST_SEED, Avatars, attributes, caption, draw
+from genai.errors import UserError
+
+WORDS = {
+    "glasses": "glasses",
+    "beard": "beard",
+    "long_hair": "long",
+    "curly_hair": "curly",
+    "black_hair": "black",
+    "blond_hair": "blond",
+    "red_hair": "red hair",
+    "hat": "hat",
+    "smile": "smiling",
+    "dark_skin": "dark skin",
+    "wide_eyes": "wide",
+    "closed_eyes": "closed",
+    "angry_eyebrows": "angry",
+    "earrings": "earrings",
+    "tilted_left": "to the left",
+    "tilted_right": "to the right",
+}
+# rows and columns of the 64x64 image outside of which the attribute changes nothing on an upright face
+REGIONS = {
+    "glasses": (slice(20, 40), slice(8, 56)),
+    "smile": (slice(30, 48), slice(20, 46)),
+    "wide_eyes": (slice(18, 38), slice(14, 50)),
+    "closed_eyes": (slice(18, 38), slice(14, 50)),
+    "angry_eyebrows": (slice(12, 32), slice(14, 50)),
+    "earrings": (slice(26, 44), slice(8, 56)),
+}
+UPRIGHT = {"tilted_left": False, "tilted_right": False}
+
+
+@pytest.mark.parametrize("name", REGIONS)
+@pytest.mark.parametrize("seed", [3, 5])
+def test_an_attribute_changes_its_region_and_nothing_else(name: str, seed: int) -> None:
+    with_it, without = (draw({**UPRIGHT, name: value}, seed) for value in (True, False))
+    changed = (with_it != without).any(0)
+    assert changed[REGIONS[name]].sum() >= 10
+    changed[REGIONS[name]] = False
+    assert not changed.any()
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_every_attribute_can_be_seen(name: str) -> None:
+    for seed in range(5):
+        with_it, without = (draw({name: value}, seed).astype(int) for value in (True, False))
+        assert (abs(with_it - without).max(0) > 40).sum() >= 8
+
+
+def test_drawing_is_deterministic_and_scales() -> None:
+    assert draw({}, 7).shape == (3, 64, 64)
+    assert draw({}, 7).dtype == np.uint8
+    assert draw({}, 7, size=32).shape == (3, 32, 32)
+    assert np.array_equal(draw({}, 7), draw({}, 7))
+    assert not np.array_equal(draw({}, 7), draw({}, 8))
+
+
+def test_a_sequence_of_all_attributes_draws_the_same_as_their_names() -> None:
+    has = attributes(11)
+    assert np.array_equal(draw(has, 11), draw({}, 11))
+    assert np.array_equal(draw(np.array(list(has.values()), np.float32), 11), draw({}, 11))
+
+
+def test_attributes_are_independent_with_the_stated_probabilities() -> None:
+    labels = np.array([list(attributes(seed).values()) for seed in range(4000)], float)
+    expected = [p for choice in CHOICES for p in choice.values()]
+    assert np.abs(labels.mean(0) - expected).max() < 4 * 0.5 / np.sqrt(4000)
+    correlation = np.corrcoef(labels.T)
+    for choice in CHOICES:  # within a choice they exclude each other
+        rows = [ATTRIBUTES.index(name) for name in choice]
+        assert labels[:, rows].sum(1).max() == 1
+        correlation[np.ix_(rows, rows)] = 0
+    assert np.abs(correlation).max() < 4.5 / np.sqrt(4000)
+
+
+def test_a_fixed_attribute_clears_those_it_excludes() -> None:
+    blond = next(seed for seed in range(100) if attributes(seed)["blond_hair"])
+    assert attributes(blond, {"red_hair": True})["blond_hair"] is False
+    assert attributes(blond, {"red_hair": False})["blond_hair"] is True
+
+
+def test_impossible_attributes_are_refused() -> None:
+    with pytest.raises(UserError, match="both black_hair and red_hair"):
+        draw({"black_hair": True, "red_hair": True}, 0)
+    with pytest.raises(UserError, match="unknown attribute moustache"):
+        draw({"moustache": True}, 0)
+
+
+def test_a_tilted_head_leans_to_the_viewers_side() -> None:
+    """The black hair's centre lies on the side that the head leans to."""
+    for name, sign in (("tilted_left", -1), ("tilted_right", 1)):
+        image = draw({"black_hair": True, "long_hair": False, "curly_hair": False, "hat": False, name: True}, 3)
+        columns = np.nonzero((image[:, :20] < 50).all(0))[1]
+        assert np.sign(columns.mean() - 32) == sign
+
+
+def test_a_caption_says_every_attribute_and_no_other() -> None:
+    for seed in range(300):
+        has = attributes(seed)
+        text = caption(has, seed) + " "
+        assert {name for name in ATTRIBUTES if WORDS[name] in text} == {name for name in ATTRIBUTES if has[name]}, text
+        assert text == caption(has, seed) + " "
+
+
+def test_captions_vary_in_words() -> None:
+    has = attributes(0, {"glasses": True, "smile": True})
+    assert len({caption(has, seed) for seed in range(50)}) > 20
+    assert caption({}).startswith("a ")
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch) -> Avatars:
+    monkeypatch.setenv("GENAI_CACHE", str(tmp_path))
+    return Avatars(size=16, num_images=12)
+
+
+def test_the_splits_hold_the_faces_of_their_seeds(small: Avatars) -> None:
+    assert {split: len(small.split(split)) for split in FIRST_SEED} == {"train": 12, "val": 3, "test": 3}
+    for split, first in FIRST_SEED.items():
+        images = small.split(split)
+        assert np.array_equal(images.images[2], draw({}, first + 2, size=16))
+        assert images.labels[2].tolist() == [float(value) for value in attributes(first + 2).values()]
+        assert small.captions(split)[2] == caption(attributes(first + 2), first + 2)
+
+
+def test_an_image_does_not_depend_on_how_many_there_are(small: Avatars) -> None:
+    assert np.array_equal(Avatars(size=16, num_images=5).split("train").images, small.split("train").images[:5])
+
+
+def test_processes_draw_the_same_faces(small: Avatars, monkeypatch) -> None:
+    alone = small.split("train").images.copy()
+    monkeypatch.setattr("genai.data.avatars.WORTH_A_POOL", 0)
+    monkeypatch.setenv("GENAI_CACHE", small.stored().images.filename.parents[1].as_posix() + "-again")
+    assert np.array_equal(Avatars(size=16, num_images=12).split("train").images, alone)
