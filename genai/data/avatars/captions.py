@@ -9,7 +9,7 @@ from genai.data.avatars.drawing import ATTRIBUTES, Attributes, as_dict
 PARTS = {  # attributes that are told only where they are true, each in either of two ways
     "beard": ("a beard", "a full beard"),
     "glasses": ("glasses", "a pair of glasses"),
-    "hat": ("a hat", "a wide-brimmed hat"),
+    "hat": ("a hat", "a sun hat"),
     "earrings": ("earrings", "round earrings"),
     "wide_eyes": ("wide eyes", "wide open eyes"),
     "closed_eyes": ("closed eyes", "both eyes closed"),
