@@ -21,21 +21,24 @@ def precision_recall(samples: Tensor, reference: Tensor, neighbours: int = 3) ->
     A set's manifold is the union of balls around its points, each reaching to the point's k-th nearest neighbour.
     """
     x, y = samples.double(), reference.double()
-    x_radii, y_radii = _radii(x, neighbours), _radii(y, neighbours)  # (N,), (M,)
-    precise, recalled = 0, torch.zeros(len(y), dtype=torch.bool)
-    for points, radii in zip(x.split(BLOCK), x_radii.split(BLOCK), strict=True):
-        distances = _distances(points, y)  # (n, M)
-        precise += int((distances <= y_radii).any(dim=1).sum())
-        recalled |= (distances <= radii[:, None]).any(dim=0)
-    return PrecisionRecall(precise / len(x), recalled.double().mean().item())
-
-
-def _radii(points: Tensor, neighbours: int) -> Tensor:
-    """Distance (N,) of each point to its k-th nearest neighbour; the nearest of all is the point itself."""
-    return torch.cat(
-        [_distances(block, points).topk(neighbours + 1, largest=False).values[:, -1] for block in points.split(BLOCK)]
+    return PrecisionRecall(
+        precision=_share_inside(x, y, _squared_radii(y, neighbours)),
+        recall=_share_inside(y, x, _squared_radii(x, neighbours)),
     )
 
 
-def _distances(x: Tensor, y: Tensor) -> Tensor:
-    return torch.cdist(x, y, compute_mode="use_mm_for_euclid_dist")
+def _squared_radii(points: Tensor, neighbours: int) -> Tensor:
+    """Squared distance (N,) of each point to its k-th nearest neighbour; the nearest of all is the point itself."""
+    norms = points.square().sum(dim=1)
+    nearest = [
+        torch.addmm(norms, block, points.T, alpha=-2).topk(neighbours + 1, largest=False).values[:, -1]
+        for block in points.split(BLOCK)
+    ]
+    return torch.cat(nearest) + norms
+
+
+def _share_inside(points: Tensor, centres: Tensor, squared_radii: Tensor) -> float:
+    """Share of points p with |p - c|^2 <= r_c^2, that is |c|^2 - r_c^2 - 2 p c <= -|p|^2, for some centre c."""
+    offsets = centres.square().sum(dim=1) - squared_radii
+    lowest = [torch.addmm(offsets, block, centres.T, alpha=-2).amin(dim=1) for block in points.split(BLOCK)]
+    return (torch.cat(lowest) <= -points.square().sum(dim=1)).double().mean().item()
