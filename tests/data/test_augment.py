@@ -21,7 +21,7 @@ def matrix(*rows: tuple[float, float, float]) -> torch.Tensor:
 @pytest.mark.parametrize("padding", ["black", "border"])
 def test_no_movement_is_the_identity(padding: str) -> None:
     images = random_images(1)
-    torch.testing.assert_close(warp(images, matrix((1, 0, 0), (0, 1, 0)), padding), images, atol=1e-6, rtol=0)
+    torch.testing.assert_close(warp(images, matrix((1, 0, 0), (0, 1, 0)), padding), images, atol=1e-5, rtol=0)
 
 
 def test_zero_strength_returns_its_input_untouched() -> None:
@@ -34,7 +34,7 @@ def test_a_shift_by_whole_pixels() -> None:
     images = random_images(1)
     moved = warp(images, matrix((1, 0, 3 * 2 / 16), (0, 1, -2 * 2 / 16)), "black")  # output (x, y) shows input (x + 3, y - 2)
     torch.testing.assert_close(moved[..., 2:, :-3], images[..., :-2, 3:], atol=1e-5, rtol=0)
-    torch.testing.assert_close(moved[..., :2, :], torch.full_like(moved[..., :2, :], -1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(moved[..., :2, :], torch.full_like(moved[..., :2, :], -1), atol=1e-5, rtol=0)
     bordered = warp(images, matrix((1, 0, 3 * 2 / 16), (0, 1, 0)), "border")
     torch.testing.assert_close(bordered[..., -3:], images[..., -1:].expand(-1, -1, -1, 3), atol=1e-5, rtol=0)
 
