@@ -1,0 +1,53 @@
+"""Every shipped config is parsed, instantiated and run for two batches."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from genai.cli import main
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "trainer")
+TRAINERS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
+QUICK = ["--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+NEEDS = {"mnist": "MNIST/raw/train-images-idx3-ubyte", "faces": "utkface/UTKFace.tar.gz"}
+
+
+def data_or_skip(config: Path) -> list[str]:
+    """Options for small data; skips where the files are absent."""
+    folder = config.parent.name
+    needed = NEEDS.get(folder)
+    if needed and not (Path(os.environ.get("GENAI_DATA", "data")) / needed).is_file():
+        pytest.skip(f"{needed} is not in $GENAI_DATA")
+    return ["--data.init_args.num_images", "300"] if folder == "avatars" else []
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_two_batches_of(config: Path, workspace: Path) -> None:
+    options = data_or_skip(config)
+    content = yaml.safe_load(config.read_text())
+    if config.parent.name == "faces" and "gan" in config.stem:
+        options += ["--quality.every_n_epochs", "0"]  # Inception or a network trained by the user
+    assert "model" in content
+    assert main(["fit", "-c", str(config), *QUICK, *options]) == 0
+    assert not (workspace / "runs").exists()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_header_says_how_to_run(config: Path) -> None:
+    header = [line for line in config.read_text().splitlines() if line.startswith("#")]
+    assert any(f"genai fit -c {config.relative_to(ROOT)}" in line for line in header)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda path: path.stem)
+def test_trainer_files_compose(trainer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(ROOT / "configs/digits/gan.yaml")
+    with pytest.raises(SystemExit) as exit_info:
+        main(["fit", "-c", config, "-c", str(trainer), "--print_config"])
+    assert exit_info.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    for key, value in yaml.safe_load(trainer.read_text())["trainer"].items():
+        assert str(printed["trainer"][key]) == str(value)
+    assert printed["trainer"]["max_epochs"] == 300
