@@ -123,7 +123,7 @@ class Faces(ImageDataModule):
     def source(self) -> Any:
         if self.where == "celeba":
             folder = celeba_folder(self.root)
-            return cache.identity(celeba_images(folder), *(folder / name for name in celeba_lists(self.labels)))
+            return cache.identity(celeba_images(folder), *celeba_lists(folder, self.labels))
         path = self.find()
         if path.is_dir():
             return hashlib.sha256(repr(archives.size_and_times(path)).encode()).hexdigest()
@@ -189,8 +189,8 @@ class Faces(ImageDataModule):
         labels = [plan.labels.get(names[row], 0) for row in kept]
         writer.finish(np.array(labels, self.label_type()), counts)
         if writer.meta["skipped"]:
-            left_out = tell(writer.meta["skipped"])
-            print(f"{self.name}: left out {len(writer.meta['skipped'])} pictures: {left_out}", file=sys.stderr)
+            skipped, total = writer.meta["skipped"], len(kept) + len(writer.meta["skipped"])
+            print(f"{self.name}: left out {len(skipped)} of {total} pictures: {tell(skipped)}", file=sys.stderr)
 
     def decode_into(self, images: np.ndarray, writer: cache.Writer, path: Path, rows: Mapping[str, int]) -> dict[str, str]:
         """Fill each picture's row; returns those that cannot be read, by name, with the reason."""
@@ -410,9 +410,13 @@ def download_celeba(root: Path) -> None:
         ) from None
 
 
-def celeba_lists(labels: Labels) -> list[str]:
+def celeba_lists(folder: Path, labels: Labels) -> list[Path]:
     """The text files that are needed."""
-    return ["list_eval_partition.txt", *(["list_attr_celeba.txt"] if labels == "attributes" else [])]
+    paths = [folder / "list_eval_partition.txt", *([folder / "list_attr_celeba.txt"] if labels == "attributes" else [])]
+    absent = next((path for path in paths if not path.is_file()), None)
+    if absent:
+        raise UserError(f"{absent} is missing: put CelebA's file there")
+    return paths
 
 
 def celeba_images(folder: Path) -> Path:
@@ -426,26 +430,25 @@ def celeba_images(folder: Path) -> Path:
 def plan_celeba(folder: Path, labels: Labels) -> Plan:
     """The official split, and the 40 attributes."""
     path = celeba_images(folder)
-    split_of = {row[0]: CELEBA_SPLITS.get(row[1]) for row in table(folder / "list_eval_partition.txt", 2)}
-    attributes = {}
-    if labels == "attributes":
-        attributes = {row[0]: row[1:] for row in table(folder / "list_attr_celeba.txt", 1 + len(CELEBA_ATTRIBUTES))}
+    partition, *attribute_list = celeba_lists(folder, labels)
+    split_of = {row[0]: CELEBA_SPLITS.get(row[1]) for row in table(partition, 2)}
+    label_of_file: dict[str, Any] = {row[0]: 0 for row in table(partition, 2)}
+    if attribute_list:
+        rows = table(attribute_list[0], 1 + len(CELEBA_ATTRIBUTES))
+        label_of_file = {row[0]: [float(value == "1") for value in row[1:]] for row in rows}
     splits: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
     chosen, left_out = {}, []
     for name in archives.names(path):
         file = PurePosixPath(name).name
         split = split_of.pop(file, None)
-        if split is None or (labels == "attributes" and file not in attributes):
-            left_out.append(f"{name}: not in {' and '.join(celeba_lists(labels))}")
-            continue
-        splits[split].append(name)
-        chosen[name] = [float(value == "1") for value in attributes[file]] if labels == "attributes" else 0
-    left_out += [f"{file}: missing" for file in split_of]
-    return Plan(path, splits, chosen, left_out)
+        if split is None or file not in label_of_file:
+            left_out.append(f"{name}: not in CelebA's lists")
+        else:
+            splits[split].append(name)
+            chosen[name] = label_of_file[file]
+    return Plan(path, splits, chosen, left_out + [f"{file}: missing" for file in split_of])
 
 
 def table(path: Path, columns: int) -> list[list[str]]:
     """The rows of a text file with that many columns; its heading has another number."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing: put CelebA's file there")
     return [row for row in map(str.split, path.read_text().splitlines()) if len(row) == columns]
