@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -232,9 +233,11 @@ class ImageDataModule(L.LightningDataModule):
         return {"epoch": epoch, "batches": batches, **self.order()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """The next training loader goes on where this state was saved."""
-        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")  # it is exact
-        self._resume = state_dict
+        """The next training loader goes on where this state was saved; a state loaded to validate or test is left alone."""
+        if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
+            self._resume = state_dict
+            # Lightning cannot know that this is exact
+            warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
 
     def start_training(self) -> None:
         """Set the position for a new training loader; a loaded state serves once."""

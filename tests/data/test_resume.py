@@ -144,3 +144,11 @@ def test_a_loaded_state_serves_one_loader() -> None:
         assert len(loader) == BATCHES
         lengths.append(len(list(loader)))
     assert lengths == [BATCHES - 3, BATCHES]
+
+
+def test_a_state_loaded_to_validate_does_not_touch_a_later_fit(uninterrupted: Seen, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "stopped.ckpt"
+    fit(Interrupt("on_train_batch_end", 0, 3, checkpoint))
+    data, quiet = Digits(batch_size=128), {"enable_progress_bar": False, "logger": False, "enable_model_summary": False}
+    Trainer(accelerator="cpu", **quiet).validate(Recorder(), data, ckpt_path=checkpoint, verbose=False)
+    assert len(list(data.train_dataloader())) == BATCHES
