@@ -1,0 +1,194 @@
+"""genai ship: a classifier's run as a feature network, with a card that says how well it classifies."""
+
+import hashlib
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from genai.data.base import ImageArray, ImageDataModule
+from genai.errors import UserError
+from genai.metrics.cache import cache_folder, write_atomically
+from genai.metrics.features import SHIPPED
+from genai.models.classifier.classifier import Classifier, classification_loss
+from genai.models.classifier.scores import Scores
+from genai.pixels import to_float
+from genai.runs import Run, find, load
+from genai.verbs.arguments import VerbParser
+from genai.verbs.export import data_of
+
+WEIGHTS = Path(__file__).parent.parent / "metrics" / "weights"
+MAX_BYTES = 2_000_000
+AUC_TOLERANCE = 1e-4
+
+CARD = """\
+# The feature network `{name}`
+
+A {network} ({parameters:,} parameters) that tells the {kind} of {data} apart. FID, KID, precision and recall are computed
+on its penultimate layer ({feature_dim} features), the Inception score and the class shares on its logits.
+
+| | |
+|---|---|
+| trained with | `{command}` |
+| seed | {seed} |
+| images seen | {images_seen:,} (checkpoint `{checkpoint}`: lowest validation loss) |
+| wall-clock | {minutes:.0f} min for the whole run |
+| weights | averaged, {dtype}, {size:,} bytes |
+| sha256 | `{sha256}` |
+| genai, torch | {genai}, {torch} |
+
+## On the test split, {num_images:,} images that chose nothing
+
+| | {metric} |
+|---|---|
+{rows}
+
+Limits: it knows {data} alone, and scores on its features compare models of {data} with each other, not with figures that
+others computed on Inception features. {terms}
+"""
+TERMS = {
+    "mnist": "MNIST is by LeCun, Cortes and Burges, made of NIST's databases.",
+    "digits": "The digits are Alpaydin and Kaynak's, of the UCI repository (CC BY 4.0).",
+    "avatars": "The faces are a remix of Avataaars by Pablo Stanley, free for personal and commercial use.",
+    "utkface": "UTKFace is for non-commercial research, and so are these weights. Its ages, genders and ethnicities are\n"
+    "estimates, in part by machine: they say nothing certain about a person.",
+}
+
+
+class Shipped(NamedTuple):
+    """Weights as they are stored, and the test scores of just these."""
+
+    state: dict[str, Tensor]
+    scores: dict[str, float]
+    dtype: str
+
+
+def parser() -> VerbParser:
+    """The options of `genai ship`."""
+    verb = VerbParser(prog="genai ship", description="Write a classifier's run as a feature network and its card.")
+    verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
+    verb.add_argument("name", metavar="NAME", help=f"{', '.join(SHIPPED)}, utkface, or the path of a .safetensors file")
+    verb.add_argument("--checkpoint", default="best", help="best, last or a file")
+    return verb
+
+
+def target(name: str) -> Path:
+    """Where `genai.metrics.features.load_extractor(name)` looks."""
+    if name in SHIPPED:
+        return WEIGHTS / f"{name}.safetensors"
+    if name == "utkface":
+        return cache_folder() / "features" / "utkface.safetensors"
+    if name.endswith(".safetensors"):
+        return Path(name)
+    raise UserError(f"a feature network is called {', '.join(SHIPPED)} or utkface, or is a .safetensors file; not {name}")
+
+
+@torch.no_grad()
+def measure(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> dict[str, float]:
+    """Scores of the averaged network on a split: loss, accuracy or AUC, and those of each class or attribute."""
+    scores = Scores(model.num_classes, model.attributes)
+    for rows in torch.arange(len(split)).split(500):
+        images, labels = split.batch(rows)
+        logits = model.averaged(to_float(images))
+        scores.update(logits, labels, classification_loss(logits, labels, model.attributes))
+    return scores.compute(class_names)
+
+
+def choose_weights(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> Shipped:
+    """The averaged weights in float16 where that changes the result by one image at most, else in float32."""
+    state = {key: value.clone() for key, value in model.export_state().items()}
+    scores = measure(model, split, class_names)
+    half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    model.import_state(half)
+    rounded = measure(model, split, class_names)
+    metric = "auc" if model.attributes else "accuracy"
+    tolerance = AUC_TOLERANCE if model.attributes else 1.5 / len(split)
+    if abs(scores[metric] - rounded[metric]) <= tolerance:
+        return Shipped(half, rounded, "float16")
+    return Shipped(state, scores, "float32")
+
+
+def network_spec(run: Run, model: Classifier) -> dict[str, Any]:
+    """The class_path and init_args that rebuild the network."""
+    network = run.config()["model"]["init_args"]["network"]
+    shapes = {"image_shape": list(model.image_shape), "num_classes": model.num_classes}
+    return {"class_path": network["class_path"], "init_args": {**network.get("init_args", {}), **shapes}}
+
+
+def header(run: Run, model: Classifier, data: ImageDataModule, shipped: Shipped) -> dict[str, str]:
+    """What the weights file says of itself: how to rebuild the network, and the card's fields."""
+    record = run.record()
+    metric = "auc" if model.attributes else "accuracy"
+    return {
+        "network": json.dumps(network_spec(run, model)),
+        "class_names": json.dumps(data.class_names),
+        "task": "attributes" if model.attributes else "class",
+        "data": data.name,
+        "split": "test",
+        metric: f"{shipped.scores[metric]:.6f}",
+        "command": record["command"],
+        "seed": str(record["seed"]),
+        "images_seen": str(model.images_seen),
+    }
+
+
+def card(name: str, run: Run, model: Classifier, about: dict[str, str], shipped: Shipped, **facts: Any) -> str:
+    """The card, in Markdown."""
+    metric = "auc" if model.attributes else "accuracy"
+    named = {key.removeprefix(f"{metric}/"): value for key, value in shipped.scores.items() if key.startswith(f"{metric}/")}
+    rows = [f"| {label} | {value:.4f} |" for label, value in {"all": shipped.scores[metric], **named}.items()]
+    record = run.record()
+    return CARD.format(
+        name=name,
+        network=type(model.network).__name__,
+        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+        feature_dim=model.network.feature_dim,
+        kind="attributes" if model.attributes else "classes",
+        metric="area under the ROC curve" if model.attributes else "accuracy",
+        images_seen=model.images_seen,
+        minutes=minutes(run),
+        dtype=shipped.dtype,
+        genai=record["versions"]["genai"],
+        torch=record["versions"]["torch"],
+        rows="\n".join(rows),
+        terms=TERMS.get(about["data"], ""),
+        **{key: about[key] for key in ("data", "command", "seed")},
+        **facts,
+    )
+
+
+def minutes(run: Run) -> float:
+    """From the start of a run to its last checkpoint."""
+    started = datetime.fromisoformat(run.record()["started"]).timestamp()
+    return (run.checkpoint("last").stat().st_mtime - started) / 60
+
+
+def run(arguments: list[str]) -> None:
+    """Measure the run on the test split and write the weights and the card beside them."""
+    options = parser().parse_args(arguments)
+    path = target(options.name)
+    source = find(options.run)
+    model = load(source, options.checkpoint)
+    if not isinstance(model, Classifier):
+        raise UserError(f"{source.path} is a {type(model).__name__}: a feature network is the run of a Classifier")
+    data = data_of(source)
+    split = data.split("test")
+    shipped = choose_weights(model, split, data.class_names)
+    about = header(source, model, data, shipped)
+    content = save({key: value.contiguous() for key, value in shipped.state.items()}, about)
+    if len(content) > MAX_BYTES:
+        raise UserError(f"the weights take {len(content):,} bytes, more than {MAX_BYTES:,}: train a smaller network")
+    facts = {"checkpoint": options.checkpoint, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    text = card(path.stem, source, model, about, shipped, num_images=len(split), **facts)
+    write_atomically(path, content)
+    write_atomically(path.with_suffix(".md"), text.encode())
+    print(f"wrote {path} ({shipped.dtype}, {len(content):,} bytes) and its card\n{text}")
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])
