@@ -104,7 +104,8 @@ def main() -> None:
     for i, (one, other) in enumerate(rounds):
         scale = 1000 / options.batches
         table.add_row(str(i + 1), f"{one * scale:.2f}", f"{other * scale:.2f}", f"{other / one:.3f}")
-    table.caption = f"median ratio {statistics.median(other / one for one, other in rounds):.3f}; {torch.get_num_threads()} threads"
+    ratio = statistics.median(other / one for one, other in rounds)
+    table.caption = f"median ratio {ratio:.3f}; {torch.get_num_threads()} threads"
     Console(width=100).print(table)
 
 

@@ -44,7 +44,7 @@ class SaveOnStop(L.Callback):
 
 
 def checkpoint_callbacks(folder: Path, monitor: str, every_n_epochs: int, every_n_steps: int | None) -> list[L.Callback]:
-    """last.ckpt after each epoch (and every n steps), best.ckpt by `monitor` (lower is better) where it is scored; SaveOnStop."""
+    """last.ckpt after each epoch (and every n steps), best.ckpt by `monitor` (lower is better), and SaveOnStop."""
     shared: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     callbacks: list[L.Callback] = [
         ModelCheckpoint(**shared, filename="last", save_on_train_epoch_end=True),

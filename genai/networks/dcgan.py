@@ -1,5 +1,7 @@
 """The convolutional pair of Radford et al. 2015 (arXiv:1511.06434), for 8, 16, 28, 32 or 64 pixels and any channels."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -44,7 +46,7 @@ class DCGANGenerator(nn.Module):
         channels = [width * 2**i for i in reversed(range(doublings))]
         self.first = nn.Linear(latent_dim + num_classes, channels[0] * self.base**2)
         layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU()]
-        for narrow, wide in zip(channels[1:], channels, strict=False):
+        for wide, narrow in pairwise(channels):
             layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[-1], image_shape[0], 4, 2, 1), nn.Tanh())
         self.apply(initialise)
@@ -70,7 +72,7 @@ class DCGANDiscriminator(nn.Module):
         base, doublings = stages(image_shape[1])
         channels = [width * 2**i for i in range(doublings)]
         layers: list[nn.Module] = [nn.Conv2d(image_shape[0] + num_classes, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for narrow, wide in zip(channels, channels[1:], strict=False):
+        for narrow, wide in pairwise(channels):
             layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * base**2, 1))
         self.apply(initialise)

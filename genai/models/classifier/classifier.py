@@ -1,6 +1,7 @@
 """A classifier of images: the discriminative baseline, and how the suite's feature networks are trained."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -58,7 +59,7 @@ class Classifier(Model):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
-        optimizer = self.optimizers()
+        optimizer: Any = self.optimizers()
         self.set_learning_rates([optimizer], self.lr_schedule)
         loss = classification_loss(self.network(images), labels, self.attributes, self.label_smoothing).mean()
         optimizer.zero_grad()
