@@ -9,12 +9,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from genai.errors import UserError
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_BYTES = 200 * 2**20  # of one picture
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError)
@@ -36,7 +36,7 @@ def names(source: Path) -> list[str]:
     """
     found = list(dict.fromkeys(picture.name for picture in walk(source, with_content=False)))
     if not found:
-        raise UserError(f"{source} has no pictures: put {', '.join(sorted(ENDINGS))} files into it")
+        raise UserError(f"{source} has no pictures: put {', '.join(ENDINGS)} files into it")
     return found
 
 
@@ -47,7 +47,7 @@ def pictures(source: Path) -> Iterator[Picture]:
 
 def size_and_times(folder: Path) -> list[tuple[str, int, int]]:
     """[(name, bytes, time in ns), ...] of a folder's pictures, to notice a change."""
-    stats = ((name, (folder / name).stat()) for name in folder_names(folder) if (folder / name).exists())
+    stats = ((name, os.lstat(os.path.join(folder, name))) for name in folder_names(folder))
     return [(name, status.st_size, status.st_mtime_ns) for name, status in stats]
 
 
@@ -78,9 +78,12 @@ def walk_folder(folder: Path, with_content: bool) -> Iterator[Picture]:
 
 
 def folder_names(folder: Path) -> list[str]:
-    """Paths of all pictures below a folder, relative to it, sorted."""
-    found = [Path(at, file).relative_to(folder).as_posix() for at, _, files in os.walk(folder) for file in files]
-    return sorted(name for name in found if is_picture(name))
+    """Paths of all pictures below a folder, relative to it, with /, sorted."""
+    found = []
+    for at, _, files in os.walk(folder):
+        inside = "" if Path(at) == folder else Path(at).relative_to(folder).as_posix() + "/"
+        found += [inside + file for file in files]
+    return sorted(filter(is_picture, found))
 
 
 def walk_zip(path: Path, with_content: bool) -> Iterator[Picture]:
@@ -138,9 +141,8 @@ def damage_named(path: Path) -> Iterator[None]:
 
 def check_member(path: Path, name: str, plain: bool) -> None:
     """Raises UserError where a member lies outside the archive's folder, or is a link or device."""
-    parts = PurePosixPath(name.replace("\\", "/"))
-    outside = parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[:1]
-    if outside or (parts.parts and parts.parts[0].endswith(":")):
+    path_in = PureWindowsPath(name)  # takes both / and \\, and drives
+    if path_in.root or path_in.drive or ".." in path_in.parts:
         raise UserError(f"{path} has a member that escapes its folder, {name!r}: remake the archive without it")
     if not plain:
         raise UserError(f"{path} has a member that is a link or no plain file, {name!r}: remake the archive without it")
@@ -148,8 +150,8 @@ def check_member(path: Path, name: str, plain: bool) -> None:
 
 def is_picture(name: str) -> bool:
     """By its ending; what macOS adds is none."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in ENDINGS and not path.name.startswith("._") and "__MACOSX" not in path.parts
+    file = name.rsplit("/", 1)[-1]
+    return file.lower().endswith(ENDINGS) and not file.startswith("._") and "__MACOSX" not in name
 
 
 def refused(name: str) -> Picture:

@@ -262,7 +262,8 @@ def decode(content: bytes, size: int, channels: int) -> np.ndarray:
             raise ValueError(f"{image.width}x{image.height} are too many pixels")
         if image.mode in ("RGB", "L"):
             image.draft(image.mode, (2 * size, 2 * size))  # JPEG decodes large pictures at 1/2, 1/4 or 1/8
-        return to_array(flat(ImageOps.exif_transpose(image)), size, channels)
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_array(flat(image), size, channels)
 
 
 def flat(image: Image.Image) -> Image.Image:
@@ -272,12 +273,14 @@ def flat(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image if image.mode == "L" else image.convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
 def to_array(image: Image.Image, size: int, channels: int) -> np.ndarray:
     """The central square, resized with antialiasing (bicubic), uint8 (channels, size, size)."""
-    image = image.convert("RGB" if channels == 3 else "L")
+    mode = "RGB" if channels == 3 else "L"
+    if image.mode != mode:
+        image = image.convert(mode)
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
