@@ -1,10 +1,11 @@
 """Images a second from disk to float batches on the device: ours against torchvision's usual pipeline, in one run.
 
-    GENAI_DATA=... python benchmarks/data.py [--batch-size 128] [--rounds 5]
+    GENAI_DATA=... python benchmarks/data.py [--batch-size 128] [--rounds 5] [--threads 1]
 
 Both are ordinary DataLoaders without loader processes over 50,000 shuffled MNIST images, and end in float32 in [-1, 1] on the
-device. The two take turns, and the best round of each counts, so that a machine whose speed drifts treats both alike. Where
-UTKFace is found: the rate at which a fresh cache of it is decoded, and the time of the second start.
+device. The two take turns, and the best round of each counts, so that a machine whose speed drifts treats both alike. One
+thread by default: on busy cores, waiting for a second one dominates operations this small (see `--threads 2`). Where UTKFace
+is found: the rate at which a fresh cache of it is decoded, and the time of the second start.
 """
 
 import argparse
@@ -125,7 +126,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     console = Console()
     try:
         console.print(mnist_table(args.batch_size, args.rounds))
