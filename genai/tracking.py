@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 SECONDS_BETWEEN_WRITES = 10
 Tracker = Literal["wandb", "csv", "tensorboard", "none"]
@@ -98,7 +98,7 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> Wand
     logger = WandbLogger(name=name, save_dir=folder, project="genai", id=tracker_id, resume="allow", mode=mode)
     logger.log_hyperparams(config)
     if mode == "offline":
-        rank_zero_info(f"W&B is offline (no key configured); to upload later: wandb sync {folder}/wandb/offline-run-*")
+        print(f"W&B is offline (no key configured); to upload later: wandb sync {folder}/wandb/offline-run-*")
     return logger
 
 

@@ -53,7 +53,7 @@ def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
     ("arguments", "words"),
     [
         (["fit", "-c", "configs/nope.yaml"], "there is no file configs/nope.yaml"),
-        (["fit", "-c", DIGITS, "--trainer.max_epoch", "3"], "did you mean `trainer.max_epochs`"),
+        (["fit", "-c", DIGITS, "--trainer.maxepochs", "3"], "did you mean `trainer.max_epochs`"),
         (["fit", "-c", DIGITS, "--trainer.precision", "16-mixed", "--trainer.accelerator", "cpu"], "bf16-mixed"),
         (["fit", "-c", DIGITS, "--model.init_args.objective", "genai.models.gan.objectives.Nope"], "Nope"),
         (["fit", "--resume", "nowhere"], "there is no run `nowhere`"),
