@@ -141,7 +141,7 @@ def damage_named(path: Path) -> Iterator[None]:
 
 def check_member(path: Path, name: str, plain: bool) -> None:
     """Raises UserError where a member lies outside the archive's folder, or is a link or device."""
-    path_in = PureWindowsPath(name)  # takes both / and \\, and drives
+    path_in = PureWindowsPath(name)  # knows both slashes, and drives
     if path_in.root or path_in.drive or ".." in path_in.parts:
         raise UserError(f"{path} has a member that escapes its folder, {name!r}: remake the archive without it")
     if not plain:

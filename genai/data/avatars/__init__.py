@@ -30,7 +30,7 @@ class Avatars(ImageDataModule):
     of seed FIRST_SEED[split] + i, so it is the same whatever `num_images`.
 
     Args:
-        size: of the square images, in pixels. From 64 a person sees every attribute.
+        size: of the square images, in pixels. At 64 a person sees every attribute; at 32 eyebrows and closed eyes are lost.
         num_images: training images.
         root: not used: the faces are rendered here.
         seed: of the order and the augmentation; the faces do not depend on it.
