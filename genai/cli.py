@@ -2,11 +2,16 @@
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from genai import __version__
 from genai.errors import UserError
+
+# Before torch is loaded: threads that wait for one another sleep. Spinning, as is libgomp's habit, makes a training that
+# shares its cores with another program several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 TRAINER_VERBS = {
     "fit": "train a model from a YAML file, or go on with a run (--resume RUN)",
