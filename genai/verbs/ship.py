@@ -5,7 +5,7 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -30,13 +30,13 @@ CARD = """\
 # The feature network `{name}`
 
 A {network} ({parameters:,} parameters) that tells the {kind} of {data} apart. FID, KID, precision and recall are computed
-on its penultimate layer ({feature_dim} features), the Inception score and the class shares on its logits.
+on its penultimate layer ({feature_dim} features){logits_use}.
 
 | | |
 |---|---|
 | trained with | `{command}` |
 | seed | {seed} |
-| images seen | {images_seen:,} (checkpoint `{checkpoint}`: lowest validation loss) |
+| images seen | {images_seen:,} (checkpoint `{checkpoint}`; `best` has the lowest validation loss) |
 | wall-clock | {minutes:.0f} min for the whole run |
 | weights | averaged, {dtype}, {size:,} bytes |
 | sha256 | `{sha256}` |
@@ -58,14 +58,6 @@ TERMS = {
     "utkface": "UTKFace is for non-commercial research, and so are these weights. Its ages, genders and ethnicities are\n"
     "estimates, in part by machine: they say nothing certain about a person.",
 }
-
-
-class Shipped(NamedTuple):
-    """Weights as they are stored, and the test scores of just these."""
-
-    state: dict[str, Tensor]
-    scores: dict[str, float]
-    dtype: str
 
 
 def parser() -> VerbParser:
@@ -99,18 +91,29 @@ def measure(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) 
     return scores.compute(class_names)
 
 
-def choose_weights(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> Shipped:
-    """The averaged weights in float16 where that changes the result by one image at most, else in float32."""
+def narrow(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> str:
+    """Round the averaged weights to float16 where that changes the result on `split` by one image at most.
+
+    Returns the name of the type they can be stored in.
+    """
     state = {key: value.clone() for key, value in model.export_state().items()}
-    scores = measure(model, split, class_names)
-    half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    model.import_state(half)
-    rounded = measure(model, split, class_names)
-    metric = "auc" if model.attributes else "accuracy"
-    tolerance = AUC_TOLERANCE if model.attributes else 1.5 / len(split)
-    if abs(scores[metric] - rounded[metric]) <= tolerance:
-        return Shipped(half, rounded, "float16")
-    return Shipped(state, scores, "float32")
+    before = measure(model, split, class_names)[metric(model)]
+    model.import_state(half(state))
+    change = abs(measure(model, split, class_names)[metric(model)] - before)
+    if change <= (AUC_TOLERANCE if model.attributes else 1.5 / len(split)):
+        return "float16"
+    model.import_state(state)
+    return "float32"
+
+
+def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in float16; counters as they are."""
+    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def metric(model: Classifier) -> str:
+    """The figure the card states."""
+    return "auc" if model.attributes else "accuracy"
 
 
 def network_spec(run: Run, model: Classifier) -> dict[str, Any]:
@@ -120,28 +123,36 @@ def network_spec(run: Run, model: Classifier) -> dict[str, Any]:
     return {"class_path": network["class_path"], "init_args": {**network.get("init_args", {}), **shapes}}
 
 
-def header(run: Run, model: Classifier, data: ImageDataModule, shipped: Shipped) -> dict[str, str]:
+def header(run: Run, model: Classifier, data: ImageDataModule, scores: dict[str, float]) -> dict[str, str]:
     """What the weights file says of itself: how to rebuild the network, and the card's fields."""
     record = run.record()
-    metric = "auc" if model.attributes else "accuracy"
     return {
         "network": json.dumps(network_spec(run, model)),
         "class_names": json.dumps(data.class_names),
         "task": "attributes" if model.attributes else "class",
         "data": data.name,
         "split": "test",
-        metric: f"{shipped.scores[metric]:.6f}",
+        metric(model): f"{scores[metric(model)]:.6f}",
         "command": record["command"],
         "seed": str(record["seed"]),
         "images_seen": str(model.images_seen),
     }
 
 
-def card(name: str, run: Run, model: Classifier, about: dict[str, str], shipped: Shipped, **facts: Any) -> str:
+def serialised(state: dict[str, Tensor], about: dict[str, str]) -> bytes:
+    """A safetensors file, the same bytes for the same content: the library writes its metadata in random order."""
+    content = save({key: value.contiguous() for key, value in state.items()}, about)
+    start = 8 + int.from_bytes(content[:8], "little")
+    text = json.dumps(json.loads(content[8:start]), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
+
+
+def card(name: str, run: Run, model: Classifier, about: dict[str, str], scores: dict[str, float], **facts: Any) -> str:
     """The card, in Markdown."""
-    metric = "auc" if model.attributes else "accuracy"
-    named = {key.removeprefix(f"{metric}/"): value for key, value in shipped.scores.items() if key.startswith(f"{metric}/")}
-    rows = [f"| {label} | {value:.4f} |" for label, value in {"all": shipped.scores[metric], **named}.items()]
+    prefix = f"{metric(model)}/"
+    named = {key.removeprefix(prefix): value for key, value in scores.items() if key.startswith(prefix)}
+    rows = [f"| {label} | {value:.4f} |" for label, value in {"all": scores[metric(model)], **named}.items()]
     record = run.record()
     return CARD.format(
         name=name,
@@ -149,10 +160,10 @@ def card(name: str, run: Run, model: Classifier, about: dict[str, str], shipped:
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
         feature_dim=model.network.feature_dim,
         kind="attributes" if model.attributes else "classes",
+        logits_use="" if model.attributes else ", the Inception score and the class shares on its logits",
         metric="area under the ROC curve" if model.attributes else "accuracy",
         images_seen=model.images_seen,
         minutes=minutes(run),
-        dtype=shipped.dtype,
         genai=record["versions"]["genai"],
         torch=record["versions"]["torch"],
         rows="\n".join(rows),
@@ -178,16 +189,18 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"{source.path} is a {type(model).__name__}: a feature network is the run of a Classifier")
     data = data_of(source)
     split = data.split("test")
-    shipped = choose_weights(model, split, data.class_names)
-    about = header(source, model, data, shipped)
-    content = save({key: value.contiguous() for key, value in shipped.state.items()}, about)
+    dtype = narrow(model, data.split("val"), data.class_names)
+    scores = measure(model, split, data.class_names)
+    about = header(source, model, data, scores)
+    state = model.export_state()
+    content = serialised(half(state) if dtype == "float16" else state, about)
     if len(content) > MAX_BYTES:
         raise UserError(f"the weights take {len(content):,} bytes, more than {MAX_BYTES:,}: train a smaller network")
-    facts = {"checkpoint": options.checkpoint, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    text = card(path.stem, source, model, about, shipped, num_images=len(split), **facts)
+    facts = {"checkpoint": options.checkpoint, "dtype": dtype, "size": len(content), "num_images": len(split)}
+    text = card(path.stem, source, model, about, scores, sha256=hashlib.sha256(content).hexdigest(), **facts)
     write_atomically(path, content)
     write_atomically(path.with_suffix(".md"), text.encode())
-    print(f"wrote {path} ({shipped.dtype}, {len(content):,} bytes) and its card\n{text}")
+    print(f"wrote {path} ({dtype}, {len(content):,} bytes) and its card\n{text}")
 
 
 if __name__ == "__main__":

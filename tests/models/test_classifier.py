@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
@@ -194,15 +195,27 @@ def test_features_vary_within_a_class() -> None:
 # -- genai ship -------------------------------------------------------------------------------------------------------
 
 
-def test_weights_stay_in_float32_where_rounding_would_cost_images(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rounded", "dtype"), [(0.8, "float32"), (0.9 - 1 / 350, "float16")])
+def test_weights_are_rounded_where_that_costs_one_image_at_most(
+    monkeypatch: pytest.MonkeyPatch, rounded: float, dtype: str
+) -> None:
     model = Classifier(SHAPE, 10, tiny).eval()
-    accuracies = iter([0.9, 0.8])
-    monkeypatch.setattr(ship, "measure", lambda *_: {"accuracy": next(accuracies)})
     before = {key: value.clone() for key, value in model.export_state().items()}
-    weights = ship.choose_weights(model, Digits().split("test"), ())
-    assert weights.dtype == "float32"
-    assert weights.scores == {"accuracy": 0.9}
-    assert all(torch.equal(value, before[key]) for key, value in weights.state.items())
+    accuracies = iter([0.9, rounded])
+    monkeypatch.setattr(ship, "measure", lambda *_: {"accuracy": next(accuracies)})
+    assert ship.narrow(model, Digits().split("val"), ()) == dtype
+    expected = before if dtype == "float32" else ship.half(before)
+    assert all(torch.equal(value, expected[key].to(value.dtype)) for key, value in model.export_state().items())
+
+
+def test_the_same_weights_make_the_same_file() -> None:
+    state = ConvNet(SHAPE, 10).state_dict()
+    about = {str(i): "x" * i for i in range(20)}
+    content = ship.serialised(state, about)
+    assert all(ship.serialised(state, dict(sorted(about.items(), key=hash))) == content for _ in range(5))
+    loaded = safetensors.torch.load(content)
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
 
 
 def test_shipping_under_another_name_is_refused() -> None:
@@ -211,9 +224,7 @@ def test_shipping_under_another_name_is_refused() -> None:
 
 
 def test_the_header_rebuilds_the_network() -> None:
-    from safetensors import safe_open
-
-    with safe_open(WEIGHTS / "digits.safetensors", framework="pt") as file:
+    with safetensors.safe_open(WEIGHTS / "digits.safetensors", framework="pt") as file:
         about = file.metadata()
     spec = json.loads(about["network"])
     assert spec["class_path"] == "genai.networks.convnet.ConvNet"
