@@ -1,4 +1,4 @@
-"""genai ship: a classifier's run as a feature network, with a card that says how well it classifies."""
+"""python -m genai.verbs.ship: a classifier's run as a feature network, with a card that says how well it classifies."""
 
 import hashlib
 import json
@@ -49,7 +49,9 @@ on its penultimate layer ({feature_dim} features){logits_use}.
 {rows}
 
 Limits: it knows {data} alone, and scores on its features compare models of {data} with each other, not with figures that
-others computed on Inception features. {terms}
+others computed on Inception features.
+
+{terms}
 """
 TERMS = {
     "mnist": "MNIST is by LeCun, Cortes and Burges, made of NIST's databases.",
@@ -61,8 +63,8 @@ TERMS = {
 
 
 def parser() -> VerbParser:
-    """The options of `genai ship`."""
-    verb = VerbParser(prog="genai ship", description="Write a classifier's run as a feature network and its card.")
+    """The options of this verb."""
+    verb = VerbParser(prog="python -m genai.verbs.ship", description="Write a classifier's run as a feature network and its card.")
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
     verb.add_argument("name", metavar="NAME", help=f"{', '.join(SHIPPED)}, utkface, or the path of a .safetensors file")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
