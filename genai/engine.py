@@ -198,10 +198,15 @@ def new_run_dir(experiment: str) -> Path:
 
 
 def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
-    """Write run.json at the first fit; read it afterwards. Returns its content."""
+    """Write run.json at the first fit; a resumed one adds its command. Returns the content."""
     path = run_dir / "run.json"
+    command = shlex.join(["genai", *sys.argv[1:]])
     if path.is_file():
-        return runs.Run(run_dir).record()
+        record = runs.Run(run_dir).record()
+        if cli.subcommand == "fit":
+            record["resumed_with"] = [*record.get("resumed_with", []), command]
+            runs.write_json(path, record)
+        return record
     data = cli.datamodule
     record = {
         "image_shape": list(data.image_shape),
@@ -210,7 +215,7 @@ def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
         "data": data.name,
         "model": type(cli.model).__name__,
         "seed": int(cli.options.seed_everything),
-        "command": shlex.join(["genai", *sys.argv[1:]]),
+        "command": command,
         "tracker_id": secrets.token_hex(4),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {
@@ -336,7 +341,7 @@ def run_lightning(verb: str, arguments: list[str]) -> None:
     """Build the CLI, run the verb and say where things are."""
     cli = ready_cli(verb, arguments)
     run_dir = Path(cli.options.run_dir) if cli.options.run_dir else None
-    call: dict[str, Any] = {"datamodule": cli.datamodule}
+    call: dict[str, Any] = {"datamodule": cli.datamodule, "weights_only": True}
     call |= {key: cli.options.get(key) for key in ("ckpt_path", "verbose") if key in cli.options}
     if run_dir and (run_dir / "weights.safetensors").is_file():
         import_weights(cli.model, run_dir / "weights.safetensors")

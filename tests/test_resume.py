@@ -47,6 +47,7 @@ def test_resume_after_an_epoch_is_exact(uninterrupted: Path, workspace: Path) ->
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "3"]) == 0
     assert_equal(run, uninterrupted)
     assert runs.Run(run).record()["tracker_id"] == tracker
+    assert len(runs.Run(run).record()["resumed_with"]) == 1
     assert len(list(run.parent.iterdir())) == 1
 
 

@@ -145,7 +145,7 @@ def card(name: str, run: Run, record: dict[str, Any], test: dict[str, Any], dtyp
         version=record["versions"]["genai"],
         torch=record["versions"]["torch"],
         lightning=record["versions"]["lightning"],
-        command=record["command"],
+        command="`, then `".join([record["command"], *record.get("resumed_with", [])]),
         seed=record["seed"],
         images_seen=record["images_seen"],
         dtype=dtype,
