@@ -24,6 +24,7 @@ OWN_VERBS = {
     "runs": "list the runs with their scores",
     "filmstrip": "lay the samples of chosen epochs side by side",
     "export": "write a run as a small zoo entry: config, averaged weights, scores, card",
+    "ship": "write a classifier run as a feature network for scoring",
 }
 EXAMPLES = """\
 examples:

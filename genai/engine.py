@@ -136,7 +136,7 @@ class GenaiCLI(LightningCLI):
             callbacks += checkpoint_callbacks(
                 run_dir / "checkpoints", options.monitor, quality.every_n_epochs, options.checkpoint_every_n_steps
             )
-        if run_dir is not None and rank_zero_only.rank == 0:
+        if run_dir is not None and global_rank() == 0:
             record = write_record(run_dir, self)
             kwargs["logger"] = loggers(options.tracker, run_dir, record["tracker_id"], self.plain_config())
         else:
@@ -185,12 +185,17 @@ def num_processes(trainer: Any) -> int:
     return max(world, local * trainer.num_nodes)
 
 
+def global_rank() -> int:
+    """This process's rank, known before the trainer is."""
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
 def new_run_dir(experiment: str) -> Path:
     """A fresh run directory, shared by the processes that Lightning launches from this one."""
     inherited = os.environ.get("GENAI_RUN_DIR")
     if inherited and int(os.environ.get("LOCAL_RANK", 0)) > 0:
         return Path(inherited)
-    if rank_zero_only.rank != 0:
+    if global_rank() != 0:
         return runs.runs_folder() / experiment / "of-rank-0"
     path = runs.create(experiment).path
     os.environ["GENAI_RUN_DIR"] = str(path)
@@ -395,7 +400,9 @@ def forget_rows(trainer: L.Trainer, checkpoint: dict[str, Any] | None) -> None:
 
 
 def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:
-    """Save what `predict` drew as RUN/predictions.npz, images uint8 (N, C, H, W)."""
+    """Save as RUN/predictions.npz what `predict` drew, images uint8 (N, C, H, W), or a classifier's probabilities (N, K)."""
     path = run_dir / "predictions.npz"
-    np.savez_compressed(path, images=to_uint8(torch.cat(batches)).numpy())
+    output = torch.cat(batches)
+    arrays = {"images": to_uint8(output).numpy()} if output.ndim == 4 else {"probabilities": output.numpy()}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
     print(f"wrote {path}")

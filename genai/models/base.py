@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
+from lightning.pytorch.cli import instantiate_class
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -151,9 +152,13 @@ def condition_vector(condition: Tensor, num_classes: int) -> Tensor:
     return condition.float()
 
 
-def build_optimizer(factory: Callable[..., Optimizer], network: nn.Module) -> Optimizer:
-    """The optimiser of `network`, its learning rate kept as `initial_lr` for schedules."""
-    optimizer = factory(network.parameters())
+def build_optimizer(factory: Callable[..., Optimizer] | dict[str, Any], network: nn.Module) -> Optimizer:
+    """The optimiser of `network`, its learning rate kept as `initial_lr` for schedules.
+
+    A model built in Python, not by the command line, has its default as a dict of class_path and init_args.
+    """
+    parameters = network.parameters()
+    optimizer: Optimizer = instantiate_class(parameters, factory) if isinstance(factory, dict) else factory(parameters)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer

@@ -1,8 +1,7 @@
-"""python -m genai.verbs.ship: a classifier's run as a feature network, with a card that says how well it classifies."""
+"""genai ship: a classifier's run as a feature network, with a card that says how well it classifies."""
 
 import hashlib
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ TERMS = {
 
 def parser() -> VerbParser:
     """The options of this verb."""
-    verb = VerbParser(prog="python -m genai.verbs.ship", description="Write a classifier's run as a feature network and its card.")
+    verb = VerbParser(prog="genai ship", description="Write a classifier's run as a feature network and its card.")
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
     verb.add_argument("name", metavar="NAME", help=f"{', '.join(SHIPPED)}, utkface, or the path of a .safetensors file")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
@@ -203,7 +202,3 @@ def run(arguments: list[str]) -> None:
     write_atomically(path, content)
     write_atomically(path.with_suffix(".md"), text.encode())
     print(f"wrote {path} ({dtype}, {len(content):,} bytes) and its card\n{text}")
-
-
-if __name__ == "__main__":
-    run(sys.argv[1:])
