@@ -130,6 +130,8 @@ class GenaiCLI(LightningCLI):
         seed = int(options.seed_everything)
         kwargs["strategy"] = strategy(options.trainer, self.model)
         kwargs["plugins"] = [*(options.trainer.plugins or []), AtomicCheckpointIO()]
+        if run_dir is not None and runs.Run(run_dir).is_exported:
+            run_dir = None  # a zoo entry is read, never written
         quality.run_dir = gallery.run_dir = run_dir
         callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput()]
         if run_dir is not None and self.subcommand == "fit":
@@ -320,6 +322,8 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
+    warnings.filterwarnings("ignore", message=".*ModelCheckpoint with manual optimization.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*The number of training batches.*is smaller than the logging interval.*")
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -401,7 +405,8 @@ def forget_rows(trainer: L.Trainer, checkpoint: dict[str, Any] | None) -> None:
 
 def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:
     """Save as RUN/predictions.npz what `predict` drew, images uint8 (N, C, H, W), or a classifier's probabilities (N, K)."""
-    path = run_dir / "predictions.npz"
+    exported = runs.Run(run_dir).is_exported
+    path = Path(f"{run_dir.name}-predictions.npz") if exported else run_dir / "predictions.npz"
     output = torch.cat(batches)
     arrays = {"images": to_uint8(output).numpy()} if output.ndim == 4 else {"probabilities": output.numpy()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
