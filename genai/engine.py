@@ -34,7 +34,7 @@ from genai.help import VERB_HELP
 from genai.loading import check_trusted, import_weights, read_checkpoint
 from genai.models.base import Model
 from genai.pixels import to_uint8
-from genai.tracking import MetricsCSV, Tracker, loggers
+from genai.tracking import MetricsCSV, Tracker, finish, loggers
 
 HALF = ("16", "16-mixed", "16-true")
 
@@ -365,6 +365,8 @@ def run_lightning(verb: str, arguments: list[str]) -> None:
         raise
     except SIGTERMException:
         raise UserError(f"stopped by SIGTERM; to go on: genai fit --resume {run_dir}") from None
+    finally:
+        finish(cli.trainer.loggers)
     if not cli.trainer.is_global_zero:
         return
     if verb == "predict" and run_dir:

@@ -4,7 +4,7 @@ import csv
 import os
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,6 +100,13 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> Wand
     if mode == "offline":
         print(f"W&B is offline (no key configured); to upload later: wandb sync {folder}/wandb/offline-run-*")
     return logger
+
+
+def finish(loggers: Sequence[Logger]) -> None:
+    """Close the trackers' runs, so that all is on disk (or uploaded) and a later run of this process starts its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def loggers(tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any]) -> list[Logger]:
