@@ -51,4 +51,4 @@ def test_trainer_files_compose(trainer: Path, capsys: pytest.CaptureFixture[str]
     printed = yaml.safe_load(capsys.readouterr().out)
     for key, value in yaml.safe_load(trainer.read_text())["trainer"].items():
         assert str(printed["trainer"][key]) == str(value)
-    assert printed["trainer"]["max_epochs"] == 200
+    assert printed["trainer"]["max_epochs"] == 150
