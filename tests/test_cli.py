@@ -224,3 +224,14 @@ def test_metrics_csv_has_images_seen_as_its_axis(trained: Path) -> None:
     assert any(row["train/generator_loss"] for row in rows)
     assert any(row["val/fid"] for row in rows)
     assert json.loads((trained / "run.json").read_text())["tracker_id"]
+
+
+def test_a_conditional_model_draws_the_labels_asked_for(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*TINY, "--trainer.max_epochs", "1", "--quality.every_n_epochs", "0", "--model.init_args.conditional", "true"]
+    assert main(["fit", "-c", DIGITS, *options]) == 0
+    assert main(["sample", "digits-gan", "--label", "all", "--per-label", "3", "--out", "all.npz"]) == 0
+    assert np.load("all.npz")["labels"].tolist() == [label for label in range(10) for _ in range(3)]
+    assert main(["sample", "digits-gan", "--label", "4,7", "--num", "5", "--out", "some.npz"]) == 0
+    assert np.load("some.npz")["labels"].tolist() == [4, 7, 4, 7, 4]
+    assert main(["sample", "digits-gan", "--label", "ten", "--out", "no.npz"]) == 2
+    assert "there is no class 'ten'" in capsys.readouterr().err
