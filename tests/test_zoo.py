@@ -55,3 +55,10 @@ def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) ->
     assert {path: path.read_bytes() for path in Path("zoo/mine").iterdir()} == before
     assert main(["export", str(run), "zoo/mine"]) == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_validate_prints_the_scores(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*QUICK, "--quality.num_samples", "100"]
+    assert main(["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--quality.every_n_epochs", "0"]) == 0
+    assert main(["validate", "digits-gan", *options]) == 0
+    assert "val split" in capsys.readouterr().out

@@ -74,6 +74,8 @@ class SampleQuality(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.sanity_checking and self._is_due(trainer):
             self._measure(trainer, pl_module, "val")
+            if trainer.state.fn == "validate" and trainer.is_global_zero and self._network is not None:
+                rich.print(self.last)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._measure(trainer, pl_module, "test")
