@@ -68,7 +68,8 @@ class SampleQuality(L.Callback):
         Raises:
             UserError: its weights are not there.
         """
-        if isinstance(model, GenerativeModel) and not (stage == "fit" and self.every_n_epochs == 0):
+        scores = stage in ("validate", "test") or (stage == "fit" and self.every_n_epochs > 0)
+        if isinstance(model, GenerativeModel) and scores:
             self._network = load_extractor(self._features(data_name), self.weights)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
