@@ -1,9 +1,11 @@
 """The convolutional pair of Radford et al. 2015 (arXiv:1511.06434), for 8, 16, 28, 32 or 64 pixels and any channels."""
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from genai.errors import UserError
 
@@ -65,17 +67,30 @@ class DCGANDiscriminator(nn.Module):
         image_shape: (C, H, W) of the images judged, H = W.
         num_classes: width of the condition vector, appended as constant planes; 0 for none.
         width: channels after the first layer; each later layer has twice as many.
+        normalisation: `batch` as in the paper; `spectral` (Miyato et al. 2018, arXiv:1802.05957: every weight divided by its
+            largest singular value) for the hinge game; `none` for gradient penalties, which batch statistics would break.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int = 0, width: int = 64) -> None:
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        width: int = 64,
+        normalisation: Literal["batch", "spectral", "none"] = "batch",
+    ) -> None:
         super().__init__()
         base, doublings = stages(image_shape[1])
         channels = [width * 2**i for i in range(doublings)]
         layers: list[nn.Module] = [nn.Conv2d(image_shape[0] + num_classes, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for narrow, wide in pairwise(channels):
-            layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
+            norm = [nn.BatchNorm2d(wide)] if normalisation == "batch" else []
+            layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=not norm), *norm, nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * base**2, 1))
         self.apply(initialise)
+        if normalisation == "spectral":
+            for layer in self.layers:
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    spectral_norm(layer)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """x (N, C, H, W) in [-1, 1], condition (N, num_classes) or None -> logits (N,); positive means real."""

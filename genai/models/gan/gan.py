@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim import Optimizer
 
+from genai.errors import UserError
 from genai.models.base import (
     GenerativeModel,
     NetworkFactory,
@@ -18,9 +20,12 @@ from genai.models.base import (
     seeded_noise,
 )
 from genai.models.ema import Averaged
-from genai.models.gan.objectives import NonSaturating, Objective
+from genai.models.gan.augmentation import DiffAugment
+from genai.models.gan.objectives import Discriminator, NonSaturating, Objective
 from genai.models.schedules import Cosine
 
+BELIEF_FAKES = 64  # generated images that a belief is relative to
+ADAPT_EVERY = 4  # batches between two looks of an adaptive augmentation
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2e-4, "betas": [0.5, 0.999]}}
 
 
@@ -35,10 +40,14 @@ class GAN(GenerativeModel):
         generator_optimizer: any torch optimiser.
         discriminator_optimizer: any torch optimiser.
         objective: the game; the non-saturating one unless another is given.
+        augmentation: changes all images that the discriminator sees in training; None for none.
         conditional: give both networks the label; otherwise the labels are unused.
         num_discriminator_steps: batches the discriminator sees for each step of the generator.
         lr_schedule: factor on both learning rates, a function of the images seen.
+        beta2_schedule: Adam's second decay rate in both optimisers, a function of the images seen.
         ema_halflife_kimg: half-life of the averaged generator, in thousands of images.
+        skip_nonfinite: leave out a step whose loss or gradient is infinite or NaN, and count it (`train/skipped_steps`),
+            in the place of stopping the run.
     """
 
     def __init__(
@@ -50,10 +59,13 @@ class GAN(GenerativeModel):
         generator_optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
         discriminator_optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
         objective: Objective | None = None,
+        augmentation: DiffAugment | None = None,
         conditional: bool = False,
         num_discriminator_steps: int = 1,
         lr_schedule: Cosine | None = None,
+        beta2_schedule: Cosine | None = None,
         ema_halflife_kimg: float = 10.0,
+        skip_nonfinite: bool = False,
     ) -> None:
         super().__init__(image_shape, num_classes)
         self.automatic_optimization = False
@@ -65,8 +77,12 @@ class GAN(GenerativeModel):
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.objective = objective or NonSaturating()
+        self.augmentation = augmentation
         self.num_discriminator_steps = num_discriminator_steps
         self.lr_schedule = lr_schedule
+        self.beta2_schedule = beta2_schedule
+        self.skip_nonfinite = skip_nonfinite
+        self.skipped_steps = 0
 
     def configure_optimizers(self) -> list[Optimizer]:
         return [
@@ -77,35 +93,87 @@ class GAN(GenerativeModel):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, labels = batch
         condition = self.condition(labels)
-        optimizers: Any = self.optimizers()
-        self.set_learning_rates(optimizers, self.lr_schedule)
+        g_optimizer, d_optimizer = self.scheduled_optimizers()
+        discriminator = partial(self.judge, condition=condition)
         fake = self.generator(torch.randn(len(real), self.latent_dim, device=self.device), condition)
-        metrics = {"train/discriminator_loss": self.step_discriminator(optimizers[1], real, fake.detach(), condition)}
+
+        d_loss = self.objective.discriminator_loss(discriminator, real, fake.detach(), self.images_seen).mean()
+        self.play("discriminator", d_optimizer, d_loss)
+        metrics = {"train/discriminator_loss": d_loss.detach()}
         if (batch_idx + 1) % self.num_discriminator_steps == 0:
-            metrics["train/generator_loss"] = self.step_generator(optimizers[0], real, fake, condition)
+            self.discriminator.requires_grad_(False)
+            g_loss = self.objective.generator_loss(discriminator, real, fake).mean()
+            self.play("generator", g_optimizer, g_loss)
+            self.discriminator.requires_grad_(True)
+            metrics["train/generator_loss"] = g_loss.detach()
+
         images = self.advance(len(real))
         self.averaged.update(self.generator, images, self.images_seen)
-        self.track(metrics | {"train/lr": optimizers[0].param_groups[0]["lr"]})
+        if batch_idx % ADAPT_EVERY == 0:
+            self.adapt_augmentation(discriminator, real, fake.detach(), images * ADAPT_EVERY)
+        self.track(metrics | self.settings())
 
-    def step_discriminator(self, optimizer: Any, real: Tensor, fake: Tensor, condition: Tensor | None) -> Tensor:
-        """One step of the discriminator; returns its mean loss."""
-        optimizer.zero_grad()
-        discriminator = partial(self.discriminator, condition=condition)
-        loss = self.objective.discriminator_loss(discriminator, real, fake).mean()
-        self.manual_backward(loss)
-        optimizer.step()
-        return loss.detach()
+    def scheduled_optimizers(self) -> list[Any]:
+        """The optimisers of generator and discriminator, set as the schedules say."""
+        optimizers: Any = self.optimizers()
+        self.set_learning_rates(optimizers, self.lr_schedule)
+        if self.beta2_schedule is not None:
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["betas"] = (group["betas"][0], self.beta2_schedule(self.images_seen))
+        return list(optimizers)
 
-    def step_generator(self, optimizer: Any, real: Tensor, fake: Tensor, condition: Tensor | None) -> Tensor:
-        """One step of the generator through a frozen discriminator; returns its mean loss."""
+    def judge(self, images: Tensor, condition: Tensor | None) -> Tensor:
+        """The discriminator's logits (N,) of augmented images."""
+        logits: Tensor = self.discriminator(images if self.augmentation is None else self.augmentation(images), condition)
+        return logits
+
+    def play(self, player: str, optimizer: Any, loss: Tensor) -> None:
+        """One step of the network called `player`; none with a loss or gradient that is not finite."""
         optimizer.zero_grad()
-        self.discriminator.requires_grad_(False)
-        discriminator = partial(self.discriminator, condition=condition)
-        loss = self.objective.generator_loss(discriminator, real, fake).mean()
         self.manual_backward(loss)
-        self.discriminator.requires_grad_(True)
-        optimizer.step()
-        return loss.detach()
+        if self.is_finite(loss, optimizer):
+            optimizer.step()
+        elif self.skip_nonfinite:
+            self.skipped_steps += 1
+        else:
+            raise UserError(self.nonfinite_message(player, float(loss)))
+
+    def is_finite(self, loss: Tensor, optimizer: Any) -> bool:
+        """Whether the loss and the gradients are; a gradient scaler (16-mixed) sees to infinite gradients itself."""
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return bool(loss.isfinite())
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        return bool((loss + torch.nn.utils.get_total_norm(grads)).isfinite())
+
+    def nonfinite_message(self, player: str, loss: float) -> str:
+        """Where the run stopped, and what it can go on from."""
+        folders = [Path(callback.dirpath) for callback in self.trainer.checkpoint_callbacks if callback.dirpath]  # type: ignore[attr-defined]
+        last = next((folder / "last.ckpt" for folder in folders if (folder / "last.ckpt").is_file()), None)
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        return (
+            f"the {player}'s loss or gradient is not finite (loss {loss}) in step {step}, after {self.images_seen} images; "
+            f"last good checkpoint: {last or 'none yet'}; lower the {player}'s learning rate, or leave such steps out "
+            "with --model.init_args.skip_nonfinite true"
+        )
+
+    def settings(self) -> dict[str, float]:
+        """What changes in training besides the weights, for the loggers."""
+        values = {"train/lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        if self.augmentation is not None:
+            values["train/augment_p"] = float(self.augmentation.p)
+        if self.skip_nonfinite:
+            values["train/skipped_steps"] = self.skipped_steps
+        return values
+
+    @torch.no_grad()
+    def adapt_augmentation(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images: int) -> None:
+        """Let the augmentation see how well the discriminator tells real from generated, on all devices."""
+        if self.augmentation is None or self.augmentation.target is None:
+            return
+        logits = torch.stack([discriminator(real), discriminator(fake)])
+        logits = self.all_gather(logits).reshape(-1, *logits.shape).movedim(1, 0)
+        self.augmentation.adapt(logits[0], logits[1], images)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.log_belief("val", batch)
@@ -123,8 +191,16 @@ class GAN(GenerativeModel):
 
     @torch.no_grad()
     def belief(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The discriminator's probability of being real (N,) for images (N, C, H, W) in [-1, 1]."""
-        return torch.sigmoid(self.discriminator(images, condition))
+        """How real the discriminator finds images (N, C, H, W) in [-1, 1]: probabilities (N,), as its objective reads them.
+
+        Args:
+            images: the images judged.
+            condition: their (N, num_classes) condition vectors; None for an unconditional model.
+        """
+        rows = torch.arange(BELIEF_FAKES) % len(images)  # generated ones to compare with, of the same conditions
+        asked = None if condition is None else condition[rows]
+        fake = self.sample(range(BELIEF_FAKES), asked)
+        return self.objective.belief(self.discriminator(images, condition), self.discriminator(fake, asked))
 
     def condition(self, labels: Tensor) -> Tensor | None:
         """Labels of a batch -> (N, num_classes) condition vectors, or None for an unconditional model."""

@@ -1,14 +1,19 @@
 """What the two players minimise. Each method takes the discriminator and a batch and returns an unreduced loss (N,).
 
-`discriminator` maps images (N, C, H, W) in [-1, 1] to logits (N,); the condition is already bound to it. Symbols: D the
-discriminator's logit, x a real image, G(z) a generated one.
+`discriminator` maps images (N, C, H, W) to logits (N,); condition and augmentation are already bound to it, so a penalty
+on its gradient is one with respect to the image before augmentation. `images_seen` is for weights that change in training.
+Symbols: D the discriminator's logit, x a real image, G(z) a generated one. A new objective is one class with these three
+methods, named in the YAML.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
+
+from genai.models.schedules import Cosine
 
 Discriminator = Callable[[Tensor], Tensor]
 
@@ -16,20 +21,126 @@ Discriminator = Callable[[Tensor], Tensor]
 class Objective(Protocol):
     """A pair of losses that the discriminator and the generator play."""
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
         """Loss (N,) of the discriminator on real and (detached) generated images."""
 
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """Loss (N,) of the generator; its gradient flows through `fake`."""
 
+    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Probability of being real (N,) in [0, 1] that `logits` (N,) stand for, given those of generated images (M,)."""
+
 
 class NonSaturating:
     """The non-saturating game of Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 with the generator's log D trick."""
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
         """-log sigmoid(D(x)) - log(1 - sigmoid(D(G(z))))."""
         return softplus(-discriminator(real)) + softplus(discriminator(fake))
 
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """-log sigmoid(D(G(z)))."""
         return softplus(-discriminator(fake))
+
+    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """sigmoid(D)."""
+        return torch.sigmoid(logits)
+
+
+class LeastSquares:
+    """The least squares GAN of Mao et al. 2017 (arXiv:1611.04076), equation 9: targets 1 for real and 0 for generated."""
+
+    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+        """1/2 (D(x) - 1)^2 + 1/2 D(G(z))^2."""
+        return 0.5 * (discriminator(real) - 1).square() + 0.5 * discriminator(fake).square()
+
+    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+        """1/2 (D(G(z)) - 1)^2."""
+        return 0.5 * (discriminator(fake) - 1).square()
+
+    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """D, cut to [0, 1]: the optimal one is p(x) / (p(x) + q(x)), equation 6 of the paper."""
+        return logits.clamp(0, 1)
+
+
+class Hinge:
+    """The hinge game of Lim & Ye 2017 (arXiv:1705.02894), as in SNGAN (Miyato et al. 2018, arXiv:1802.05957), equation 16.
+
+    Made for a discriminator with spectral normalisation.
+    """
+
+    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+        """max(0, 1 - D(x)) + max(0, 1 + D(G(z)))."""
+        return relu(1 - discriminator(real)) + relu(1 + discriminator(fake))
+
+    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+        """-D(G(z))."""
+        return -discriminator(fake)
+
+    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Where D lies between its margins: (D + 1) / 2, cut to [0, 1]."""
+        return ((logits + 1) / 2).clamp(0, 1)
+
+
+class WassersteinGP:
+    """The Wasserstein game with gradient penalty of Gulrajani et al. 2017 (arXiv:1704.00028), equation 3.
+
+    Made for a discriminator ("critic") without batch normalisation, several steps of it for one of the generator.
+
+    Args:
+        penalty: lambda, the weight of the penalty.
+    """
+
+    def __init__(self, penalty: float = 10.0) -> None:
+        self.penalty = penalty
+
+    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+        """D(G(z)) - D(x) + lambda (||grad D(x_hat)|| - 1)^2, x_hat uniform on the line from G(z) to x."""
+        epsilon = torch.rand(len(real), 1, 1, 1, device=real.device)
+        between = (epsilon * real + (1 - epsilon) * fake).requires_grad_()
+        norm = gradient(discriminator(between), between).norm(dim=1)
+        return discriminator(fake) - discriminator(real) + self.penalty * (norm - 1).square()
+
+    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+        """-D(G(z))."""
+        return -discriminator(fake)
+
+    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """sigmoid(D(x) - mean D(G(z))): a critic has no zero of its own, and its scale is that of the pixels."""
+        return torch.sigmoid(logits - fake_logits.mean())
+
+
+class Relativistic:
+    """The relativistic pairing game with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441), equations 2 to 4.
+
+    Args:
+        gamma: weight of both penalties, constant or a function of the images seen.
+    """
+
+    def __init__(self, gamma: float | Cosine = 1.0) -> None:
+        self.gamma = gamma
+
+    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+        """-log sigmoid(D(x) - D(G(z))) + gamma / 2 (||grad D(x)||^2 + ||grad D(G(z))||^2)."""
+        real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
+        real_logits, fake_logits = discriminator(real), discriminator(fake)
+        r1 = gradient(real_logits, real).square().sum(dim=1)
+        r2 = gradient(fake_logits, fake).square().sum(dim=1)
+        gamma = self.gamma(images_seen) if isinstance(self.gamma, Cosine) else self.gamma
+        return softplus(fake_logits - real_logits) + 0.5 * gamma * (r1 + r2)
+
+    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+        """-log sigmoid(D(G(z)) - D(x))."""
+        with torch.no_grad():
+            real_logits = discriminator(real)
+        return softplus(real_logits - discriminator(fake))
+
+    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Mean over generated images of sigmoid(D(x) - D(G(z))): how surely x is the real one of such a pair."""
+        return torch.sigmoid(logits[:, None] - fake_logits).mean(dim=1)
+
+
+def gradient(logits: Tensor, images: Tensor) -> Tensor:
+    """d logits / d images (N, pixels) float32, itself differentiable."""
+    (grad,) = torch.autograd.grad(logits.float().sum(), images, create_graph=True)
+    return grad.float().flatten(1)

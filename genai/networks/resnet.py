@@ -1,0 +1,176 @@
+"""The residual pair of R3GAN (Huang et al. 2024, arXiv:2501.05441, section 4), for any size that halves often enough.
+
+No normalisation layer, no tanh: 1x1, grouped 3x3 and 1x1 convolutions with leaky ReLUs, the last one of a block zero at
+first, the others scaled as Fix-Up asks (Zhang et al. 2019, arXiv:1901.09321). Between two stages the map is doubled
+(bilinear) or halved (mean of four pixels), before a 1x1 convolution.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, pixel_shuffle, pixel_unshuffle
+
+from genai.errors import UserError
+
+SLOPE = 0.2
+GAIN = math.sqrt(2 / (1 + SLOPE**2))  # He et al. 2015 for a leaky ReLU
+
+
+def base_size(image_size: int, patch_size: int, num_stages: int) -> int:
+    """Side of the smallest feature map: `image_size` in patches, halved between two stages.
+
+    Raises:
+        UserError: that is no whole number.
+    """
+    side = image_size // patch_size
+    base = side >> (num_stages - 1)
+    if base < 1 or base << (num_stages - 1) != side or side * patch_size != image_size:
+        raise UserError(
+            f"{image_size} pixels in patches of {patch_size} cannot be halved {num_stages - 1} times: "
+            "give `channels` fewer entries, or choose another size"
+        )
+    return base
+
+
+def scaled(layer: nn.Module, gain: float) -> nn.Module:
+    """`layer` with weights from N(0, gain^2 / fan in) and no bias."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    nn.init.normal_(weight, 0.0, gain / math.sqrt(weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+class Block(nn.Module):
+    """x + conv1x1(act(conv3x3(act(conv1x1(x))))), the 3x3 convolution in groups.
+
+    Args:
+        channels: of x.
+        expansion: channels inside the block, as a multiple of `channels`.
+        group_size: channels in each group of the 3x3 convolution.
+        gain: of the first two convolutions; the last is zero.
+    """
+
+    def __init__(self, channels: int, expansion: int, group_size: int, gain: float) -> None:
+        super().__init__()
+        inside = channels * expansion
+        groups = max(1, inside // group_size)
+        self.expand = scaled(nn.Conv2d(channels, inside, 1), gain)
+        self.mix = scaled(nn.Conv2d(inside, inside, 3, padding=1, groups=groups), gain)
+        self.project = scaled(nn.Conv2d(inside, channels, 1, bias=False), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = leaky_relu(self.expand(x), SLOPE)
+        y = leaky_relu(self.mix(y), SLOPE)
+        return x + self.project(y)  # type: ignore[no-any-return]
+
+
+def stage(channels: int, num_blocks: int, expansion: int, group_size: int, num_all: int) -> nn.Sequential:
+    """The blocks of one resolution; `num_all` blocks are in the whole network."""
+    gain = GAIN * num_all ** (-1 / 4)  # three layers a block: L^(-1 / (2m - 2))
+    return nn.Sequential(*(Block(channels, expansion, group_size, gain) for _ in range(num_blocks)))
+
+
+class ResidualGenerator(nn.Module):
+    """latent (and embedded condition) -> scaled learned basis -> residual stages, each twice the side -> image.
+
+    Args:
+        image_shape: (C, H, W) of the images drawn, H = W.
+        num_classes: width of the condition vector, embedded and appended to the latent; 0 for none.
+        latent_dim: length of the latent z.
+        channels: of each stage, the coarsest first.
+        num_blocks: residual blocks of a stage.
+        expansion: channels inside a block, as a multiple.
+        group_size: channels in each group of the 3x3 convolutions.
+        patch_size: side of the squares of pixels that the last layer draws at once; 2 keeps the widest maps away.
+        embedding_dim: length of the embedded condition.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        latent_dim: int = 64,
+        channels: Sequence[int] = (256, 128, 64),
+        num_blocks: int = 2,
+        expansion: int = 2,
+        group_size: int = 16,
+        patch_size: int = 1,
+        embedding_dim: int = 64,
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.patch_size = patch_size
+        base = base_size(image_shape[1], patch_size, len(channels))
+        num_all = num_blocks * len(channels)
+        width = embedding_dim if num_classes else 0
+        self.embedding = nn.Linear(num_classes, width, bias=False) if num_classes else None
+        self.basis = nn.Parameter(torch.randn(channels[0], base, base))
+        self.first = scaled(nn.Linear(latent_dim + width, channels[0], bias=False), 1.0)
+        self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
+        self.steps = nn.ModuleList(
+            scaled(nn.Conv2d(wide, narrow, 1, bias=False), 1.0) for wide, narrow in zip(channels, channels[1:], strict=False)
+        )
+        self.last = scaled(nn.Conv2d(channels[-1], image_shape[0] * patch_size**2, 3, padding=1), 1.0)
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """z (N, latent_dim), condition (N, num_classes) or None -> images (N, C, H, W), not limited to [-1, 1]."""
+        if self.embedding is not None and condition is not None:
+            z = torch.cat([z, self.embedding(condition)], dim=1)
+        x = self.first(z)[:, :, None, None] * self.basis
+        x = self.stages[0](x)
+        for step, blocks in zip(self.steps, self.stages[1:], strict=True):  # type: ignore[arg-type]
+            x = blocks(step(interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)))
+        return pixel_shuffle(self.last(x), self.patch_size)
+
+
+class ResidualDiscriminator(nn.Module):
+    """image -> residual stages, each half the side -> one value per channel -> logit, with a projection of the condition.
+
+    The condition y adds <embed(y), features(x)> to the logit (Miyato & Koyama 2018, arXiv:1802.05637, equation 3).
+
+    Args:
+        image_shape: (C, H, W) of the images judged, H = W.
+        num_classes: width of the condition vector; 0 for none.
+        channels: of each stage, the finest first.
+        num_blocks: residual blocks of a stage.
+        expansion: channels inside a block, as a multiple.
+        group_size: channels in each group of the 3x3 convolutions.
+        patch_size: side of the squares of pixels that the first layer reads at once.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        channels: Sequence[int] = (64, 128, 256),
+        num_blocks: int = 2,
+        expansion: int = 2,
+        group_size: int = 16,
+        patch_size: int = 1,
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        base = base_size(image_shape[1], patch_size, len(channels))
+        num_all = num_blocks * len(channels)
+        self.first = scaled(nn.Conv2d(image_shape[0] * patch_size**2, channels[0], 3, padding=1), 1.0)
+        self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
+        self.steps = nn.ModuleList(
+            scaled(nn.Conv2d(narrow, wide, 1, bias=False), 1.0) for narrow, wide in zip(channels, channels[1:], strict=False)
+        )
+        self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)
+        self.logit = scaled(nn.Linear(channels[-1], 1), 1.0)
+        self.embedding = scaled(nn.Linear(num_classes, channels[-1], bias=False), 1.0) if num_classes else None
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x (N, C, H, W) in [-1, 1], condition (N, num_classes) or None -> logits (N,); positive means real."""
+        x = self.stages[0](self.first(pixel_unshuffle(x, self.patch_size)))
+        for step, blocks in zip(self.steps, self.stages[1:], strict=True):  # type: ignore[arg-type]
+            x = blocks(step(avg_pool2d(x, 2)))
+        features = (x * self.basis).sum(dim=(2, 3))  # (N, channels); a grouped convolution, but fast to differentiate twice
+        logits: Tensor = self.logit(features).squeeze(1)
+        if self.embedding is not None and condition is not None:
+            logits = logits + (self.embedding(condition) * features).sum(dim=1) / math.sqrt(features.shape[1])
+        return logits
