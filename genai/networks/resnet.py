@@ -2,7 +2,7 @@
 
 No normalisation layer, no tanh: 1x1, grouped 3x3 and 1x1 convolutions with leaky ReLUs, the last one of a block zero at
 first, the others scaled as Fix-Up asks (Zhang et al. 2019, arXiv:1901.09321). Between two stages the map is doubled
-(bilinear) or halved (mean of four pixels), before a 1x1 convolution.
+(bilinear) or halved (mean of four pixels), where a 1x1 convolution changes the channels on the smaller map.
 """
 
 import math
@@ -122,7 +122,7 @@ class ResidualGenerator(nn.Module):
         x = self.first(z)[:, :, None, None] * self.basis
         x = self.stages[0](x)
         for step, blocks in zip(self.steps, self.stages[1:], strict=True):  # type: ignore[arg-type]
-            x = blocks(step(interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)))
+            x = blocks(interpolate(step(x), scale_factor=2, mode="bilinear", align_corners=False))
         return pixel_shuffle(self.last(x), self.patch_size)
 
 

@@ -124,9 +124,9 @@ class GAN(GenerativeModel):
         return list(optimizers)
 
     def judge(self, images: Tensor, condition: Tensor | None) -> Tensor:
-        """The discriminator's logits (N,) of augmented images."""
+        """The discriminator's logits (N,) of augmented images, in float32 whatever it computed in."""
         logits: Tensor = self.discriminator(images if self.augmentation is None else self.augmentation(images), condition)
-        return logits
+        return logits.float()
 
     def play(self, player: str, optimizer: Any, loss: Tensor) -> None:
         """One step of the network called `player`; none with a loss or gradient that is not finite."""
