@@ -7,10 +7,11 @@ from typing import Any
 import lightning as L
 import rich
 import torch
-from torch import Tensor
+from rich.text import Text
+from torch import Tensor, nn
 
 from genai.errors import UserError
-from genai.metrics.features import SHIPPED, FeatureNetwork, Features, concatenate, load_extractor
+from genai.metrics.features import BUILT_IN, FeatureNetwork, Features, concatenate, load_extractor
 from genai.metrics.quality import Quality, Yardstick, asked_classes
 from genai.metrics.reference import subset_indices
 from genai.models.base import GenerativeModel, image_seeds
@@ -24,11 +25,11 @@ class SampleQuality(L.Callback):
 
     Scores go to every logger at `images_seen`, to `trainer.callback_metrics` (so that a checkpoint can monitor
     `val/fid`) and, where `run_dir` is set, to its metrics.json. A conditional model is asked for the labels of the
-    reference images, in their order and cycled, so that it is held to the real class shares. Models that draw no images
-    are left alone.
+    reference images, in their order and cycled, so that it is held to the real class shares. The sizes of the model's
+    networks stand beside its scores. Models that draw no images are left alone.
 
     Args:
-        features: feature network: `auto` (the shipped one called like the data, else `inception`), a name or a path;
+        features: feature network: `auto` (the built-in one called like the data, else `inception`), a name or a path;
             see `load_extractor`.
         weights: weights file of the feature network, where it is not in its usual place.
         num_samples: how many samples are scored; fewer when the training split is smaller, and 64 in a fast_dev_run.
@@ -75,18 +76,24 @@ class SampleQuality(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.sanity_checking and self._is_due(trainer):
             self._measure(trainer, pl_module, "val")
-            if trainer.state.fn == "validate" and trainer.is_global_zero and self._network is not None:
-                rich.print(self.last)
+            if trainer.state.fn == "validate":
+                self._print(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._measure(trainer, pl_module, "test")
-        if trainer.is_global_zero and self._network is not None:
-            rich.print(self.last)
+        self._print(trainer, pl_module)
+
+    def _print(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        if not trainer.is_global_zero or self.last is None:
+            return
+        rich.print(self.last)
+        if sizes := network_sizes(model):
+            rich.print(Text(describe_sizes(sizes), style="dim"))
 
     def _features(self, data_name: str) -> str:
         if self.features != "auto":
             return self.features
-        return data_name if data_name in SHIPPED else "inception"
+        return data_name if data_name in BUILT_IN else "inception"
 
     def _is_due(self, trainer: L.Trainer) -> bool:
         """Whether the current epoch is scored."""
@@ -157,8 +164,19 @@ class SampleQuality(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=model.images_seen)
         if self.run_dir is not None and trainer.is_global_zero:
-            entry = {**quality.to_dict(), "epoch": trainer.current_epoch, "images_seen": model.images_seen}
-            merge_json(self.run_dir / "metrics.json", {split: entry})
+            about = {"parameters": network_sizes(model), "epoch": trainer.current_epoch, "images_seen": model.images_seen}
+            merge_json(self.run_dir / "metrics.json", {split: quality.to_dict() | about})
+
+
+def network_sizes(model: nn.Module) -> dict[str, int]:
+    """Parameters of each network of a model, by its name in the model; the averaged copy is none of its own."""
+    sizes = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
+    return {name: size for name, size in sizes.items() if size and name != "averaged"}
+
+
+def describe_sizes(sizes: dict[str, int]) -> str:
+    """One line for a reader."""
+    return "parameters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
 
 
 def merge_json(path: Path, entries: dict[str, Any]) -> None:

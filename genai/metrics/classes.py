@@ -28,6 +28,16 @@ def class_divergence(counts: Tensor, real_counts: Tensor) -> float:
     return sum(p_k * math.log(p_k / q_k) for p_k, q_k in zip(p, q, strict=True) if p_k > 0)
 
 
+def uniform_divergence(counts: Tensor) -> float:
+    """KL(model || uniform) in nats between the shares that counts (K,) stand for and 1 / K: 0 to ln K.
+
+    The measure of Stacked MNIST (Metz et al. 2017, arXiv:1611.02163; PacGAN, Lin et al. 2018, arXiv:1712.04086), whose 1,000
+    triples of digits are nearly equally frequent. Counting N samples of a uniform sampler gives about (K - 1) / 2N, not 0:
+    0.019 for K = 1,000 and N = 26,000.
+    """
+    return class_divergence(counts, torch.ones_like(counts))
+
+
 def num_modes(counts: Tensor) -> int:
     """How many classes have at least one image."""
     return int((counts > 0).sum())

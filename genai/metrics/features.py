@@ -1,8 +1,9 @@
 """Feature networks: frozen, in float32, from uint8 images to the features that scores are computed on.
 
-`mnist`, `digits` and `avatars` are trained by this suite and shipped; `utkface` is trained once into the cache;
-`inception` is torch-fidelity's InceptionV3, the network of the published FID figures. A path to a .safetensors file
-works as well. A feature network is no nn.Module, so it can never become a part of a model by accident.
+`mnist`, `digits` and `avatars` are trained by this suite and shipped; `stacked-mnist` is `mnist` on each of three channels;
+`utkface` is trained once into the cache; `inception` is torch-fidelity's InceptionV3, the network of the published FID
+figures. A path to a .safetensors file works as well. A feature network is no nn.Module, so it can never become a part of a
+model by accident.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +27,8 @@ from genai.metrics.cache import cache_folder
 from genai.pixels import to_float
 
 SHIPPED = ("mnist", "digits", "avatars")
+STACKED = "stacked-mnist"
+BUILT_IN = (*SHIPPED, STACKED)  # each called like its data
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
 INCEPTION_HASH = "6726825d"
@@ -45,8 +49,8 @@ class Features(NamedTuple):
 class FeatureNetwork:
     """A frozen feature network, always in eval mode, float32 and outside autocast.
 
-    Grey images are repeated to three channels where the network wants colour; colour images are refused by a grey
-    network. Images of another size are resized with the filter that `resize` names.
+    Grey images are repeated to three channels where the network wants colour (`repeat_grey`); colour images are refused
+    by a grey network. Images of another size are resized with the filter that `resize` names.
 
     Attributes:
         name: as given to `load_extractor`.
@@ -57,6 +61,7 @@ class FeatureNetwork:
         task: "class" (logits of exclusive classes) or "attributes" (one logit per binary attribute).
         class_names: names of the classes or attributes; empty where they are no classes of our data (Inception).
         num_classes: number of logits.
+        repeat_grey: whether a grey image may stand for one of `channels` equal channels; refused otherwise.
     """
 
     name: str
@@ -67,6 +72,7 @@ class FeatureNetwork:
     task: Literal["class", "attributes"]
     class_names: tuple[str, ...]
     num_classes: int
+    repeat_grey: bool = True
 
     def __post_init__(self) -> None:
         self.embed.float().eval().requires_grad_(False)
@@ -84,7 +90,7 @@ class FeatureNetwork:
         """uint8 images (N, C, H, W) -> `Features`, on the network's device.
 
         Raises:
-            UserError: colour images for a grey network.
+            UserError: images of another number of channels, grey ones for a network that repeats them excepted.
         """
         device = next(self.embed.parameters()).device
         with torch.no_grad(), full_precision(device.type):
@@ -94,7 +100,7 @@ class FeatureNetwork:
     def _adapt_channels(self, images: Tensor) -> Tensor:
         if images.shape[1] == self.channels:
             return images
-        if images.shape[1] == 1:
+        if images.shape[1] == 1 and self.repeat_grey:
             return images.expand(-1, self.channels, -1, -1)
         raise UserError(
             f"the feature network `{self.name}` reads images of {self.channels} channel(s), these have "
@@ -117,7 +123,7 @@ def load_extractor(name_or_path: str, weights: str | Path | None = None) -> Feat
     """Load a feature network.
 
     Args:
-        name_or_path: `mnist`, `digits`, `avatars`, `utkface`, `inception` or the path of a .safetensors file.
+        name_or_path: `mnist`, `digits`, `avatars`, `stacked-mnist`, `utkface`, `inception` or the path of a .safetensors file.
         weights: a weights file to use in the place of the usual one. For `inception`, after this come $GENAI_INCEPTION,
             torch.hub's cache and a download.
 
@@ -126,6 +132,8 @@ def load_extractor(name_or_path: str, weights: str | Path | None = None) -> Feat
     """
     if name_or_path == "inception":
         return _load_inception(_inception_weights(weights))
+    if name_or_path == STACKED:
+        return _load_stacked(Path(weights) if weights else _small_weights("mnist"))
     return _load_small(name_or_path, Path(weights) if weights else _small_weights(name_or_path))
 
 
@@ -156,7 +164,7 @@ def _small_weights(name_or_path: str) -> Path:
         return cache_folder() / "features" / "utkface.safetensors"
     if name_or_path.endswith(".safetensors"):
         return Path(name_or_path)
-    names = ", ".join((*SHIPPED, "utkface", "inception"))
+    names = ", ".join((*BUILT_IN, "utkface", "inception"))
     raise UserError(f"no feature network is called `{name_or_path}`: choose {names} or the path of a .safetensors file")
 
 
@@ -208,6 +216,45 @@ def _build(path: Path, class_path: str, init_args: dict[str, Any]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # initial weights draw from the global generator
         network: nn.Module = getattr(importlib.import_module(module), name)(**init_args)
     return network
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stacked MNIST
+
+
+class _Stacked(nn.Module):
+    """Three digits as three channels (Metz et al. 2017, arXiv:1611.02163), each channel read by a network of single digits.
+
+    Features are the channels' side by side, logits the log-probabilities of triples, the first channel the most significant.
+    """
+
+    def __init__(self, digit: nn.Module) -> None:
+        super().__init__()
+        self.digit = digit
+
+    def forward(self, images: Tensor) -> Features:
+        channels = images.shape[:2]  # (N, 3)
+        digits: Features = self.digit(images.flatten(0, 1).unsqueeze(1))  # of 3N grey images
+        assert digits.logits is not None
+        a, b, c = digits.logits.log_softmax(dim=1).unflatten(0, channels).unbind(dim=1)  # (N, K) each
+        triples = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None, :]  # (N, K, K, K)
+        return Features(digits.pool.unflatten(0, channels).flatten(1), triples.flatten(1))  # (N, 3D), (N, K^3)
+
+
+def _load_stacked(path: Path) -> FeatureNetwork:
+    digit = _load_small("mnist", path)
+    class_names = tuple("".join(triple) for triple in product(digit.class_names, repeat=3))
+    return FeatureNetwork(
+        name=STACKED,
+        embed=_Stacked(digit.embed),
+        channels=3,
+        resize=digit.resize,
+        weights_sha256=digit.weights_sha256,
+        task="class",
+        class_names=class_names,
+        num_classes=len(class_names),
+        repeat_grey=False,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -20,13 +20,12 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> Incep
     The permutation is torch-fidelity's, so the score is the same to the last digits.
     """
     order = np.random.RandomState(seed).permutation(len(logits))
-    logits = logits.double()[order]
-    log_p, p = logits.log_softmax(dim=1), logits.softmax(dim=1)
-    bounds = [i * len(p) // splits for i in range(splits + 1)]
-    scores = [_score(p[a:b], log_p[a:b]) for a, b in pairwise(bounds)]
+    bounds = [i * len(logits) // splits for i in range(splits + 1)]
+    scores = [_score(logits[order[a:b]].double()) for a, b in pairwise(bounds)]
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)))
 
 
-def _score(p: Tensor, log_p: Tensor) -> float:
+def _score(logits: Tensor) -> float:
+    log_p, p = logits.log_softmax(dim=1), logits.softmax(dim=1)
     kl = (p * (log_p - p.mean(dim=0).log())).sum(dim=1)  # (n,)
     return kl.mean().exp().item()

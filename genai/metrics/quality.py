@@ -20,7 +20,7 @@ from torch import Tensor
 
 from genai.errors import UserError
 from genai.metrics.cache import write_atomically
-from genai.metrics.classes import class_counts, class_divergence, num_modes, shares
+from genai.metrics.classes import class_counts, class_divergence, num_modes, shares, uniform_divergence
 from genai.metrics.features import FeatureNetwork, Features
 from genai.metrics.fid import frechet_distance
 from genai.metrics.inception_score import inception_score
@@ -86,6 +86,7 @@ class Scores:
     class_shares: list[float] | None = None
     class_kl: float | None = None
     num_modes: int | None = None
+    mode_kl: float | None = None  # KL to uniform, where there are too many classes to list their shares
     label_agreement: float | None = None  # share of images seen as the class that was asked for
 
 
@@ -122,6 +123,8 @@ def _class_scores(
             "class_kl": class_divergence(counts, class_counts(real_logits)),
             "num_modes": num_modes(counts),
         }
+        if len(counts) > MAX_SHARES:
+            scores["mode_kl"] = uniform_divergence(counts)
         if asked is not None:
             scores["label_agreement"] = (logits.argmax(dim=1) == asked).double().mean().item()
     return scores
@@ -138,6 +141,7 @@ ROWS = (  # title, field, field of its spread, format
     ("Recall ↑", "recall", None, ".3f"),
     ("Class KL ↓", "class_kl", None, ".4f"),
     ("Modes ↑", "num_modes", None, "d"),
+    ("KL to uniform ↓", "mode_kl", None, ".4f"),
     ("Label agreement ↑", "label_agreement", None, ".3f"),
 )
 MAX_SHARES = 20  # more classes than this make no readable row

@@ -9,9 +9,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from genai.callbacks.quality import SampleQuality, merge_json
+from genai.callbacks.quality import SampleQuality, describe_sizes, merge_json, network_sizes
 from genai.errors import UserError
 from genai.models.base import GenerativeModel, seeded_noise
+from genai.models.ema import Averaged
 from tests.metrics.helpers import FakeData, write_network
 
 
@@ -123,6 +124,28 @@ def test_validation_and_test_merge_into_metrics_json(callback, tmp_path, capsys)
     assert content["test"]["scores"]["fid"] == callback.last.scores.fid
     assert content["test"]["images_seen"] == 0
     assert "real against real" in capsys.readouterr().out
+
+
+def test_the_sizes_of_the_networks_stand_beside_the_scores(callback, tmp_path, capsys):
+    model = Model()
+    model.generator, model.discriminator = torch.nn.Linear(1000, 3), torch.nn.Linear(4, 2, bias=False)
+    model.averaged, model.objective = Averaged(model.generator, 1), torch.nn.Softplus()
+    assert network_sizes(model) == {"generator": 3003, "discriminator": 8}
+    assert describe_sizes(network_sizes(model)) == "parameters: generator 3,003, discriminator 8"
+    run = trainer(callback)
+    for stage in (run.validate, run.test):
+        stage(model, datamodule=Data(), verbose=False)
+        assert "parameters: generator 3,003, discriminator 8\n" in capsys.readouterr().out
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["val"]["parameters"] == content["test"]["parameters"] == network_sizes(model)
+
+
+def test_features_are_called_like_the_data_where_there_are_such():
+    assert [SampleQuality()._features(name) for name in ("mnist", "stacked-mnist", "celeba")] == [
+        "mnist",
+        "stacked-mnist",
+        "inception",
+    ]
 
 
 def test_each_sample_has_its_own_seed(callback):

@@ -47,8 +47,8 @@ class FakeBatch(NamedTuple):
 
 
 class FakeSplit:
-    def __init__(self, num: int, seed: int) -> None:
-        self.images = random_images(num, seed)
+    def __init__(self, num: int, seed: int, shape=(1, 8, 8)) -> None:
+        self.images = random_images(num, seed, shape)
         self.labels = np.arange(num) % 3
 
     def __len__(self) -> int:
@@ -66,8 +66,9 @@ class FakeData:
     label_kind = "class"
     class_names = ("0", "1", "2")
 
-    def __init__(self, train=120, val=60, test=80) -> None:
-        self.splits = {"train": FakeSplit(train, 1), "val": FakeSplit(val, 2), "test": FakeSplit(test, 3)}
+    def __init__(self, train=120, val=60, test=80, shape=(1, 8, 8)) -> None:
+        sizes = {"train": train, "val": val, "test": test}
+        self.splits = {name: FakeSplit(num, seed, shape) for seed, (name, num) in enumerate(sizes.items(), start=1)}
 
     def split(self, name: str) -> FakeSplit:
         return self.splits[name]

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from genai.data.base import data_roots
+from genai.data.mnist import MNIST, class_names, decimal
 from genai.errors import UserError
 from genai.metrics.features import extract, load_extractor
 from tests.metrics.helpers import random_images, write_network
@@ -115,6 +117,67 @@ def test_a_weights_file_cannot_name_a_class_of_another_package(tmp_path):
     save_file({"a": torch.zeros(1)}, path, {"network": network, "class_names": "[]", "task": "class"})
     with pytest.raises(UserError, match=r"classes of genai\.networks only"):
         load_extractor(str(path))
+
+
+# -- stacked MNIST ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stacked():
+    return load_extractor("stacked-mnist")
+
+
+def test_stacked_mnist_is_the_digits_network_on_each_channel(stacked):
+    digits = load_extractor("mnist")
+    images = random_images(4, seed=0, shape=(3, 28, 28))
+    features, channels = stacked(images), [digits(images[:, c : c + 1]) for c in range(3)]
+    assert features.pool.shape == (4, 3 * 128)
+    assert features.logits.shape == (4, 1000) == (4, stacked.num_classes)
+    torch.testing.assert_close(features.pool, torch.cat([part.pool for part in channels], dim=1))
+    log_p = [part.logits.log_softmax(dim=1) for part in channels]
+    torch.testing.assert_close(features.logits[:, 407], log_p[0][:, 4] + log_p[1][:, 0] + log_p[2][:, 7])
+    torch.testing.assert_close(features.logits.exp().sum(dim=1), torch.ones(4))
+    assert stacked.weights_sha256 == digits.weights_sha256
+    assert stacked.resize == digits.resize
+
+
+def test_its_classes_are_those_of_the_data_and_the_first_channel_counts_hundreds(stacked):
+    assert stacked.has_classes
+    assert stacked.class_names == class_names("stacked") == MNIST("stacked", root="/nowhere").class_names
+    digit = load_extractor("mnist")
+    images = random_images(20, seed=1, shape=(3, 28, 28))
+    images[:, 0] //= 4  # channels that are read as different digits
+    images[:, 2] = 0
+    seen = torch.stack([digit(images[:, c : c + 1]).logits.argmax(dim=1) for c in range(3)], dim=1).numpy()
+    assert (seen[:, 0] != seen[:, 2]).any()
+    assert stacked(images).logits.argmax(dim=1).tolist() == decimal(seen).tolist()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_stacked_mnist_refuses_other_than_three_channels(stacked, channels):
+    with pytest.raises(UserError, match=f"reads images of 3 channel.*have {channels}") as error:
+        stacked(random_images(2, seed=0, shape=(channels, 28, 28)))
+    assert "\n" not in str(error.value)
+
+
+def test_other_weights_of_the_digits_network_serve_stacked_mnist_too(tmp_path):
+    network = load_extractor("stacked-mnist", write_network(tmp_path / "small.safetensors"))
+    features = network(random_images(2, seed=0, shape=(3, 8, 8)))
+    assert (features.pool.shape, features.logits.shape) == ((2, 18), (2, 27))
+    assert (network.class_names[0], network.class_names[5], network.class_names[-1]) == ("000", "012", "222")
+
+
+def test_real_triples_are_seen_as_their_labels(stacked, monkeypatch, tmp_path):
+    data = MNIST("stacked", num_triples=300)
+    if not any(data.files_in(root) for root in data_roots(None)):
+        pytest.skip("no MNIST/raw in $GENAI_DATA")
+    monkeypatch.setenv("GENAI_CACHE", str(tmp_path))
+    batch = data.split("test").batch(range(400))
+    agreement = (stacked(batch.images).logits.argmax(dim=1) == batch.labels).float().mean()
+    assert agreement > 0.97
+
+
+# -- Inception --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

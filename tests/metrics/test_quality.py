@@ -1,6 +1,7 @@
 """Reference features and floors are computed once; a quality says what it depends on."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -118,6 +119,35 @@ def test_attributes_have_no_class_scores(tmp_path):
     assert scores.is_mean is scores.class_shares is scores.class_kl is scores.num_modes is None
 
 
+def test_the_divergence_from_uniform_stands_in_for_the_shares_of_many_classes(network):
+    """Stacked MNIST has 1,000 classes; ten digits have a table of their shares."""
+    stacked = load_extractor("stacked-mnist")
+    quality = Yardstick.of(FakeData(shape=(3, 28, 28)), "test", stacked, 40).measure(
+        extract(stacked, [random_images(40, seed=7, shape=(3, 28, 28))])
+    )
+    assert quality.scores.mode_kl >= math.log(1000 / 40) - 1e-9  # 40 images have 40 modes at most
+    assert {"mode_kl", "mode_kl_floor"} <= quality.metrics().keys()
+    assert "KL to uniform ↓" in printed(quality)
+    assert "share of class" not in printed(quality)
+    assert measure(network).scores.mode_kl is None
+    assert "KL to uniform" not in printed(measure(network))
+
+
+def printed(quality):
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(quality)
+    return capture.get()
+
+
+def test_floors_of_another_version_are_computed_again(network, cache):
+    floor = Yardstick.of(FakeData(), "test", network, 100).floor
+    path = next(cache.glob("*.json"))
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name != "mode_kl"}
+    path.write_text(json.dumps(old | {"fid": 1e9}))
+    assert Yardstick.of(FakeData(), "test", network, 100).floor == floor
+
+
 def test_to_dict_is_json_and_metrics_are_flat(network):
     quality = measure(network)
     content = json.loads(json.dumps(quality.to_dict(), allow_nan=False))
@@ -130,10 +160,7 @@ def test_to_dict_is_json_and_metrics_are_flat(network):
 
 def test_the_table_shows_scores_floor_protocol_and_shares(network):
     quality = measure(network)
-    console = Console(width=200)
-    with console.capture() as capture:
-        console.print(quality)
-    text = capture.get()
+    text = printed(quality)
     assert "FID ↓" in text
     assert "real against real" in text
     assert format(quality.floor.fid, ".4g") in text

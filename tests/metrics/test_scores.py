@@ -11,7 +11,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from genai.metrics.classes import class_counts, class_divergence, num_modes, shares
+from genai.metrics.classes import class_counts, class_divergence, num_modes, shares, uniform_divergence
 from genai.metrics.fid import frechet_distance
 from genai.metrics.inception_score import inception_score
 from genai.metrics.kid import kernel_distance
@@ -115,6 +115,19 @@ def test_class_counts_shares_modes_and_divergence():
     assert class_divergence(torch.tensor([1, 1]), torch.tensor([8, 0])) == pytest.approx(
         0.5 * math.log(0.5) + 0.5 * math.log(0.5 / (0.5 / 8))
     )
+
+
+def test_divergence_from_uniform_is_0_for_all_classes_alike_and_ln_k_for_one():
+    assert uniform_divergence(torch.full((1000,), 26)) == pytest.approx(0, abs=1e-12)
+    assert uniform_divergence(26_000 * torch.eye(1000, dtype=torch.int64)[7]) == pytest.approx(math.log(1000))
+    assert uniform_divergence(torch.tensor([3, 3, 0, 0])) == pytest.approx(math.log(2))
+
+
+def test_a_perfect_sampler_of_stacked_mnist_diverges_from_uniform_by_its_number_of_samples():
+    """(K - 1) / 2N: what a score of 26,000 samples is to be read against."""
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.bincount(torch.randint(1000, (26_000,), generator=generator), minlength=1000)
+    assert uniform_divergence(counts) == pytest.approx(999 / 52_000, rel=0.1)
 
 
 def all_scores() -> list[float]:
