@@ -36,6 +36,7 @@ from genai.models.base import Model
 from genai.pixels import to_uint8
 from genai.tracking import MetricsCSV, Tracker, finish, loggers
 
+LABEL_EXAMPLES = 64
 HALF = ("16", "16-mixed", "16-true")
 
 
@@ -211,6 +212,7 @@ def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
     if path.is_file():
         record = runs.Run(run_dir).record()
         if cli.subcommand == "fit":
+            record = label_record(cli.datamodule) | record
             record["resumed_with"] = [*record.get("resumed_with", []), command]
             runs.write_json(path, record)
         return record
@@ -219,6 +221,7 @@ def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
         "image_shape": list(data.image_shape),
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),
+        **label_record(data),
         "data": data.name,
         "model": type(cli.model).__name__,
         "seed": int(cli.options.seed_everything),
@@ -235,6 +238,27 @@ def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
     }
     runs.write_json(path, record)
     return record
+
+
+def label_record(data: ImageDataModule) -> dict[str, Any]:
+    """What run.json says of the labels, so that a model of attributes can be asked for vectors like those of its data.
+
+    label_kind: `none`, `class` or `attributes`; and for attributes
+    label_examples: the vectors (0 or 1 each) of 64 training images, spread evenly over the split.
+    label_exclusive: pairs of attributes that no training image has both, where chance would give ten images.
+    """
+    if data.label_kind != "attributes":
+        return {"label_kind": data.label_kind}
+    labels = np.asarray(data.split("train").labels)  # (N, K)
+    rows = np.linspace(0, len(labels) - 1, min(LABEL_EXAMPLES, len(labels))).astype(int)
+    counts = labels.sum(axis=0)
+    chance = np.outer(counts, counts) / len(labels)
+    never = np.triu((labels.T @ labels == 0) & (chance >= 10), k=1)
+    return {
+        "label_kind": data.label_kind,
+        "label_examples": labels[rows].astype(int).tolist(),
+        "label_exclusive": [[data.class_names[i], data.class_names[j]] for i, j in np.argwhere(never)],
+    }
 
 
 def option(arguments: list[str], name: str) -> str | None:

@@ -8,6 +8,7 @@ Importing this module does not import torch.
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,9 +119,11 @@ def create(experiment: str, folder: Path | None = None) -> Run:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON whole or not at all, lists of numbers in one line each."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    text = json.dumps(content, indent=2)
+    text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda numbers: f"[{' '.join(numbers[0][1:-1].split())}]", text)
+    temporary.write_text(text + "\n")
     temporary.replace(path)
 
 

@@ -1,6 +1,7 @@
 """The same seeds drawn after each epoch: how a model learns, as pictures."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -16,7 +17,7 @@ class Gallery(L.Callback):
     """Draws a grid of fixed seeds at the end of every k-th epoch, into RUN/samples and the tracker.
 
     Args:
-        num: images in the grid; a class-conditional model draws its classes in turn.
+        num: images in the grid; a conditional model draws its classes in turn, or attributes of real images.
         seed: of the images.
         every_n_epochs: k; 0 switches the gallery off. The first and the last epoch are always drawn.
     """
@@ -33,7 +34,8 @@ class Gallery(L.Callback):
             return
         if not trainer.is_global_zero or self.run_dir is None:
             return
-        images = pl_module.sample(image_seeds(self.seed, self.num), gallery_condition(pl_module, self.num))
+        condition = gallery_condition(pl_module, getattr(trainer, "datamodule", None), self.num)
+        images = pl_module.sample(image_seeds(self.seed, self.num), condition)
         path = self.run_dir / "samples" / f"epoch-{epoch:04d}.png"
         metadata = {"Run": str(self.run_dir), "Epoch": str(epoch), "Seed": str(self.seed)}
         save_png(grid(to_uint8(images)), path, metadata | {"Model": type(pl_module).__name__})
@@ -46,6 +48,15 @@ class Gallery(L.Callback):
         return self.every_n_epochs > 0 and (epoch % self.every_n_epochs == 0 or epoch in (1, max_epochs))
 
 
-def gallery_condition(model: GenerativeModel, num: int) -> Tensor | None:
-    """Classes 0, 1, 2, ... in turn for a conditional model; None for an unconditional one."""
-    return torch.arange(num) % model.num_classes if model.conditional else None
+def gallery_condition(model: GenerativeModel, data: Any, num: int) -> Tensor | None:
+    """What a conditional model is asked for, from its data module; None for an unconditional one.
+
+    Classes 0, 1, 2, ... in turn, (num,) int64; or the attributes of the first images of the validation split, cycled where
+    there are fewer, (num, K) float32.
+    """
+    if not model.conditional:
+        return None
+    if getattr(data, "label_kind", "class") != "attributes":
+        return torch.arange(num) % model.num_classes
+    labels = torch.as_tensor(data.split("val").labels[:num])
+    return labels[torch.arange(num) % len(labels)]

@@ -7,15 +7,14 @@ from typing import Any
 
 import lightning as L
 import torch
-from jsonargparse import ArgumentParser
 from safetensors.torch import save_file
 
 from genai.callbacks.quality import SampleQuality
-from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.models.base import Model
 from genai.runs import Run, find, load, write_json
 from genai.verbs.arguments import VerbParser
+from genai.verbs.data import data_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COMPARED = ("fid", "kid", "is_mean", "precision", "recall", "label_agreement")
@@ -78,14 +77,6 @@ def rounded(model: Model) -> Model:
 def narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Floating-point values in `dtype`; counters stay as they are."""
     return value.to(dtype).contiguous() if value.is_floating_point() else value.contiguous()
-
-
-def data_of(run: Run) -> ImageDataModule:
-    """The data module of a run."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ImageDataModule, "data")
-    data: ImageDataModule = parser.instantiate_classes(parser.parse_object({"data": run.config()["data"]})).data
-    return data
 
 
 def measure(model: Model, run: Run, protocol: dict[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from genai.errors import UserError
@@ -14,6 +13,8 @@ from genai.pictures import grid, save_png, to_pil
 from genai.pixels import to_uint8
 from genai.runs import Run, find, load
 from genai.verbs.arguments import VerbParser, output_path, positive
+from genai.verbs.belief import write_belief
+from genai.verbs.labels import label_texts, labels_for
 
 
 def parser() -> VerbParser:
@@ -22,8 +23,9 @@ def parser() -> VerbParser:
     verb.add_argument("run", metavar="RUN", help="run directory, experiment (its newest run) or zoo/NAME")
     verb.add_argument("--num", type=positive, default=None, help="how many images (64)")
     verb.add_argument("--seed", type=int, default=0, help="image i depends on this seed and i only (0)")
-    verb.add_argument("--label", help="what a conditional model draws: 4, a class name, 3,4,5 or all")
+    verb.add_argument("--label", help="4, a class name, 3,4,5 or all; of attributes: glasses,no-beard or all")
     verb.add_argument("--per-label", type=positive, help="images of each label")
+    verb.add_argument("--belief", action="store_true", help="how real the model finds these and real images: a CSV and a PNG")
     verb.add_argument("--out", help="grid.png, folder/ or samples.npz; default: a new PNG in RUN/samples (zoo: here)")
     verb.add_argument("--force", action="store_true", help="write over --out if it is there")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
@@ -32,62 +34,39 @@ def parser() -> VerbParser:
     return verb
 
 
-def class_numbers(text: str, class_names: list[str]) -> list[int]:
-    """`4`, `four`, `3,4` or `all` -> class numbers.
+class Drawn(NamedTuple):
+    """Images uint8 (N, C, H, W); of a conditional model also their labels (N,) or (N, K), and these in words."""
 
-    Raises:
-        UserError: there is no such class.
-    """
-    if text == "all":
-        return list(range(len(class_names)))
-    numbers = []
-    for part in text.split(","):
-        if part in class_names:
-            numbers.append(class_names.index(part))
-        elif part.isdigit() and int(part) < len(class_names):
-            numbers.append(int(part))
-        else:
-            raise UserError(f"there is no class {part!r}: choose from {', '.join(class_names)}, or all")
-    return numbers
+    images: Tensor
+    labels: Tensor | None
+    texts: list[str] | None
 
 
-def labels_for(options: argparse.Namespace, model: GenerativeModel, class_names: list[str]) -> Tensor | None:
-    """The label of each image to draw, (N,) int64; None for an unconditional model."""
-    if not model.conditional:
-        if options.label or options.per_label:
-            raise UserError(f"{options.run} is unconditional: it draws without --label and --per-label")
-        return None
-    numbers = class_numbers(options.label or "all", class_names)
-    if options.per_label:
-        return torch.tensor(numbers).repeat_interleave(options.per_label)
-    return torch.tensor(numbers).repeat(options.num // len(numbers) + 1)[: options.num]
-
-
-def write_folder(images: Tensor, labels: Tensor | None, folder: Path, metadata: dict[str, str]) -> None:
+def write_folder(drawn: Drawn, folder: Path, metadata: dict[str, str]) -> None:
     """One PNG per image, 00000.png and on."""
-    for i, image in enumerate(images):
-        own = {"Index": str(i)} | ({} if labels is None else {"Label": str(int(labels[i]))})
+    for i, image in enumerate(drawn.images):
+        own = {"Index": str(i)} | ({} if drawn.texts is None else {"Label": drawn.texts[i]})
         save_png(to_pil(image), folder / f"{i:05d}.png", metadata | own)
 
 
-def write_npz(images: Tensor, labels: Tensor | None, path: Path) -> None:
-    """`images` uint8 (N, H, W) or (N, H, W, 3), and `labels` (N,) of a conditional model."""
-    array = images.numpy()
+def write_npz(drawn: Drawn, path: Path) -> None:
+    """`images` uint8 (N, H, W) or (N, H, W, 3), and `labels` (N,) or (N, K) of a conditional model."""
+    array = drawn.images.numpy()
     arrays: dict[str, Any] = {"images": array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)}
-    if labels is not None:
-        arrays["labels"] = labels.numpy()
+    if drawn.labels is not None:
+        arrays["labels"] = drawn.labels.numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **arrays)
 
 
-def write(images: Tensor, labels: Tensor | None, path: Path, columns: int | None, metadata: dict[str, str]) -> None:
+def write(drawn: Drawn, path: Path, columns: int | None, metadata: dict[str, str]) -> None:
     """Write as the path's ending says: .png a grid, .npz arrays, none a folder of PNGs."""
     if path.suffix == ".png":
-        save_png(grid(images, columns), path, metadata)
+        save_png(grid(drawn.images, columns), path, metadata)
     elif path.suffix == ".npz":
-        write_npz(images, labels, path)
+        write_npz(drawn, path)
     elif path.suffix == "" or path.is_dir():
-        write_folder(images, labels, path, metadata)
+        write_folder(drawn, path, metadata)
     else:
         raise UserError(f"--out {path} should end in .png (a grid), .npz (arrays) or / (a folder of PNGs)")
 
@@ -108,10 +87,19 @@ def run(arguments: list[str]) -> None:
     model = load(source, options.checkpoint, options.device, options.trust)
     if not isinstance(model, GenerativeModel):
         raise UserError(f"{source.path} is a {type(model).__name__}, which draws nothing: name a generative run")
-    labels = labels_for(options, model, source.record()["class_names"])
+    labels = labels_for(options, model, source)
+    if options.belief:
+        write_belief(options, source, model, labels)
+    else:
+        write_samples(options, source, model, labels)
+
+
+def write_samples(options: argparse.Namespace, source: Run, model: GenerativeModel, labels: Tensor | None) -> None:
+    """Draw the images, of `labels` (N,) or (N, K) where the model is conditional, and write them."""
     num = options.num if labels is None else len(labels)
     path = output_path(options.out, default_path(source, options.seed, num), options.force)
     images = to_uint8(model.sample(image_seeds(options.seed, num), labels)).cpu()
+    texts = None if labels is None else label_texts(labels, source)
     metadata = {"Model": type(model).__name__, "Run": source.name, "Seed": str(options.seed)}
-    write(images, labels, path, options.per_label, metadata)
+    write(Drawn(images, labels, texts), path, options.per_label, metadata)
     print(f"wrote {path}")
