@@ -24,6 +24,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from genai import __version__, runs
 from genai.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
+from genai.callbacks.collapse import Collapse
 from genai.callbacks.gallery import Gallery
 from genai.callbacks.quality import SampleQuality
 from genai.callbacks.randomness import CountedRandomness
@@ -106,6 +107,7 @@ class GenaiCLI(LightningCLI):
         )
         parser.add_lightning_class_args(SampleQuality, "quality")
         parser.add_lightning_class_args(Gallery, "gallery")
+        parser.add_lightning_class_args(Collapse, "collapse")
         parser.link_arguments("data.image_shape", "model.init_args.image_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         if "verbose" in parser.get_defaults(skip_validation=True):
@@ -133,7 +135,7 @@ class GenaiCLI(LightningCLI):
         kwargs["plugins"] = [*(options.trainer.plugins or []), AtomicCheckpointIO()]
         if run_dir is not None and runs.Run(run_dir).is_exported:
             run_dir = None  # a zoo entry is read, never written
-        quality.run_dir = gallery.run_dir = run_dir
+        quality.run_dir = gallery.run_dir = self._get(self.config_init, "collapse").run_dir = run_dir
         callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput()]
         if run_dir is not None and self.subcommand == "fit":
             callbacks += checkpoint_callbacks(
