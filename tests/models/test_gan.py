@@ -1,12 +1,31 @@
-import math
-from functools import partial
+"""The GAN module: sampling, conditions, optimisers, schedules, and losses that are not finite."""
 
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
 import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, RMSprop
+from torch.utils.data import DataLoader, TensorDataset
 
+from genai import runs
+from genai.cli import main
+from genai.errors import UserError
+from genai.models.base import seeded_noise
 from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import NonSaturating
 from genai.models.schedules import Cosine
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
+
+ROOT = Path(__file__).parent.parent.parent
+FIT = ["-c", str(ROOT / "configs/digits/gan.yaml"), "--tracker", "none", "--trainer.enable_progress_bar", "false"]
+FIT += ["--trainer.enable_model_summary", "false", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+FIT += ["--model.init_args.generator.init_args.hidden", "[8]", "--model.init_args.discriminator.init_args.hidden", "[8]"]
+EPOCH = 17  # batches of 64 digits
 
 
 def mlp_gan(conditional: bool = False) -> GAN:
@@ -48,23 +67,260 @@ def test_a_conditional_gan_gives_the_label_to_both_networks() -> None:
     assert not torch.equal(model.belief(four, condition), model.belief(four, model.condition(torch.tensor([9]))))
 
 
-def test_non_saturating_losses_in_closed_form() -> None:
-    """At logits 0 both beliefs are 1/2: the discriminator loses 2 ln 2, the generator ln 2."""
-    images = torch.zeros(3, 1, 2, 2)
-    objective = NonSaturating()
-    blind = partial(torch.Tensor.sum, dim=(1, 2, 3))
-    torch.testing.assert_close(objective.discriminator_loss(blind, images, images), torch.full((3,), 2 * math.log(2)))
-    torch.testing.assert_close(objective.generator_loss(blind, images, images), torch.full((3,), math.log(2)))
+class Painter(nn.Module):
+    """A generator that is known: every pixel is z plus the condition's value, <condition, (0, 1, 2, ...)> / 100."""
+
+    latent_dim = 1
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, noise: float = 1.0) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.noise = noise
+        self.values = nn.Parameter(torch.arange(float(num_classes)) / 100)
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        return (self.noise * z[:, 0] + condition @ self.values)[:, None, None, None].expand(-1, *self.image_shape)
 
 
-def test_the_generators_gradient_does_not_vanish_when_the_discriminator_is_sure() -> None:
-    fake = torch.full((1, 1, 1, 1), -20.0, requires_grad=True)
-    NonSaturating().generator_loss(partial(torch.Tensor.sum, dim=(1, 2, 3)), fake, fake).sum().backward()
-    torch.testing.assert_close(fake.grad, torch.full((1, 1, 1, 1), -1.0))
+class Expert(nn.Module):
+    """A discriminator that notes how far each image is from its condition's value."""
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.values = torch.arange(float(num_classes)) / 100
+        self.distances: list[float] = []
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        distance = (x.mean(dim=(1, 2, 3)) - condition @ self.values).abs()
+        self.distances.append(distance.max().item())
+        return self.weight * distance
 
 
-def test_cosine_schedule() -> None:
-    schedule = Cosine(kimg=10, start=1.0, end=0.2)
-    assert schedule(0) == 1.0
-    assert abs(schedule(5_000) - 0.6) < 1e-12
-    assert schedule(10_000) == schedule(99_000) == 0.2
+def painter_gan(noise: float = 1.0) -> GAN:
+    still = partial(SGD, lr=0.0)
+    return GAN((1, 2, 3), 7, partial(Painter, noise=noise), Expert, still, still, conditional=True)
+
+
+@pytest.mark.parametrize("num", [1, 63, 64, 65, 200])
+def test_each_row_is_the_image_of_its_seed_and_label_whatever_the_chunk(num: int) -> None:
+    torch.manual_seed(0)
+    seeds, labels = [int(seed) for seed in torch.randint(10**6, (num,))], torch.randint(7, (num,))
+    images = painter_gan().sample(seeds, labels)
+    expected = seeded_noise(seeds, (1,), torch.device("cpu"))[:, 0] + labels / 100
+    torch.testing.assert_close(images, expected[:, None, None, None].expand(-1, 1, 2, 3))
+
+
+def test_reordered_seeds_and_labels_give_reordered_images() -> None:
+    torch.manual_seed(0)
+    model, labels, order = painter_gan(), torch.randint(7, (150,)), torch.randperm(150)
+    reordered = model.sample(order.tolist(), labels[order])
+    assert torch.equal(reordered, model.sample(range(150), labels)[order])
+
+
+def test_attributes_are_given_as_they_are() -> None:
+    attributes = torch.rand(100, 7)
+    images = painter_gan(noise=0.0).sample(range(100), attributes)
+    torch.testing.assert_close(images[:, 0, 0, 0], attributes @ (torch.arange(7.0) / 100))
+
+
+def fit(model: GAN, images: Tensor, labels: Tensor | None = None, epochs: int = 1, batch: int = 8, **options: Any) -> L.Trainer:
+    """Train `model` on a few images in the order given."""
+    labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(accelerator="cpu", max_epochs=epochs, **quiet, **options)
+    trainer.fit(model, DataLoader(TensorDataset(images, labels), batch_size=batch))
+    return trainer
+
+
+def test_both_players_are_given_the_labels_of_the_batch_in_training() -> None:
+    """Real and generated images of label k have the value k / 100, so the expert finds each at its condition's value."""
+    torch.manual_seed(0)
+    model, labels = painter_gan(noise=0.0), torch.randint(7, (40,))
+    fit(model, (labels / 100)[:, None, None, None].expand(-1, 1, 2, 3), labels)
+    assert len(model.discriminator.distances) == 3 * 5
+    assert max(model.discriminator.distances) < 1e-6
+
+
+def tiny_gan(**options: Any) -> GAN:
+    torch.manual_seed(0)
+    return GAN((1, 2, 2), 0, partial(MLPGenerator, hidden=[8]), partial(MLPDiscriminator, hidden=[8], dropout=0.0), **options)
+
+
+def noise_images(num: int) -> Tensor:
+    return torch.rand(num, 1, 2, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+FIRST_STEPS: dict[Any, Callable[[Tensor], Tensor]] = {
+    SGD: lambda grad: -0.01 * grad,
+    RMSprop: lambda grad: -0.01 * grad / ((0.01 * grad.square()).sqrt() + 1e-8),  # smoothing constant 0.99
+    Adam: lambda grad: -0.01 * grad / (grad.abs() + 1e-8),
+}
+
+
+@pytest.mark.parametrize("for_discriminator", FIRST_STEPS)
+@pytest.mark.parametrize("for_generator", FIRST_STEPS)
+def test_each_network_takes_the_step_of_its_own_optimiser(for_generator: Any, for_discriminator: Any) -> None:
+    optimizers = {
+        "generator_optimizer": partial(for_generator, lr=0.01),
+        "discriminator_optimizer": partial(for_discriminator, lr=0.01),
+    }
+    model, before = tiny_gan(**optimizers), tiny_gan()
+    fit(model, noise_images(8))
+    for player, kind in (("generator", for_generator), ("discriminator", for_discriminator)):
+        for now, then in zip(getattr(model, player).parameters(), getattr(before, player).parameters(), strict=True):
+            assert now.grad is not None
+            assert (now.grad != 0).any()
+            torch.testing.assert_close(now - then, FIRST_STEPS[kind](now.grad), rtol=1e-3, atol=1e-6)
+
+
+def num_steps(model: GAN, trainer: L.Trainer) -> list[int]:
+    """Steps that Adam took for the generator and the discriminator."""
+    return [int(next(iter(optimizer.state.values()), {"step": 0})["step"]) for optimizer in trainer.optimizers]
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(1, [12, 12]), (3, [4, 12]), (5, [2, 12])])
+def test_the_generator_steps_once_in_so_many_batches_however_short_the_epochs(ratio: int, expected: list[int]) -> None:
+    """Epochs of four batches: a count that began anew in each would leave the generator of ratio 5 untrained."""
+    model = tiny_gan(num_discriminator_steps=ratio)
+    assert num_steps(model, fit(model, noise_images(32), epochs=3)) == expected
+
+
+class Settings(L.Callback):
+    """Notes learning rates and second decay rates after each batch."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[float]] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        groups = [optimizer.param_groups[0] for optimizer in trainer.optimizers]
+        self.rows.append([*(group["lr"] for group in groups), *(group["betas"][1] for group in groups)])
+
+
+def test_schedules_set_both_optimisers_as_images_are_seen() -> None:
+    settings = Settings()
+    lr, beta2 = Cosine(kimg=0.048, start=1.0, end=0.1), Cosine(kimg=0.032, start=0.9, end=0.99)
+    model = tiny_gan(
+        generator_optimizer=partial(Adam, lr=0.01),
+        discriminator_optimizer=partial(Adam, lr=0.03),
+        lr_schedule=lr,
+        beta2_schedule=beta2,
+    )
+    fit(model, noise_images(32), epochs=2, callbacks=[settings])
+    expected = [[0.01 * lr(seen), 0.03 * lr(seen), beta2(seen), beta2(seen)] for seen in range(0, 64, 8)]
+    torch.testing.assert_close(torch.tensor(settings.rows), torch.tensor(expected))
+    assert settings.rows[0] == pytest.approx([0.01, 0.03, 0.9, 0.9])
+    assert settings.rows[-1] == pytest.approx([0.001, 0.003, 0.99, 0.99])
+
+
+def test_a_beta2_schedule_wants_an_optimiser_with_betas() -> None:
+    model = tiny_gan(generator_optimizer=partial(SGD, lr=0.1), beta2_schedule=Cosine(kimg=1))
+    with pytest.raises(UserError, match="SGD has no betas: choose another"):
+        fit(model, noise_images(8))
+
+
+def test_the_generator_is_trained_and_its_average_follows_behind() -> None:
+    model, before = tiny_gan(ema_halflife_kimg=0.032), tiny_gan()
+    fit(model, noise_images(64))
+    start, end, averaged = (next(network.parameters()) for network in (before.generator, model.generator, model.averaged))
+    moved = (end - start).norm()
+    assert 0 < (averaged - start).norm() < moved
+    assert 0 < (averaged - end).norm() < moved
+
+
+def nan_value(loss: Tensor) -> Tensor:
+    return loss * float("nan")
+
+
+def nan_gradient(loss: Tensor) -> Tensor:
+    """The value of `loss`, with 0 * inf in its gradient."""
+    return loss + (loss - loss.detach()).sqrt()
+
+
+def spoil(patch: pytest.MonkeyPatch, player: str, spoiled: Callable[[Tensor], Tensor], steps: range) -> None:
+    """Have the non-saturating loss of `player` spoiled in the given training steps, counted from 1."""
+    method = f"{player}_loss"
+    original, calls = getattr(NonSaturating, method), iter(range(1, 10**6))
+
+    @wraps(original)
+    def loss(*args: Any) -> Tensor:
+        value: Tensor = original(*args)
+        return spoiled(value) if next(calls) in steps else value
+
+    patch.setattr(NonSaturating, method, loss)
+
+
+def checkpoint(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    return content
+
+
+def is_finite(run: Path) -> bool:
+    return all(weight.isfinite().all() for weight in checkpoint(run)["state_dict"].values())
+
+
+@pytest.mark.parametrize("spoiled", [nan_value, nan_gradient])
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+def test_a_step_that_is_not_finite_stops_the_fit_in_one_line(
+    player: str,
+    spoiled: Callable[[Tensor], Tensor],
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spoil(monkeypatch, player, spoiled, range(EPOCH + 3, EPOCH + 4))
+    assert main(["fit", *FIT, "--trainer.max_epochs", "3"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("INFO: ")]
+    run = runs.find("digits-gan").path
+    assert len(lines) == 1
+    assert f"the {player}'s loss or gradient is not finite" in lines[0]
+    assert ("loss nan" in lines[0]) == (spoiled is nan_value)
+    assert f"in step {EPOCH + 3}, after {(EPOCH + 2) * 64} images" in lines[0]
+    assert f"last good checkpoint: {run.resolve()}/checkpoints/last.ckpt;" in lines[0]
+    assert f"lower the {player}'s learning rate" in lines[0]
+    assert checkpoint(run)["images_seen"] == EPOCH * 64
+    assert is_finite(run)
+
+
+def test_a_checkpoint_with_broken_weights_is_not_called_good(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *FIT, "--trainer.max_epochs", "1"]) == 0
+    run = runs.find("digits-gan").path
+    content = checkpoint(run)
+    content["state_dict"]["generator.layers.0.weight"][0, 0] = float("inf")
+    torch.save(content, run / "checkpoints/last.ckpt")
+    assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "2"]) == 2
+    assert "last good checkpoint: none yet" in capsys.readouterr().err
+
+
+def test_steps_left_out_are_counted_over_a_resumed_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, "generator", nan_gradient, range(EPOCH - 3, EPOCH + 3))
+    skip = ["--model.init_args.skip_nonfinite", "true", "--trainer.log_every_n_steps", "1"]
+    assert main(["fit", *FIT, *skip, "--trainer.max_epochs", "1"]) == 0
+    run = runs.find("digits-gan").path
+    assert checkpoint(run)["skipped_steps"] == 4
+    assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "2"]) == 0
+    assert checkpoint(run)["skipped_steps"] == 6
+    assert is_finite(run)
+    header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    counted = [float(row[header.index("train/skipped_steps")]) for row in rows if row[header.index("train/skipped_steps")]]
+    assert counted == [0] * (EPOCH - 4) + [1, 2, 3, 4, 5, 6] + [6] * (EPOCH - 2)
+
+
+def test_a_step_left_out_leaves_its_network_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, "discriminator", nan_value, range(1, 1000))
+    model, before = tiny_gan(skip_nonfinite=True), tiny_gan()
+    trainer = fit(model, noise_images(32))
+    assert model.skipped_steps == 4
+    assert num_steps(model, trainer) == [4, 0]
+    for now, then in zip(model.discriminator.parameters(), before.discriminator.parameters(), strict=True):
+        assert torch.equal(now, then)
+
+
+def test_the_command_line_gives_each_network_its_optimiser(workspace: Path) -> None:
+    generator = "{class_path: torch.optim.RMSprop, init_args: {lr: 0.001, alpha: 0.9}}"
+    discriminator = "{class_path: torch.optim.SGD, init_args: {lr: 0.01, momentum: 0.5}}"
+    own = ["--model.init_args.generator_optimizer", generator, "--model.init_args.discriminator_optimizer", discriminator]
+    assert main(["fit", *FIT, *own, "--trainer.max_epochs", "1"]) == 0
+    first, second = (state["param_groups"][0] for state in checkpoint(runs.find("digits-gan").path)["optimizer_states"])
+    assert (first["lr"], first["alpha"]) == (0.001, 0.9)
+    assert (second["lr"], second["momentum"]) == (0.01, 0.5)

@@ -83,12 +83,29 @@ class GAN(GenerativeModel):
         self.beta2_schedule = beta2_schedule
         self.skip_nonfinite = skip_nonfinite
         self.skipped_steps = 0
+        self.batches_seen = 0  # over all epochs, which may be shorter than what is counted with it
 
     def configure_optimizers(self) -> list[Optimizer]:
-        return [
+        optimizers = [
             build_optimizer(self.generator_optimizer, self.generator),
             build_optimizer(self.discriminator_optimizer, self.discriminator),
         ]
+        for optimizer in optimizers if self.beta2_schedule else []:
+            if "betas" not in optimizer.defaults:
+                raise UserError(
+                    f"beta2_schedule is for Adam and its kin, {type(optimizer).__name__} has no betas: "
+                    "choose another optimiser, or leave the schedule out"
+                )
+        return optimizers
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint |= {"batches_seen": self.batches_seen, "skipped_steps": self.skipped_steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.batches_seen = checkpoint.get("batches_seen", 0)
+        self.skipped_steps = checkpoint.get("skipped_steps", 0)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, labels = batch
@@ -99,8 +116,8 @@ class GAN(GenerativeModel):
 
         d_loss = self.objective.discriminator_loss(discriminator, real, fake.detach(), self.images_seen).mean()
         self.play("discriminator", d_optimizer, d_loss)
-        metrics = {"train/discriminator_loss": d_loss.detach()}
-        if (batch_idx + 1) % self.num_discriminator_steps == 0:
+        metrics: dict[str, Tensor | float] = {"train/discriminator_loss": d_loss.detach()}
+        if (self.batches_seen + 1) % self.num_discriminator_steps == 0:
             self.discriminator.requires_grad_(False)
             g_loss = self.objective.generator_loss(discriminator, real, fake).mean()
             self.play("generator", g_optimizer, g_loss)
@@ -109,7 +126,8 @@ class GAN(GenerativeModel):
 
         images = self.advance(len(real))
         self.averaged.update(self.generator, images, self.images_seen)
-        if batch_idx % ADAPT_EVERY == 0:
+        self.batches_seen += 1
+        if self.batches_seen % ADAPT_EVERY == 0:
             self.adapt_augmentation(discriminator, real, fake.detach(), images * ADAPT_EVERY)
         self.track(metrics | self.settings())
 
@@ -137,7 +155,7 @@ class GAN(GenerativeModel):
         elif self.skip_nonfinite:
             self.skipped_steps += 1
         else:
-            raise UserError(self.nonfinite_message(player, float(loss)))
+            raise UserError(self.nonfinite_message(player, loss.item()))
 
     def is_finite(self, loss: Tensor, optimizer: Any) -> bool:
         """Whether the loss and the gradients are; a gradient scaler (16-mixed) sees to infinite gradients itself."""
@@ -149,11 +167,12 @@ class GAN(GenerativeModel):
     def nonfinite_message(self, player: str, loss: float) -> str:
         """Where the run stopped, and what it can go on from."""
         folders = [Path(callback.dirpath) for callback in self.trainer.checkpoint_callbacks if callback.dirpath]  # type: ignore[attr-defined]
-        last = next((folder / "last.ckpt" for folder in folders if (folder / "last.ckpt").is_file()), None)
-        step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
+        good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
         return (
-            f"the {player}'s loss or gradient is not finite (loss {loss}) in step {step}, after {self.images_seen} images; "
-            f"last good checkpoint: {last or 'none yet'}; lower the {player}'s learning rate, or leave such steps out "
+            f"the {player}'s loss or gradient is not finite (loss {loss}) in step {self.batches_seen + 1}, "
+            f"after {self.images_seen} images; last good checkpoint: {good or 'none yet'}; "
+            f"lower the {player}'s learning rate, or leave such steps out "
             "with --model.init_args.skip_nonfinite true"
         )
 
@@ -172,8 +191,9 @@ class GAN(GenerativeModel):
         if self.augmentation is None or self.augmentation.target is None:
             return
         logits = torch.stack([discriminator(real), discriminator(fake)])
-        logits = self.all_gather(logits).reshape(-1, *logits.shape).movedim(1, 0)
-        self.augmentation.adapt(logits[0], logits[1], images)
+        gathered: Any = self.all_gather(logits)  # (devices, 2, N), or (2, N) of a single one
+        real_logits, fake_logits = gathered.reshape(-1, *logits.shape).movedim(1, 0)
+        self.augmentation.adapt(real_logits, fake_logits, images)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.log_belief("val", batch)
@@ -218,3 +238,9 @@ class GAN(GenerativeModel):
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""
         return self.averaged(z, None if condition is None else condition_vector(condition, self.num_classes))
+
+
+def has_finite_weights(path: Path) -> bool:
+    """Whether no weight of the checkpoint at `path` is infinite or NaN."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return all(bool(weight.isfinite().all()) for weight in state.values())
