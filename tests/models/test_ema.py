@@ -27,12 +27,37 @@ def test_rampup_shortens_the_early_half_life() -> None:
     assert averaged.decay(10_000, images_seen=10**9) == pytest.approx(0.5)
 
 
-def test_it_stays_in_eval_mode_and_copies_buffers() -> None:
+def test_batch_norm_statistics_are_averaged_as_the_weights_are_and_counters_copied() -> None:
+    """From mean 0 and variance 1 to 4 and 3, with a quarter of the old average kept: 3 and 2.5."""
+    network = nn.BatchNorm1d(2)
+    averaged = Averaged(network, halflife_kimg=1.0, rampup=None)
+    network.running_mean.fill_(4.0)
+    network.running_var.fill_(3.0)
+    network.num_batches_tracked.fill_(7)
+    averaged.update(network, images=2000, images_seen=2000)
+    torch.testing.assert_close(averaged.network.running_mean, torch.full((2,), 3.0))
+    torch.testing.assert_close(averaged.network.running_var, torch.full((2,), 2.5))
+    assert averaged.network.num_batches_tracked == 7
+    torch.testing.assert_close(network.running_mean, torch.full((2,), 4.0))
+
+
+def test_a_half_life_of_zero_copies() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    averaged = Averaged(network, halflife_kimg=0.0)
+    network(torch.randn(8, 2) + 3)
+    with torch.no_grad():
+        network[0].weight.add_(1.0)
+    averaged.update(network, images=8, images_seen=8)
+    for key, value in network.state_dict().items():
+        assert torch.equal(averaged.network.state_dict()[key], value), key
+
+
+def test_it_stays_in_eval_mode_and_is_not_trained() -> None:
     network = nn.Sequential(nn.BatchNorm1d(2))
     averaged = Averaged(network, halflife_kimg=1.0)
     averaged.train()
-    network(torch.randn(8, 2) + 3)
-    averaged.update(network, images=8, images_seen=8)
     assert not averaged.network[0].training
-    torch.testing.assert_close(averaged.network[0].running_mean, network[0].running_mean)
     assert not any(p.requires_grad for p in averaged.parameters())
+    before = averaged.network[0].running_mean.clone()
+    averaged(torch.randn(8, 2) + 3)
+    assert torch.equal(averaged.network[0].running_mean, before)
