@@ -1,0 +1,153 @@
+import math
+import re
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genai.errors import UserError
+from genai.networks.resnet import Block, ResidualDiscriminator, ResidualGenerator, base_size
+
+# pixels, patch, channels from fine to coarse, side of the smallest map
+SIZES = [
+    (8, 1, (8, 16), 4),
+    (28, 1, (8, 16, 24), 7),
+    (28, 2, (8, 16), 7),
+    (32, 1, (8, 16, 16, 16), 4),
+    (32, 4, (16,), 8),
+    (64, 2, (8, 8, 16, 16), 4),
+]
+
+
+def pair(shape: tuple[int, int, int], num_classes: int = 0, patch: int = 1, channels: tuple[int, ...] = (8, 16)):  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    common = {"num_blocks": 1, "group_size": 8, "patch_size": patch}
+    generator = ResidualGenerator(shape, num_classes, latent_dim=5, channels=channels[::-1], embedding_dim=6, **common)
+    return generator, ResidualDiscriminator(shape, num_classes, channels=channels, **common)
+
+
+def shake(network: nn.Module) -> None:
+    """Give the layers that start at zero some weight, as training does."""
+    for module in network.modules():
+        if isinstance(module, Block):
+            nn.init.normal_(module.project.weight, 0.0, 0.1)
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("num_classes", [0, 10])
+@pytest.mark.parametrize(("size", "patch", "channels", "base"), SIZES)
+def test_shapes(size: int, patch: int, channels: tuple[int, ...], base: int, num_classes: int, colours: int) -> None:
+    generator, discriminator = pair((colours, size, size), num_classes, patch, channels)
+    condition = torch.eye(10)[:3] if num_classes else None
+    images = generator(torch.randn(3, 5), condition)
+    assert images.shape == (3, colours, size, size)
+    assert discriminator(images, condition).shape == (3,)
+    assert generator.basis.shape == discriminator.basis.shape == (channels[-1], base, base)
+
+
+@pytest.mark.parametrize(("size", "patch", "stages"), [(30, 1, 3), (28, 1, 4), (28, 3, 1), (8, 1, 5), (8, 16, 1)])
+def test_a_size_that_cannot_be_halved_names_the_fix(size: int, patch: int, stages: int) -> None:
+    words = f"{size} pixels in patches of {patch} cannot be halved {stages - 1} times: give `channels` fewer entries"
+    for network in (ResidualGenerator, ResidualDiscriminator):
+        with pytest.raises(UserError, match=re.escape(words)):
+            network((1, size, size), channels=(8,) * stages, patch_size=patch)
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+@pytest.mark.parametrize("stages", [1, 2, 3, 4])
+def test_the_base_doubled_again_is_the_size_or_there_is_none(stages: int, patch: int) -> None:
+    for size in range(1, 100):
+        if size % (patch * 2 ** (stages - 1)):
+            with pytest.raises(UserError):
+                base_size(size, patch, stages)
+        else:
+            assert base_size(size, patch, stages) * 2 ** (stages - 1) * patch == size
+
+
+def test_a_block_is_the_identity_at_first_and_later_is_not() -> None:
+    torch.manual_seed(0)
+    block, x = Block(8, expansion=2, group_size=4, gain=1.0), torch.randn(2, 8, 5, 5)
+    assert torch.equal(block(x), x)
+    block(x).square().sum().backward()
+    assert (block.project.weight.grad != 0).any()  # and can leave the identity
+    shake(block)
+    assert not torch.equal(block(x), x)
+
+
+def test_a_block_mixes_neighbouring_pixels_in_groups_of_channels() -> None:
+    block = Block(8, expansion=2, group_size=4, gain=1.0)
+    assert block.mix.groups == 4
+    assert block.mix.weight.shape == (16, 4, 3, 3)
+
+
+@pytest.mark.parametrize("num_blocks", [1, 4])
+def test_weights_inside_a_block_are_scaled_as_fix_up_asks(num_blocks: int) -> None:
+    """Standard deviation sqrt(2 / (1 + 0.2^2)) L^(-1/4) / sqrt(fan in), L blocks in the whole network."""
+    torch.manual_seed(0)
+    network = ResidualDiscriminator((1, 8, 8), channels=(64, 64), num_blocks=num_blocks, group_size=16)
+    gain = math.sqrt(2 / 1.04) * (2 * num_blocks) ** -0.25
+    for block in (module for module in network.modules() if isinstance(module, Block)):
+        assert block.expand.weight.std().item() == pytest.approx(gain / math.sqrt(64), rel=0.05)
+        assert block.mix.weight.std().item() == pytest.approx(gain / math.sqrt(16 * 9), rel=0.05)
+        assert (block.project.weight == 0).all()
+
+
+def features(discriminator: ResidualDiscriminator, images: Tensor) -> Tensor:
+    """What the last layer is given (N, channels)."""
+    seen: list[Tensor] = []
+    handle = discriminator.logit.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
+    discriminator(images, torch.eye(10)[: len(images)])
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize(("one", "two"), [(0, 1), (9, 4)])
+def test_labels_differ_by_the_projection_of_the_features(one: int, two: int) -> None:
+    _, discriminator = pair((3, 8, 8), num_classes=10)
+    shake(discriminator)
+    x, labels = torch.randn(4, 3, 8, 8), torch.eye(10)
+    first, second = (discriminator(x, labels[label].expand(4, -1)) for label in (one, two))
+    embedding = discriminator.embedding.weight  # (channels, classes)
+    expected = features(discriminator, x) @ (embedding[:, one] - embedding[:, two]) / math.sqrt(16)
+    torch.testing.assert_close(first - second, expected, rtol=1e-4, atol=1e-5)
+    assert (first - second).abs().min() > 1e-3
+
+
+def test_the_logit_without_a_condition_is_that_of_an_all_zero_one() -> None:
+    _, discriminator = pair((1, 8, 8), num_classes=10)
+    x = torch.randn(4, 1, 8, 8)
+    torch.testing.assert_close(discriminator(x), discriminator(x, torch.zeros(4, 10)))
+
+
+def test_the_generator_draws_each_label_and_latent_differently() -> None:
+    generator, _ = pair((1, 8, 8), num_classes=10)
+    z = torch.randn(1, 5)
+    by_label = generator(z.expand(10, -1), torch.eye(10))
+    by_latent = generator(torch.randn(10, 5), torch.eye(10)[:1].expand(10, -1))
+    for images in (by_label, by_latent):
+        distances = torch.pdist(images.flatten(1))
+        assert distances.min() > 1e-2 * images.flatten(1).norm(dim=1).mean()
+
+
+def test_rows_of_a_batch_do_not_touch_each_other() -> None:
+    generator, discriminator = pair((1, 8, 8), num_classes=10)
+    shake(generator), shake(discriminator)
+    z, condition = torch.randn(6, 5), torch.eye(10)[:6]
+    images = generator(z, condition)
+    torch.testing.assert_close(generator(z[4:5], condition[4:5]), images[4:5], rtol=1e-4, atol=1e-5)
+    logits = discriminator(images, condition)
+    torch.testing.assert_close(discriminator(images[4:5], condition[4:5]), logits[4:5], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_every_pixel_reaches_the_logit(patch: int) -> None:
+    _, discriminator = pair((3, 16, 16), patch=patch)
+    images = torch.randn(2, 3, 16, 16, requires_grad=True)
+    discriminator(images).sum().backward()
+    assert images.grad is not None
+    assert (images.grad != 0).float().mean() > 0.99
+
+
+def test_neither_network_normalises() -> None:
+    for network in pair((3, 8, 8)):
+        assert not [module for module in network.modules() if "Norm" in type(module).__name__]
