@@ -229,7 +229,8 @@ def test_the_generator_is_trained_and_its_average_follows_behind() -> None:
 
 
 def nan_value(loss: Tensor) -> Tensor:
-    return loss * float("nan")
+    """NaN, with the gradient of `loss`."""
+    return loss + float("nan")
 
 
 def nan_gradient(loss: Tensor) -> Tensor:
