@@ -1,0 +1,148 @@
+"""Steps a second of every GAN preset, and what the gradient penalties cost in time and in arithmetic.
+
+    python benchmarks/gan.py [--configs configs/mnist/r3gan.yaml ...] [--seconds 5] [--rounds 3]
+
+A step is one of the discriminator and, as often as the preset says, one of the generator, on a batch of noise in the place of
+images, in the preset's precision. For objectives with a penalty the same step is timed without it, the two in turn; the last
+columns set the ratio of their times beside the ratio of their floating-point operations (torch's counter).
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn.functional import softplus
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from genai.engine import ready_cli
+from genai.models.gan.gan import GAN
+from genai.models.gan.objectives import Discriminator, Objective, Relativistic, WassersteinGP
+
+warnings.filterwarnings("ignore")
+
+
+class PairingAlone(Relativistic):
+    """R3GAN's game without R1 and R2."""
+
+    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+        return softplus(discriminator(fake) - discriminator(real))
+
+
+class WassersteinAlone(WassersteinGP):
+    """The Wasserstein game without its penalty."""
+
+    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+        return discriminator(fake) - discriminator(real)
+
+
+WITHOUT = {Relativistic: PairingAlone, WassersteinGP: WassersteinAlone}
+
+
+class Flops(TorchDispatchMode):
+    """Counts floating-point operations; torch's FlopCounterMode, with less, refuses to be differentiated twice."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        self.total += count(*args, **(kwargs or {}), out_val=output) if count else 0
+        return output
+
+
+class Game:
+    """A model with its optimisers and a batch, to be played step by step."""
+
+    def __init__(self, model: GAN, batch_size: int, bf16: bool) -> None:
+        self.model = model.train()
+        self.generator_optimizer, self.discriminator_optimizer = model.configure_optimizers()
+        self.real = torch.rand(batch_size, *model.image_shape) * 2 - 1
+        self.condition = torch.eye(max(model.num_classes, 1))[torch.arange(batch_size) % max(model.num_classes, 1)]
+        self.bf16 = bf16
+        self.count = 0
+
+    def step(self, objective: Objective) -> None:
+        """One batch."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            self.play(objective)
+        self.count += 1
+
+    def play(self, objective: Objective) -> None:
+        model, condition = self.model, self.condition if self.model.conditional else None
+        discriminator = partial(model.judge, condition=condition)
+        fake = model.generator(torch.randn(len(self.real), model.latent_dim), condition)
+        self.discriminator_optimizer.zero_grad()
+        objective.discriminator_loss(discriminator, self.real, fake.detach(), 0).mean().backward()
+        self.discriminator_optimizer.step()
+        if self.count % model.num_discriminator_steps == 0:
+            self.generator_optimizer.zero_grad()
+            model.discriminator.requires_grad_(False)
+            objective.generator_loss(discriminator, self.real, fake).mean().backward()
+            model.discriminator.requires_grad_(True)
+            self.generator_optimizer.step()
+
+    def seconds(self, objective: Objective, at_least: float) -> float:
+        """Seconds a step, over `at_least` seconds."""
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < at_least:
+            self.step(objective)
+            steps += 1
+        return (time.perf_counter() - start) / steps
+
+    def flops(self, objective: Objective) -> int:
+        """Floating-point operations of a step in which both networks learn."""
+        self.count = 0
+        with Flops() as counter:
+            self.step(objective)
+        return counter.total
+
+
+def row(config: Path, seconds: float, rounds: int) -> list[str] | None:
+    """What is measured of one preset; None where it is no GAN."""
+    cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--quality.every_n_epochs", "0"])
+    if not isinstance(cli.model, GAN):
+        return None
+    batch_size = cli.datamodule.batch_size
+    game = Game(cli.model, batch_size, "bf16" in str(cli.trainer.precision))
+    full = cli.model.objective
+    bare_class: Any = WITHOUT.get(type(full))
+    game.seconds(full, seconds / 5)
+    cells = [str(config.relative_to(config.parent.parent).with_suffix("")), str(batch_size), str(cli.trainer.precision)]
+    if bare_class is None:
+        step = statistics.median(game.seconds(full, seconds) for _ in range(rounds))
+        return [*cells, f"{1 / step:.1f}", f"{batch_size / step:.0f}", "", "", ""]
+    bare = bare_class()
+    pairs = [(game.seconds(full, seconds), game.seconds(bare, seconds)) for _ in range(rounds)]
+    step = statistics.median(one for one, _ in pairs)
+    ratio = statistics.median(one / other for one, other in pairs)
+    arithmetic = game.flops(full) / game.flops(bare)
+    share = f"{100 * (1 - 1 / ratio):.0f} %"
+    return [*cells, f"{1 / step:.1f}", f"{batch_size / step:.0f}", share, f"{ratio:.2f}", f"{arithmetic:.2f}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--configs", nargs="*", type=Path, default=sorted(Path("configs").glob("*/*.yaml")))
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    table = Table("preset", "batch", "precision", "steps/s", "images/s", "penalty's share", "time ×", "arithmetic ×")
+    for config in options.configs:
+        cells = None if config.parent.name == "trainer" else row(config, options.seconds, options.rounds)
+        if cells:
+            table.add_row(*cells)
+    table.caption = f"{torch.get_num_threads()} threads; time and arithmetic: the step with its penalty over the step without"
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
