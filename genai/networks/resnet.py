@@ -7,6 +7,7 @@ first, the others scaled as Fix-Up asks (Zhang et al. 2019, arXiv:1901.09321). B
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,10 @@ def stage(channels: int, num_blocks: int, expansion: int, group_size: int, num_a
 
 
 class ResidualGenerator(nn.Module):
-    """latent (and embedded condition) -> scaled learned basis -> residual stages, each twice the side -> image.
+    """latent (and embedded condition) -> mapping -> smallest map -> residual stages, each twice the side -> image.
+
+    In the paper the smallest map is a learned basis whose channels the latent scales, before many blocks. A network of few
+    blocks needs more freedom to tell modes apart: `mapping`.
 
     Args:
         image_shape: (C, H, W) of the images drawn, H = W.
@@ -85,6 +89,8 @@ class ResidualGenerator(nn.Module):
         expansion: channels inside a block, as a multiple.
         group_size: channels in each group of the 3x3 convolutions.
         patch_size: side of the squares of pixels that the last layer draws at once; 2 keeps the widest maps away.
+        mapping: widths of hidden layers that the latent passes first; with any, they draw the whole smallest map in the
+            place of scaling a basis.
         embedding_dim: length of the embedded condition.
     """
 
@@ -98,6 +104,7 @@ class ResidualGenerator(nn.Module):
         expansion: int = 2,
         group_size: int = 16,
         patch_size: int = 1,
+        mapping: Sequence[int] = (),
         embedding_dim: int = 64,
     ) -> None:
         super().__init__()
@@ -107,11 +114,16 @@ class ResidualGenerator(nn.Module):
         num_all = num_blocks * len(channels)
         width = embedding_dim if num_classes else 0
         self.embedding = nn.Linear(num_classes, width, bias=False) if num_classes else None
-        self.basis = nn.Parameter(torch.randn(channels[0], base, base))
-        self.first = scaled(nn.Linear(latent_dim + width, channels[0], bias=False), 1.0)
+        self.mapping = nn.Sequential()
+        for wide, narrow in pairwise([latent_dim + width, *mapping]):
+            self.mapping.extend([scaled(nn.Linear(wide, narrow), GAIN), nn.LeakyReLU(SLOPE)])
+        self.basis = nn.Parameter(torch.randn(channels[0], base, base)) if not mapping else None
+        drawn = channels[0] * (base**2 if mapping else 1)
+        self.first = scaled(nn.Linear([latent_dim + width, *mapping][-1], drawn, bias=False), 1.0)
+        self.base = base
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
         self.steps = nn.ModuleList(
-            scaled(nn.Conv2d(wide, narrow, 1, bias=False), 1.0) for wide, narrow in zip(channels, channels[1:], strict=False)
+            scaled(nn.Conv2d(wide, narrow, 1, bias=False), 1.0) for wide, narrow in pairwise(channels)
         )
         self.last = scaled(nn.Conv2d(channels[-1], image_shape[0] * patch_size**2, 3, padding=1), 1.0)
 
@@ -119,7 +131,8 @@ class ResidualGenerator(nn.Module):
         """z (N, latent_dim), condition (N, num_classes) or None -> images (N, C, H, W), not limited to [-1, 1]."""
         if self.embedding is not None and condition is not None:
             z = torch.cat([z, self.embedding(condition)], dim=1)
-        x = self.first(z)[:, :, None, None] * self.basis
+        x = self.first(self.mapping(z))
+        x = x[:, :, None, None] * self.basis if self.basis is not None else x.unflatten(1, (-1, self.base, self.base))
         x = self.stages[0](x)
         for step, blocks in zip(self.steps, self.stages[1:], strict=True):  # type: ignore[arg-type]
             x = blocks(interpolate(step(x), scale_factor=2, mode="bilinear", align_corners=False))
@@ -158,7 +171,7 @@ class ResidualDiscriminator(nn.Module):
         self.first = scaled(nn.Conv2d(image_shape[0] * patch_size**2, channels[0], 3, padding=1), 1.0)
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
         self.steps = nn.ModuleList(
-            scaled(nn.Conv2d(narrow, wide, 1, bias=False), 1.0) for narrow, wide in zip(channels, channels[1:], strict=False)
+            scaled(nn.Conv2d(narrow, wide, 1, bias=False), 1.0) for narrow, wide in pairwise(channels)
         )
         self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)
         self.logit = scaled(nn.Linear(channels[-1], 1), 1.0)
