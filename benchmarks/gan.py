@@ -1,6 +1,7 @@
 """Steps a second of every GAN preset, and what the gradient penalties cost in time and in arithmetic.
 
     python benchmarks/gan.py [--configs configs/mnist/r3gan.yaml ...] [--seconds 5] [--rounds 3]
+    python benchmarks/gan.py --configs configs/mnist/gan.yaml --precisions 32 bf16-mixed
 
 A step is one of the discriminator and, as often as the preset says, one of the generator, on a batch of noise in the place of
 images, in the preset's precision. For objectives with a penalty the same step is timed without it, the two in turn; the last
@@ -12,6 +13,7 @@ import statistics
 import time
 import warnings
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +108,18 @@ class Game:
         return counter.total
 
 
-def row(config: Path, seconds: float, rounds: int) -> list[str] | None:
-    """What is measured of one preset; None where it is no GAN."""
+def row(config: Path, precision: str | None, seconds: float, rounds: int) -> list[str] | None:
+    """What is measured of one preset in `precision` (None: its own); None where it is no GAN."""
     cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--quality.every_n_epochs", "0"])
     if not isinstance(cli.model, GAN):
         return None
     batch_size = cli.datamodule.batch_size
-    game = Game(cli.model, batch_size, "bf16" in str(cli.trainer.precision))
+    precision = precision or str(cli.trainer.precision)
+    game = Game(cli.model, batch_size, "bf16" in precision)
     full = cli.model.objective
     bare_class: Any = WITHOUT.get(type(full))
     game.seconds(full, seconds / 5)
-    cells = [str(config.relative_to(config.parent.parent).with_suffix("")), str(batch_size), str(cli.trainer.precision)]
+    cells = [str(config.relative_to(config.parent.parent).with_suffix("")), str(batch_size), precision]
     if bare_class is None:
         step = statistics.median(game.seconds(full, seconds) for _ in range(rounds))
         return [*cells, f"{1 / step:.1f}", f"{batch_size / step:.0f}", "", "", ""]
@@ -132,12 +135,14 @@ def row(config: Path, seconds: float, rounds: int) -> list[str] | None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--configs", nargs="*", type=Path, default=sorted(Path("configs").glob("*/*.yaml")))
+    parser.add_argument("--precisions", nargs="*", default=[None])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     table = Table("preset", "batch", "precision", "steps/s", "images/s", "penalty's share", "time ×", "arithmetic ×")
-    for config in options.configs:
-        cells = None if config.parent.name == "trainer" else row(config, options.seconds, options.rounds)
+    presets = [config for config in options.configs if config.parent.name != "trainer"]
+    for config, precision in product(presets, options.precisions):
+        cells = row(config, precision, options.seconds, options.rounds)
         if cells:
             table.add_row(*cells)
     table.caption = f"{torch.get_num_threads()} threads; time and arithmetic: the step with its penalty over the step without"

@@ -122,9 +122,7 @@ class ResidualGenerator(nn.Module):
         self.first = scaled(nn.Linear([latent_dim + width, *mapping][-1], drawn, bias=False), 1.0)
         self.base = base
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
-        self.steps = nn.ModuleList(
-            scaled(nn.Conv2d(wide, narrow, 1, bias=False), 1.0) for wide, narrow in pairwise(channels)
-        )
+        self.steps = nn.ModuleList(scaled(nn.Conv2d(wide, narrow, 1, bias=False), 1.0) for wide, narrow in pairwise(channels))
         self.last = scaled(nn.Conv2d(channels[-1], image_shape[0] * patch_size**2, 3, padding=1), 1.0)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -170,9 +168,7 @@ class ResidualDiscriminator(nn.Module):
         num_all = num_blocks * len(channels)
         self.first = scaled(nn.Conv2d(image_shape[0] * patch_size**2, channels[0], 3, padding=1), 1.0)
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
-        self.steps = nn.ModuleList(
-            scaled(nn.Conv2d(narrow, wide, 1, bias=False), 1.0) for narrow, wide in pairwise(channels)
-        )
+        self.steps = nn.ModuleList(scaled(nn.Conv2d(narrow, wide, 1, bias=False), 1.0) for narrow, wide in pairwise(channels))
         self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)
         self.logit = scaled(nn.Linear(channels[-1], 1), 1.0)
         self.embedding = scaled(nn.Linear(num_classes, channels[-1], bias=False), 1.0) if num_classes else None

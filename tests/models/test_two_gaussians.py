@@ -14,9 +14,7 @@ STEPS, DISCRIMINATOR_STEPS, BATCH = 600, 5, 64
 
 
 def mlp(outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, outputs)
-    )
+    return nn.Sequential(nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, outputs))
 
 
 def real_points(num: int) -> Tensor:
