@@ -42,7 +42,7 @@ class Averaged(nn.Module):
 
     @torch.no_grad()
     def update(self, network: nn.Module, images: int, images_seen: int) -> None:
-        """Move the average towards `network`, which saw `images` more; batch-norm statistics are averaged too, counters copied."""
+        """Move the average towards `network`, which saw `images` more; its statistics are averaged too, counters copied."""
         weight = 1.0 - self.decay(images, images_seen)
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), weight)
         for averaged, current in zip(self.network.buffers(), network.buffers(), strict=True):

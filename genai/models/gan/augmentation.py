@@ -77,7 +77,7 @@ def translation(x: Tensor) -> Tensor:
     shift = torch.randint(-reach, reach + 1, (2, n, 1, 1), device=x.device)
     rows = torch.arange(height, device=x.device)[:, None] + shift[0]  # (N, H, 1)
     columns = torch.arange(width, device=x.device)[None] + shift[1]  # (N, 1, W)
-    inside = (0 <= rows) & (rows < height) & (0 <= columns) & (columns < width)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     index = torch.arange(n, device=x.device)[:, None, None]
     moved = x.permute(0, 2, 3, 1)[index, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]  # (N, H, W, C)
     return torch.where(inside[:, None], moved.permute(0, 3, 1, 2), -1.0)
