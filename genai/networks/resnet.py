@@ -58,6 +58,8 @@ class Block(nn.Module):
         super().__init__()
         inside = channels * expansion
         groups = max(1, inside // group_size)
+        if inside % groups:
+            raise UserError(f"{inside} channels inside a block are no multiple of group_size {group_size}: change one of them")
         self.expand = scaled(nn.Conv2d(channels, inside, 1), gain)
         self.mix = scaled(nn.Conv2d(inside, inside, 3, padding=1, groups=groups), gain)
         self.project = scaled(nn.Conv2d(inside, channels, 1, bias=False), 0.0)

@@ -151,3 +151,8 @@ def test_every_pixel_reaches_the_logit(patch: int) -> None:
 def test_neither_network_normalises() -> None:
     for network in pair((3, 8, 8)):
         assert not [module for module in network.modules() if "Norm" in type(module).__name__]
+
+
+def test_channels_that_do_not_divide_into_groups_are_a_users_mistake() -> None:
+    with pytest.raises(UserError, match="group_size 16"):
+        ResidualGenerator((1, 28, 28), channels=[50, 25], expansion=1, group_size=16)
