@@ -398,8 +398,9 @@ def run_lightning(verb: str, arguments: list[str]) -> None:
     if verb == "predict" and run_dir:
         write_predictions(run_dir, output)
     if verb == "fit" and run_dir:
-        state = "stopped" if cli.trainer.interrupted else "done"
-        print(f"{state}: {run_dir}\nnext: genai test {run_dir}  |  genai sample {run_dir}  |  genai fit --resume {run_dir}")
+        state, longer = ("stopped", "") if cli.trainer.interrupted else ("done", " --trainer.max_epochs MORE")
+        resume = f"genai fit --resume {run_dir}{longer}"
+        print(f"{state}: {run_dir}\nnext: genai test {run_dir}  |  genai sample {run_dir}  |  {resume}")
 
 
 def ready_cli(verb: str, arguments: list[str]) -> GenaiCLI:

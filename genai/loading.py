@@ -85,4 +85,7 @@ def load_model(run: Run, checkpoint: str, device: str, trust: Sequence[str]) -> 
             reason = str(error).splitlines()[-1].strip()
             raise UserError(f"{path} is a checkpoint of another model than {run.path}/config.yaml: {reason}") from None
         model.images_seen = content["images_seen"]
-    return model.to(device).eval()
+    try:
+        return model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # torch's own ways to say that there is no such device
+        raise UserError(f"the device {device} cannot be used here ({str(error).splitlines()[0]}): try --device cpu") from None

@@ -235,3 +235,9 @@ def test_a_conditional_model_draws_the_labels_asked_for(workspace: Path, capsys:
     assert np.load("some.npz")["labels"].tolist() == [4, 7, 4, 7, 4]
     assert main(["sample", "digits-gan", "--label", "ten", "--out", "no.npz"]) == 2
     assert "there is no class 'ten'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(ROOT / "zoo/mnist-gan"), "--device", "cuda", "--out", "grid.png"]) == 2
+    assert "try --device cpu" in capsys.readouterr().err

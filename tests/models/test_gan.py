@@ -325,3 +325,9 @@ def test_the_command_line_gives_each_network_its_optimiser(workspace: Path) -> N
     first, second = (state["param_groups"][0] for state in checkpoint(runs.find("digits-gan").path)["optimizer_states"])
     assert (first["lr"], first["alpha"]) == (0.001, 0.9)
     assert (second["lr"], second["momentum"]) == (0.01, 0.5)
+
+
+def test_a_generator_of_another_shape_is_named_before_the_first_batch() -> None:
+    model = GAN((1, 8, 8), 10, lambda shape, width: MLPGenerator((3, 8, 8), width), MLPDiscriminator)
+    with pytest.raises(UserError, match=r"MLPGenerator draws images of shape \(3, 8, 8\), the data's are \(1, 8, 8\)"):
+        model.on_fit_start()

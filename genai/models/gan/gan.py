@@ -107,6 +107,21 @@ class GAN(GenerativeModel):
         self.batches_seen = checkpoint.get("batches_seen", 0)
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
 
+    @torch.no_grad()
+    def on_fit_start(self) -> None:
+        """Find networks of another image shape before the first batch.
+
+        Raises:
+            UserError: the generator draws images of another shape than the data's.
+        """
+        condition = torch.zeros(2, self.num_classes, device=self.device) if self.conditional else None
+        drawn = self.averaged(torch.zeros(2, self.latent_dim, device=self.device), condition)
+        if tuple(drawn.shape[1:]) != self.image_shape:
+            raise UserError(
+                f"{type(self.generator).__name__} draws images of shape {tuple(drawn.shape[1:])}, the data's are "
+                f"{self.image_shape}: build the network from the image_shape that its factory is given"
+            )
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, labels = batch
         condition = self.condition(labels)
