@@ -80,6 +80,8 @@ def default_path(run: Run, seed: int, num: int) -> Path:
 def run(arguments: list[str]) -> None:
     """Draw and write the images."""
     options = parser().parse_args(arguments)
+    if options.num and options.per_label:
+        raise UserError("--num and --per-label both say how many images: give one of them")
     options.num = options.num or 64
     if not 0 <= options.seed < 2**31:
         raise UserError(f"--seed {options.seed} is out of range: use 0 to 2147483647")
