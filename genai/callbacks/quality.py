@@ -16,6 +16,7 @@ from genai.metrics.quality import Quality, Yardstick, asked_classes
 from genai.metrics.reference import subset_indices
 from genai.models.base import GenerativeModel, image_seeds
 from genai.pixels import to_uint8
+from genai.runs import write_json
 
 DEV_RUN_SAMPLES = 64  # with --trainer.fast_dev_run
 
@@ -182,9 +183,7 @@ def describe_sizes(sizes: dict[str, int]) -> str:
 def merge_json(path: Path, entries: dict[str, Any]) -> None:
     """Set `entries` in the JSON object at `path`, keeping its others; the file is replaced whole."""
     content = json.loads(path.read_text()) if path.is_file() else {}
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps({**content, **entries}, indent=2) + "\n")
-    temporary.replace(path)
+    write_json(path, {**content, **entries})
 
 
 def _data(trainer: L.Trainer) -> Any:
