@@ -77,7 +77,8 @@ class Model(L.LightningModule):
 class GenerativeModel(Model):
     """A model that draws images.
 
-    `conditional` says whether `sample` takes a condition: (N,) int64 classes or (N, num_classes) float attributes.
+    `conditional` says whether `sample` takes a condition: (N,) int64 classes, (N, num_classes) float attributes or (N, L)
+    int64 words, 0 for padding.
     """
 
     conditional: bool = False
@@ -96,7 +97,9 @@ class GenerativeModel(Model):
 
         Args:
             seeds: N integers in [0, 2**63).
-            condition: (N,) int64 classes or (N, num_classes) float attributes; None for an unconditional model.
+            condition: (N,) int64 classes, (N, num_classes) float attributes or (N, L) int64 words; None for an unconditional
+                model.
+            options: of the family; a tensor among them has one row for each seed.
 
         Returns:
             (N, C, H, W) float32 in [-1, 1], on the model's device.
@@ -109,7 +112,8 @@ class GenerativeModel(Model):
         for start in range(0, len(seeds), self.sample_chunk):
             rows = [min(i, len(seeds) - 1) for i in range(start, start + self.sample_chunk)]
             part = None if condition is None else condition[rows].to(self.device)
-            drawn = self.generate([int(seeds[i]) for i in rows], part, **options)
+            own = {name: v[rows].to(self.device) if isinstance(v, Tensor) else v for name, v in options.items()}
+            drawn = self.generate([int(seeds[i]) for i in rows], part, **own)
             images.append(drawn[: len(seeds) - start].float())
         return torch.cat(images) if images else torch.empty(0, *self.image_shape, device=self.device)
 

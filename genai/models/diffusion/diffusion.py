@@ -1,0 +1,321 @@
+"""Diffusion and rectified flow: one LightningModule for every network, preconditioning, condition and sampler."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from torch.optim import Optimizer
+
+from genai.errors import UserError
+from genai.models.base import GenerativeModel, NetworkFactory, Shape, build_optimizer, condition_vector
+from genai.models.diffusion import editing
+from genai.models.diffusion.base_image import BaseImage, given
+from genai.models.diffusion.guidance import EVERYWHERE, Interval, guided
+from genai.models.diffusion.noise import LogNormal, NoiseDistribution, SeededNoise, stratified
+from genai.models.diffusion.preconditioning import EDM, Preconditioning, rows
+from genai.models.diffusion.samplers import SAMPLERS, Denoise
+from genai.models.diffusion.sigmas import SCHEDULES
+from genai.models.diffusion.weighting import NetworkOutput, Weighting
+from genai.models.ema import Averaged
+from genai.models.schedules import Cosine
+
+ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "betas": [0.9, 0.99]}}
+Network = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn.
+
+    Args:
+        sampler: one of SAMPLERS: euler, heun, ddpm, ddim, dpmpp, unipc, adaptive.
+        steps: noise levels passed; evaluations of the network are as many, nearly twice for heun.
+        schedule: one of SCHEDULES: karras, linear, exponential, cosine, flow.
+        sigma_min: last level but zero.
+        sigma_max: first level.
+        guidance_scale: of classifier-free guidance, or of autoguidance with `weaker`; 1 is none.
+        guidance_interval: lowest and highest sigma that is guided.
+        churn: noise added and removed again by heun.
+        eta: share of new noise in ddim.
+    """
+
+    sampler: str = "dpmpp"
+    steps: int = 10
+    schedule: str = "karras"
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    guidance_scale: float = 1.0
+    guidance_interval: Interval = EVERYWHERE
+    churn: float = 0.0
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        for value, known, what in ((self.sampler, SAMPLERS, "sampler"), (self.schedule, SCHEDULES, "schedule")):
+            if value not in known:
+                raise UserError(f"there is no {what} {value!r}: choose from {', '.join(known)}")
+        if self.steps < 1:
+            raise UserError(f"{self.steps} steps draw nothing: use 1 or more")
+
+    def sigmas(self) -> Tensor:
+        """The levels: (steps + 1,), the last one 0."""
+        return SCHEDULES[self.schedule](self.steps, self.sigma_min, self.sigma_max)
+
+    def solve(self, denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Callable[[], Tensor]) -> Tensor:
+        """Run the sampler."""
+        options: dict[str, dict[str, Any]] = {"heun": {"churn": self.churn}, "ddim": {"eta": self.eta}}
+        return SAMPLERS[self.sampler](denoise, x, sigmas, noise, **options.get(self.sampler, {}))
+
+
+class Diffusion(GenerativeModel):
+    """A denoiser, trained on images with noise of all levels; sampling goes from noise to images in steps.
+
+    Args:
+        image_shape: (C, H, W), linked from the data.
+        num_classes: width of the condition (classes, attributes, words of the vocabulary), linked from the data.
+        network: factory of the network (x, c_noise, condition, base) -> image.
+        optimizer: any torch optimiser.
+        preconditioning: what the network sees and predicts; EDM's unless another is given, Velocity for rectified flow.
+        noise: distribution of the noise levels in training.
+        weighting: of the squared error at each noise level.
+        conditional: show the network the label of the data; otherwise the labels are unused.
+        label_dropout: share of the labels left out in training, so that guidance has an unconditional model.
+        base: show the network an image made of the clean one; None for none.
+        base_dropout: share of the base images left out in training.
+        sampling: how images are drawn unless `sample` is told otherwise.
+        max_grad_norm: longer gradients are shortened to this; None for no limit.
+        lr_schedule: factor on the learning rate, a function of the images seen.
+        ema_halflife_kimg: half-life of the averaged network, in thousands of images.
+    """
+
+    def __init__(
+        self,
+        image_shape: Shape,
+        num_classes: int,
+        network: NetworkFactory,
+        optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
+        preconditioning: Preconditioning | None = None,
+        noise: NoiseDistribution | None = None,
+        weighting: Weighting | None = None,
+        conditional: bool = False,
+        label_dropout: float = 0.1,
+        base: BaseImage | None = None,
+        base_dropout: float = 0.1,
+        sampling: Sampling | None = None,
+        max_grad_norm: float | None = 1.0,
+        lr_schedule: Cosine | None = None,
+        ema_halflife_kimg: float = 50.0,
+    ) -> None:
+        super().__init__(image_shape, num_classes)
+        self.automatic_optimization = False
+        self.conditional = conditional
+        self.network = network(self.image_shape, num_classes if conditional else 0)
+        self.averaged = Averaged(self.network, ema_halflife_kimg)
+        self.optimizer = optimizer
+        self.preconditioning = preconditioning or EDM()
+        self.noise = noise or LogNormal()
+        self.weighting = weighting or NetworkOutput()
+        self.label_dropout = label_dropout
+        self.base = base
+        self.base_dropout = base_dropout
+        self.sampling = sampling or Sampling()
+        self.max_grad_norm = max_grad_norm
+        self.lr_schedule = lr_schedule
+        self.check_base()
+
+    def check_base(self) -> None:
+        """Raise UserError where the network has no place for the base image, or one too many."""
+        wanted = self.image_shape[0] + 1 if self.base else 0
+        has = getattr(self.network, "base_channels", 0)
+        if has != wanted:
+            raise UserError(
+                f"the network's base_channels is {has} and the model's base image has {wanted} channels: "
+                f"set network.init_args.base_channels to {wanted}"
+            )
+
+    def configure_optimizers(self) -> Optimizer:
+        return build_optimizer(self.optimizer, self.network)
+
+    # -- training --------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        optimizer: Any = self.optimizers()
+        self.set_learning_rates([optimizer], self.lr_schedule)
+        condition, base = self.dropped(self.condition(labels), self.label_dropout), self.training_base(images)
+        sigma = self.noise(stratified(len(images), self.device))
+        loss = self.loss(self.network, images, sigma, torch.randn_like(images), condition, base).mean()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        num_images = self.advance(len(images))
+        self.averaged.update(self.network, num_images, self.images_seen)
+        self.track({"train/loss": loss.detach(), "train/lr": optimizer.param_groups[0]["lr"]})
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Shorten long gradients, here because a gradient scaler (16-mixed) has undone its scaling by now."""
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
+
+    def loss(
+        self, network: Network, x_0: Tensor, sigma: Tensor, n: Tensor, condition: Tensor | None, base: Tensor | None
+    ) -> Tensor:
+        """lambda(sigma) times the squared error of the denoised image, mean over its pixels: (N,) (EDM, equation 8).
+
+        Args:
+            network: the one to train, or its average.
+            x_0: clean images (N, C, H, W).
+            sigma: noise levels (N,).
+            n: normal noise (N, C, H, W).
+            condition: what the network is told, see `condition`.
+            base: what it is shown, (N, C + 1, H, W).
+        """
+        denoised = self.denoise(network, x_0 + rows(sigma) * n, sigma, condition, base)
+        weight = self.weighting(sigma, self.preconditioning(sigma))
+        return weight * (denoised - x_0).square().mean(dim=(1, 2, 3))
+
+    def denoise(
+        self, network: Network, x: Tensor, sigma: Tensor, condition: Tensor | None = None, base: Tensor | None = None
+    ) -> Tensor:
+        """D(x; sigma), float32 whatever the network computes in: x (N, C, H, W), sigma (N,) -> (N, C, H, W)."""
+        scales = self.preconditioning(sigma)
+        output = network(rows(scales.c_in) * x, scales.c_noise, condition, base).float()
+        return rows(scales.c_skip) * x + rows(scales.c_out) * output
+
+    def condition(self, labels: Tensor | None) -> Tensor | None:
+        """What the network is told: one-hot classes, attributes of -1 and 1, words as they are; zeros say nothing.
+
+        Args:
+            labels: (N,) int64 classes, (N, K) float attributes of 0 and 1, or (N, L) int64 words.
+        """
+        if not self.conditional or labels is None:
+            return None
+        if labels.ndim == 1:
+            return condition_vector(labels, self.num_classes)
+        return 2 * labels - 1 if labels.is_floating_point() else labels
+
+    def dropped(self, told: Tensor | None, share: float) -> Tensor | None:
+        """`told` with a random `share` of its rows set to zero."""
+        if told is None or not share:
+            return told
+        keep = torch.rand(len(told), device=told.device) >= share
+        return told * keep.view(-1, *[1] * (told.ndim - 1))
+
+    def training_base(self, images: Tensor) -> Tensor | None:
+        """The base images of a batch, some left out."""
+        return None if self.base is None else self.dropped(self.base(images), self.base_dropout)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log_loss("val", batch, batch_idx)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log_loss("test", batch, batch_idx)
+
+    def log_loss(self, stage: str, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log the loss of the averaged network, with the same noise at each call."""
+        images, labels = batch
+        generator = torch.Generator().manual_seed(batch_idx)
+        u = (torch.arange(len(images)) + torch.rand(len(images), generator=generator)) / len(images)
+        n = torch.randn(images.shape, generator=generator).to(images)
+        base = None if self.base is None else self.base(images)
+        loss = self.loss(self.averaged, images, self.noise(u.clamp(1e-6, 1 - 1e-6).to(images)), n, self.condition(labels), base)
+        self.log(f"{stage}/loss", loss.mean(), sync_dist=True, batch_size=len(images))
+
+    # -- sampling --------------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        seeds: Sequence[int],
+        condition: Tensor | None,
+        image: Tensor | None = None,
+        strength: float = 1.0,
+        mask: Tensor | None = None,
+        small: Tensor | None = None,
+        base: Tensor | None = None,
+        weaker: "Diffusion | None" = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Draw one image per seed: (len(seeds), C, H, W) in [-1, 1].
+
+        Args:
+            seeds: of the noise.
+            condition: classes, attributes or words; see `condition`.
+            image: (N, C, H, W) to start from, or whose unmasked pixels are kept.
+            strength: share of the noise levels passed from `image`, 0 to 1.
+            mask: (N, 1, H, W), 1 where `image` is to be filled in.
+            small: (N, C, H / f, W / f), what the images averaged over f x f pixels are to be.
+            base: (N, C + 1, H, W), what the network is shown; None shows nothing.
+            weaker: a model to be guided away from, in the place of the same one without a condition.
+            settings: of `Sampling`, in the place of the model's own.
+        """
+        plan = replace(self.sampling, **settings)
+        denoise = self.guided_denoiser(len(seeds), condition, base, weaker, plan)
+        if small is not None:
+            denoise = editing.consistent(denoise, small, self.image_shape[-1] // small.shape[-1])
+        if mask is not None and image is not None:
+            denoise = editing.known_pixels(denoise, image, mask)
+        sigmas = editing.start_level(plan.sigmas(), strength)
+        if len(sigmas) == 1 and image is not None:
+            return image
+        noise = SeededNoise(seeds, self.image_shape, self.device)
+        x = float(sigmas[0]) * noise()
+        if image is not None and mask is None:
+            x = x + image
+        return plan.solve(denoise, x, sigmas, noise).clamp(-1, 1)
+
+    def guided_denoiser(
+        self, num: int, condition: Tensor | None, base: Tensor | None, weaker: "Diffusion | None", plan: Sampling
+    ) -> Denoise:
+        """The averaged network as a function of (x, sigma) for `num` images, guided as `plan` says."""
+        told = self.condition(condition)
+        shown = base if base is not None or self.base is None else self.nothing_shown(num)
+        denoise = partial(self.denoise, self.averaged, condition=told, base=shown)
+        if weaker is not None:
+            other = partial(weaker.denoise, weaker.averaged, condition=weaker.condition(condition), base=shown)
+        else:
+            other = partial(self.denoise, self.averaged, condition=None if told is None else torch.zeros_like(told), base=shown)
+        return guided(denoise, other, plan.guidance_scale, plan.guidance_interval)
+
+    def nothing_shown(self, num: int) -> Tensor:
+        """Base images that say nothing: (num, C + 1, H, W) of zeros."""
+        channels, *sides = self.image_shape
+        return torch.zeros(num, channels + 1, *sides, device=self.device)
+
+    # -- editing ---------------------------------------------------------------------------------------------------------
+
+    def vary(
+        self, images: Tensor, seeds: Sequence[int], strength: float, condition: Tensor | None = None, **settings: Any
+    ) -> Tensor:
+        """Add noise and take it away again (SDEdit, Meng et al. 2021, arXiv:2108.01073): (N, C, H, W).
+
+        Args:
+            images: (N, C, H, W) in [-1, 1].
+            seeds: one for each image.
+            strength: share of the noise levels passed; 0 returns the images, 1 starts from noise.
+            condition: what to draw in their place; see `sample`.
+            settings: of `Sampling`.
+        """
+        return self.sample(seeds, condition, image=images, strength=strength, **settings)
+
+    def restore(
+        self, images: Tensor, mask: Tensor, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any
+    ) -> Tensor:
+        """Fill in where `mask` (N, 1, H, W) is 1; the other pixels come out as they are: (N, C, H, W)."""
+        if self.base is not None:
+            known = 1 - mask.to(images)
+            settings["base"] = given(images * known, known)
+        return self.sample(seeds, condition, image=images, mask=mask, **settings)
+
+    def upscale(self, small: Tensor, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
+        """Images whose squares of pixels average to those of `small` (N, C, H / f, W / f): (N, C, H, W).
+
+        A model trained for it (`base`: Downsampled) is shown the small image; any other is held to it at every step.
+        """
+        factor = self.image_shape[-1] // small.shape[-1]
+        if self.base is not None:
+            shown = editing.enlarge(small, factor)
+            return self.sample(seeds, condition, base=given(shown, torch.ones_like(shown[:, :1])), **settings)
+        return self.sample(seeds, condition, small=small, **settings)

@@ -1,0 +1,88 @@
+"""Which noise levels a denoiser trains on. A new distribution is one small class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class NoiseDistribution(Protocol):
+    """Draws noise levels."""
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Uniform numbers (N,) in (0, 1) -> sigma (N,), by the inverse of the distribution function."""
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """ln sigma ~ N(mean, std^2) (EDM, equation 23). Since ln sigma = logit t, it is also the logit-normal time of flows.
+
+    Args:
+        mean: of ln sigma.
+        std: of ln sigma.
+    """
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return (self.mean + self.std * torch.special.ndtri(u)).exp()
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """ln sigma uniform between two noise levels.
+
+    Args:
+        sigma_min: lowest level.
+        sigma_max: highest level.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** u
+
+
+@dataclass(frozen=True)
+class UniformTime:
+    """Rectified flow's t uniform in (0, 1), sigma = t / (1 - t).
+
+    Args:
+        shift: multiplies every sigma (Esser et al. 2024, arXiv:2403.03206, equation 23); more than 1 stresses high noise.
+    """
+
+    shift: float = 1.0
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return self.shift * u / (1 - u)
+
+
+def stratified(num: int, device: torch.device) -> Tensor:
+    """`num` uniform numbers in (0, 1), one in each of `num` equal parts, in random order: a batch covers all levels.
+
+    Low-discrepancy times lower the variance of the loss (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
+    """
+    u = (torch.randperm(num, device=device) + torch.rand(num, device=device)) / num
+    return u.clamp(1e-6, 1 - 1e-6)
+
+
+class SeededNoise:
+    """Normal noise (N, *shape) at each call; row i is a function of `seeds[i]` and the number of the call alone.
+
+    Args:
+        seeds: N integers in [0, 2**63).
+        shape: of one row.
+        device: where the noise goes; it is drawn on the CPU, so it is the same on every device.
+    """
+
+    def __init__(self, seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.shape = tuple(shape)
+        self.device = device
+
+    def __call__(self) -> Tensor:
+        return torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators]).to(self.device)

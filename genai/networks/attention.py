@@ -1,0 +1,52 @@
+"""Attention over a sequence, which may also look at the tokens of a context."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class Attention(nn.Module):
+    """Multi-head attention with normalised queries and keys (Henry et al. 2020, arXiv:2010.04245), through SDPA.
+
+    Args:
+        dim: length of the tokens; their output is zero at first, so that a residual branch begins as nothing.
+        num_heads: heads of dim / num_heads each.
+        context_dim: length of context tokens, which are further keys and values; 0 for none.
+    """
+
+    def __init__(self, dim: int, num_heads: int, context_dim: int = 0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.context = nn.Linear(context_dim, 2 * dim) if context_dim else None
+        self.query_norm = nn.RMSNorm(dim // num_heads)
+        self.key_norm = nn.RMSNorm(dim // num_heads)
+        self.project = nn.Linear(dim, dim)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """Let every token look at the others.
+
+        Args:
+            x: tokens (N, L, dim).
+            context: tokens (N, M, context_dim) that x looks at too; None for none.
+            visible: (N, M) bool, which context tokens are there; without a context (N, L), which of x are.
+
+        Returns:
+            (N, L, dim).
+        """
+        q, k, v = (self.heads(part) for part in self.qkv(x).chunk(3, dim=-1))  # (N, heads, L, dim / heads)
+        if self.context is not None and context is not None:
+            more_k, more_v = (self.heads(part) for part in self.context(context).chunk(2, dim=-1))
+            k, v = torch.cat([k, more_k], dim=2), torch.cat([v, more_v], dim=2)
+            if visible is not None:
+                visible = torch.cat([visible.new_ones(x.shape[:2]), visible], dim=1)
+        mask = None if visible is None else visible[:, None, None]
+        q, k = self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype)
+        y = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.project(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def heads(self, x: Tensor) -> Tensor:
+        """(N, L, dim) -> (N, heads, L, dim / heads)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

@@ -1,0 +1,111 @@
+"""What a denoiser is told besides the noisy image, routed by its form: a vector, a sequence of tokens, or an image.
+
+A conditioner maps a condition to a `Context`. A condition of zeros says nothing: that is how it is dropped in training, and
+how an unconditional image is asked for, whatever its form. So a one-hot class is as it is, attributes are -1 or 1, and the
+token 0 is the padding of a prompt.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from genai.networks.attention import Attention
+
+
+class Context(NamedTuple):
+    """vector (N, D) for every layer; for attention tokens (N, L, D), and where they are not padding, (N, L) bool."""
+
+    vector: Tensor
+    tokens: Tensor | None = None
+    visible: Tensor | None = None
+
+
+ConditionerFactory = Callable[[int, int], nn.Module]  # (width of the condition, D) -> conditioner
+
+
+class VectorConditioner(nn.Module):
+    """A class (one-hot) or attributes (-1 or 1), embedded linearly: zeros stay zeros.
+
+    Args:
+        num_classes: length of the condition vector.
+        dim: D, length of the embedding.
+    """
+
+    def __init__(self, num_classes: int, dim: int) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(num_classes, dim, bias=False)
+        nn.init.normal_(self.embedding.weight)  # a one-hot class has an embedding of unit variance
+        self.scale = 1 / math.sqrt(num_classes)
+
+    def forward(self, condition: Tensor) -> Context:
+        """condition (N, num_classes) -> vector (N, dim)."""
+        norm = condition.square().sum(dim=1, keepdim=True).clamp(min=1.0).sqrt()
+        return Context(self.embedding(condition / norm))
+
+
+class TextConditioner(nn.Module):
+    """A small transformer over words, trained along with the denoiser.
+
+    Its first token is a learned one, which is there even when nothing is said; its output is the vector.
+
+    Args:
+        num_classes: words of the vocabulary, the padding included.
+        dim: D, length of the embeddings.
+        depth: transformer layers.
+        num_heads: of each layer's attention.
+        max_length: most words of a prompt.
+    """
+
+    def __init__(self, num_classes: int, dim: int, depth: int = 2, num_heads: int = 4, max_length: int = 64) -> None:
+        super().__init__()
+        self.words = nn.Embedding(num_classes, dim)
+        nn.init.normal_(self.words.weight, 0.0, 0.5)
+        self.positions = nn.Parameter(0.1 * torch.randn(max_length + 1, dim))
+        self.start = nn.Parameter(torch.randn(dim))
+        self.layers = nn.ModuleList(TextLayer(dim, num_heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, condition: Tensor) -> Context:
+        """condition (N, L) int64 words, 0 for padding -> vector (N, dim), tokens (N, 1 + L, dim)."""
+        x = torch.cat([self.start.expand(len(condition), 1, -1), self.words(condition)], dim=1)
+        x = x + self.positions[: x.shape[1]]
+        visible = torch.cat([torch.ones_like(condition[:, :1], dtype=torch.bool), condition != 0], dim=1)
+        for layer in self.layers:
+            x = layer(x, visible)
+        x = self.norm(x)
+        return Context(x[:, 0], x, visible)
+
+
+class TextLayer(nn.Module):
+    """Attention and an MLP, each added to its input and normalised before."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.attention = Attention(dim, num_heads)
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+        """x (N, L, D), visible (N, L) bool -> (N, L, D)."""
+        x = x + self.attention(self.norm(x), visible=visible)
+        return x + self.mlp(x)  # type: ignore[no-any-return]
+
+
+class NoiseEmbedding(nn.Module):
+    """c_noise (N,) -> (N, dim): sines and cosines of geometric frequencies (Vaswani et al. 2017), then two linear layers."""
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int, num_frequencies: int = 32, highest: float = 16.0) -> None:
+        super().__init__()
+        powers = torch.linspace(-2, math.log2(highest), num_frequencies)
+        self.register_buffer("frequencies", 2.0**powers, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(2 * num_frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """Noise levels (N,) of about unit size -> (N, dim)."""
+        angles = c_noise.float()[:, None] * self.frequencies
+        return self.layers(torch.cat([angles.cos(), angles.sin()], dim=1))  # type: ignore[no-any-return]
