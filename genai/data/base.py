@@ -19,17 +19,19 @@ from torch.utils.data.distributed import DistributedSampler
 
 from genai.data.augment import Augment, Padding
 from genai.data.cache import Stored, Writer, key_of, open_or_build
+from genai.data.words import encode
 from genai.pixels import to_float
 
 Split = Literal["train", "val", "test"]
-LabelKind = Literal["none", "class", "attributes"]
+LabelKind = Literal["none", "class", "attributes", "text"]
 
 
 class Batch(NamedTuple):
     """A batch of images and labels.
 
     images: (N, C, H, W), uint8 on the loaders, float32 in [-1, 1] after the transfer to the device.
-    labels: (N,) int64 classes, (N, K) float32 attributes of 0 and 1, or (N,) zeros where there are no labels.
+    labels: (N,) int64 classes, (N, K) float32 attributes of 0 and 1, (N, L) int64 words of a caption with 0 for padding, or
+        (N,) zeros where there are no labels.
     """
 
     images: Tensor
@@ -37,7 +39,7 @@ class Batch(NamedTuple):
 
 
 class ImageArray(Dataset[Batch]):
-    """One split: `images` uint8 (N, C, H, W), memory-mapped, and `labels` (N,) or (N, K)."""
+    """One split: `images` uint8 (N, C, H, W), memory-mapped, and `labels` (N,), (N, K) or (N, L)."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.images = images
@@ -86,6 +88,9 @@ class ImageDataModule(L.LightningDataModule):
     touching a file, and says where its images come from: `cache_options`, `source`, `build`. `padding` is what augmentation
     puts where it moves the picture away: "black", or for photographs "border" (the nearest pixel).
 
+    Where `label_kind` is "text", `class_names` is the vocabulary (see `genai.data.words`), `num_classes` its size, and the
+    labels are the `captions`, which have at most `caption_length` words; the labels in the cache are then not used.
+
     The loaders of val, test and predict (the test split) are in order and complete; training drops its last short batch.
 
     Args:
@@ -101,6 +106,7 @@ class ImageDataModule(L.LightningDataModule):
     num_classes: int = 0
     label_kind: LabelKind = "none"
     class_names: tuple[str, ...] = ()
+    caption_length: int = 0
     padding: Padding = "black"
 
     def __init__(
@@ -118,6 +124,7 @@ class ImageDataModule(L.LightningDataModule):
         self.seed = seed
         self.augment = augment or Augment()
         self._stored: Stored | None = None
+        self._tokens: dict[Split, np.ndarray] = {}
         self._epoch = 0  # of the training batch that came last, and how many came in that epoch
         self._batches = 0
         self._resume: dict[str, int] = {}
@@ -150,7 +157,18 @@ class ImageDataModule(L.LightningDataModule):
         """One split; the three are disjoint and the same on every machine."""
         stored = self.stored()
         rows = stored.rows(name)
-        return ImageArray(stored.images[rows], stored.labels[rows])
+        return ImageArray(stored.images[rows], self.tokens(name) if self.label_kind == "text" else stored.labels[rows])
+
+    def captions(self, split: Split) -> list[str]:
+        """A sentence for each image of the split, in words of the vocabulary."""
+        raise NotImplementedError(f"{type(self).__name__} has no captions")
+
+    def tokens(self, split: Split) -> np.ndarray:
+        """The captions of the split as words (N, caption_length) int64."""
+        if split not in self._tokens:
+            rows = [encode(caption, self.class_names, self.caption_length) for caption in self.captions(split)]
+            self._tokens[split] = np.array(rows, np.int64)
+        return self._tokens[split]
 
     def fingerprint(self, split: Split) -> str:
         """Short hash of the dataset, the options that change pixels, the content and the split."""

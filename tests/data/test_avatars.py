@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from genai.data.avatars import ATTRIBUTES, CHOICES, FIRST_SEED, Avatars, attributes, caption, draw
+from genai.data.avatars.captions import MAX_WORDS, caption_words
+from genai.data.words import decode, words_of
 from genai.errors import UserError
 
 WORDS = {
@@ -114,6 +116,18 @@ def test_captions_vary_in_words() -> None:
     assert caption({}).startswith("a ")
 
 
+def test_the_vocabulary_is_what_captions_say_and_no_more() -> None:
+    said = {word for seed in range(1500) for word in words_of(caption(attributes(seed), seed))}
+    assert set(caption_words()[2:]) == said
+    assert caption_words() == ("", "?", *sorted(said))
+
+
+def test_the_longest_caption_fits() -> None:
+    names = ("beard", "glasses", "hat", "earrings", "wide_eyes", "angry_eyebrows", "tilted_left")
+    longest = max(len(words_of(caption(dict.fromkeys(names, True), seed))) for seed in range(1000))
+    assert 40 < longest <= 43 < MAX_WORDS
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch) -> Avatars:
     monkeypatch.setenv("GENAI_CACHE", str(tmp_path))
@@ -138,3 +152,20 @@ def test_processes_draw_the_same_faces(small: Avatars, monkeypatch) -> None:
     monkeypatch.setattr("genai.data.avatars.WORTH_A_POOL", 0)
     monkeypatch.setenv("GENAI_CACHE", small.stored().images.filename.parents[1].as_posix() + "-again")
     assert np.array_equal(Avatars(size=16, num_images=12).split("train").images, alone)
+
+
+def test_captions_are_labels_of_the_same_images(small: Avatars, monkeypatch) -> None:
+    small.prepare_data()
+    monkeypatch.setattr(Avatars, "build", None)  # what is rendered serves both
+    data = Avatars(size=16, num_images=12, labels="captions")
+    assert (data.label_kind, data.num_classes) == ("text", len(data.class_names))
+    for name in FIRST_SEED:
+        images = data.split(name)
+        assert np.array_equal(images.images, small.split(name).images)
+        assert images.labels.dtype == np.int64
+        assert images.labels.shape == (len(images), MAX_WORDS)
+        assert [decode(row, data.class_names) for row in images.labels] == data.captions(name)
+        assert np.array_equal(data.attributes(name), small.split(name).labels)
+        assert np.array_equal(small.attributes(name), small.split(name).labels)
+    assert data.fingerprint("val") == small.fingerprint("val")
+    assert next(iter(data.train_dataloader())).labels.shape == (12, MAX_WORDS)

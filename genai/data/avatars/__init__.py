@@ -5,12 +5,12 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import repeat
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from genai.data.augment import Augment
-from genai.data.avatars.captions import caption
+from genai.data.avatars.captions import MAX_WORDS, caption, caption_words
 from genai.data.avatars.drawing import ATTRIBUTES, CHOICES, VERSION, attributes, draw
 from genai.data.base import ImageDataModule, Split
 from genai.data.cache import Writer
@@ -26,26 +26,27 @@ WORTH_A_POOL = 500
 class Avatars(ImageDataModule):
     """Cartoon faces (DiceBear's avataaars): `num_images` for train, a quarter as many for val, as many for test.
 
-    Labels are the attributes ATTRIBUTES, each 0 or 1, drawn with the probabilities CHOICES. Image i of a split is the face
-    of seed FIRST_SEED[split] + i, so it is the same whatever `num_images`.
+    Each has the attributes ATTRIBUTES, 0 or 1, drawn with the probabilities CHOICES. Image i of a split is the face of seed
+    FIRST_SEED[split] + i, so it is the same whatever `num_images`.
 
     Args:
         size: of the square images, in pixels. At 64 a person sees every attribute; at 32 eyebrows and closed eyes are lost.
         num_images: training images.
+        labels: `attributes` (N, 16), or `captions`, sentences that say all of them as words (N, 48); of the same images.
         root: not used: the faces are rendered here.
         seed: of the order and the augmentation; the faces do not depend on it.
     """
 
     name = "avatars"
-    label_kind = "attributes"
-    class_names = ATTRIBUTES
-    num_classes = len(ATTRIBUTES)
+    attribute_names = ATTRIBUTES
+    caption_length = MAX_WORDS
     padding = "border"
 
     def __init__(
         self,
         size: int = 64,
         num_images: int = 20_000,
+        labels: Literal["attributes", "captions"] = "attributes",
         root: str | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
@@ -56,6 +57,9 @@ class Avatars(ImageDataModule):
         self.size = size
         self.num_images = num_images
         self.image_shape = (3, size, size)
+        self.label_kind = "text" if labels == "captions" else "attributes"
+        self.class_names = caption_words() if labels == "captions" else ATTRIBUTES
+        self.num_classes = len(self.class_names)
 
     def cache_options(self) -> dict[str, Any]:
         return {"size": self.size, "num_images": self.num_images, "version": VERSION}
@@ -71,6 +75,11 @@ class Avatars(ImageDataModule):
     def seeds(self, split: Split) -> range:
         """The seeds of a split's faces, in order."""
         return range(FIRST_SEED[split], FIRST_SEED[split] + self.counts()[split])
+
+    def attributes(self, split: Split) -> np.ndarray:
+        """The attributes of the split's faces (N, 16) float32, whatever the labels are."""
+        stored = self.stored()
+        return stored.labels[stored.rows(split)]
 
     def captions(self, split: Split) -> list[str]:
         """A caption for each image of the split."""

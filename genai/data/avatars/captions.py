@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from genai.data.avatars.drawing import ATTRIBUTES, Attributes, as_dict
+from genai.data.words import vocabulary
 
 PARTS = {  # attributes that are told only where they are true, each in either of two ways
     "beard": ("a beard", "a full beard"),
@@ -15,20 +16,30 @@ PARTS = {  # attributes that are told only where they are true, each in either o
     "closed_eyes": ("closed eyes", "both eyes closed"),
     "angry_eyebrows": ("angry eyebrows", "an angry frown"),
 }
+LENGTHS, TEXTURES, SKINS, MOODS = ("short", "long"), ("straight", "curly"), ("light", "dark"), ("serious", "smiling")
+LEANS = ("tilted", "leaning")
 SUBJECTS = ("face", "person", "cartoon face", "portrait of a person")
-COLORS = {"black_hair": "black", "blond_hair": "blond", "red_hair": "red"}
+COLORS = {"black_hair": "black", "blond_hair": "blond", "red_hair": "red", "": "brown"}
 TILTS = {"tilted_left": "left", "tilted_right": "right"}
+BETWEEN = "a, an, with and to the hair skin"
+MAX_WORDS = 48  # more than the longest caption has, which says eight parts in 43 words and commas
+
+
+def caption_words() -> tuple[str, ...]:
+    """The vocabulary of all captions there can be."""
+    phrases = (*PARTS.values(), LENGTHS, TEXTURES, SKINS, MOODS, LEANS, SUBJECTS, COLORS.values(), TILTS.values())
+    return vocabulary([BETWEEN, *(words for phrase in phrases for words in phrase)])
 
 
 def caption(values: Attributes, seed: int = 0) -> str:
     """A sentence that says all of the attributes; what `values` does not name counts as false. `seed` chooses the words."""
-    has = {**dict.fromkeys(ATTRIBUTES, False), **as_dict(values)}
+    has = dict.fromkeys(ATTRIBUTES, False) | {name: bool(value) for name, value in as_dict(values).items()}
     rng = np.random.default_rng(seed)
-    parts = [hair(has), f"{'dark' if has['dark_skin'] else 'light'} skin"]
+    parts = [hair(has), f"{SKINS[has['dark_skin']]} skin"]
     parts += [words[rng.integers(2)] for name, words in PARTS.items() if has[name]]
     order = rng.permutation(len(parts))
-    mood = "smiling" if has["smile"] else "serious"
-    lean = next((f", {('tilted', 'leaning')[rng.integers(2)]} to the {side}" for name, side in TILTS.items() if has[name]), "")
+    mood = MOODS[has["smile"]]
+    lean = next((f", {LEANS[rng.integers(2)]} to the {side}" for name, side in TILTS.items() if has[name]), "")
     subject = SUBJECTS[rng.integers(len(SUBJECTS))].replace("a person", f"a {mood} person")
     article = "a" if mood in subject else f"a {mood}"
     return f"{article} {subject} with {listed([parts[i] for i in order])}{lean}"
@@ -36,8 +47,8 @@ def caption(values: Attributes, seed: int = 0) -> str:
 
 def hair(has: Mapping[str, bool]) -> str:
     """Length, texture and colour of the hair."""
-    color = next((word for name, word in COLORS.items() if has[name]), "brown")
-    return f"{'long' if has['long_hair'] else 'short'} {'curly' if has['curly_hair'] else 'straight'} {color} hair"
+    color = next((word for name, word in COLORS.items() if has.get(name)), COLORS[""])
+    return f"{LENGTHS[has['long_hair']]} {TEXTURES[has['curly_hair']]} {color} hair"
 
 
 def listed(parts: Sequence[str]) -> str:
