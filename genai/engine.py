@@ -243,24 +243,23 @@ def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
 
 
 def label_record(data: ImageDataModule) -> dict[str, Any]:
-    """What run.json says of the labels, so that a model of attributes can be asked for vectors like those of its data.
+    """What run.json says of the labels, so that a model of attributes or text can be asked for what is like its data.
 
-    label_kind: `none`, `class` or `attributes`; and for attributes
-    label_examples: the vectors (0 or 1 each) of 64 training images, spread evenly over the split.
+    label_kind: `none`, `class`, `attributes` or `text`; and for the last two
+    label_examples: the vectors (0 or 1 each), or words, of 64 training images, spread evenly over the split.
     label_exclusive: pairs of attributes that no training image has both, where chance would give ten images.
     """
-    if data.label_kind != "attributes":
+    if data.label_kind not in ("attributes", "text"):
         return {"label_kind": data.label_kind}
-    labels = np.asarray(data.split("train").labels)  # (N, K)
+    labels = np.asarray(data.split("train").labels)  # (N, K) or (N, L)
     rows = np.linspace(0, len(labels) - 1, min(LABEL_EXAMPLES, len(labels))).astype(int)
+    examples = {"label_kind": data.label_kind, "label_examples": labels[rows].astype(int).tolist()}
+    if data.label_kind == "text":
+        return examples
     counts = labels.sum(axis=0)
     chance = np.outer(counts, counts) / len(labels)
     never = np.triu((labels.T @ labels == 0) & (chance >= 10), k=1)
-    return {
-        "label_kind": data.label_kind,
-        "label_examples": labels[rows].astype(int).tolist(),
-        "label_exclusive": [[data.class_names[i], data.class_names[j]] for i, j in np.argwhere(never)],
-    }
+    return {**examples, "label_exclusive": [[data.class_names[i], data.class_names[j]] for i, j in np.argwhere(never)]}
 
 
 def option(arguments: list[str], name: str) -> str | None:

@@ -26,6 +26,18 @@ class Encoder(GenerativeModel):
         return images.reshape(-1, *self.image_shape)
 
 
+class Speller(GenerativeModel):
+    """Image i: its words as uint8 values in the first pixels, then its seed / 100 in the rest."""
+
+    conditional = True
+
+    def generate(self, seeds: Sequence[int], condition: Tensor | None, **options: Any) -> Tensor:
+        assert condition is not None
+        images = torch.tensor(seeds).div(100)[:, None].repeat(1, torch.Size(self.image_shape).numel())
+        images[:, : condition.shape[1]] = condition / 127.5 - 1
+        return images.reshape(-1, *self.image_shape)
+
+
 class Believer(Encoder):
     """Its belief is exact too: the brightest pixel, from 0 to 1, times the share of the condition that is set."""
 
@@ -41,7 +53,7 @@ def decoded(images: Tensor, num_classes: int) -> Tensor:
     return (pixels > (127 if images.dtype == torch.uint8 else 0)).float()
 
 
-def make_run(folder: Path, data: ImageDataModule, init_args: dict[str, Any], model: type[Encoder] = Encoder) -> Path:
+def make_run(folder: Path, data: ImageDataModule, init_args: dict[str, Any], model: type[GenerativeModel] = Encoder) -> Path:
     """A run of `model` on `data`, which `init_args` build; returns its folder."""
     (folder / "checkpoints").mkdir(parents=True)
     config = {

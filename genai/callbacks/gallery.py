@@ -17,7 +17,7 @@ class Gallery(L.Callback):
     """Draws a grid of fixed seeds at the end of every k-th epoch, into RUN/samples and the tracker.
 
     Args:
-        num: images in the grid; a conditional model draws its classes in turn, or attributes of real images.
+        num: images in the grid; a conditional model draws its classes in turn, or attributes or captions of real images.
         seed: of the images.
         every_n_epochs: k; 0 switches the gallery off. The first and the last epoch are always drawn.
     """
@@ -51,12 +51,12 @@ class Gallery(L.Callback):
 def gallery_condition(model: GenerativeModel, data: Any, num: int) -> Tensor | None:
     """What a conditional model is asked for, from its data module; None for an unconditional one.
 
-    Classes 0, 1, 2, ... in turn, (num,) int64; or the attributes of the first images of the validation split, cycled where
-    there are fewer, (num, K) float32.
+    Classes 0, 1, 2, ... in turn, (num,) int64; or what the first images of the validation split have, cycled where there are
+    fewer: attributes (num, K) float32 or captions (num, L) int64.
     """
     if not model.conditional:
         return None
-    if getattr(data, "label_kind", "class") != "attributes":
+    if getattr(data, "label_kind", "class") not in ("attributes", "text"):
         return torch.arange(num) % model.num_classes
     labels = torch.as_tensor(data.split("val").labels[:num])
     return labels[torch.arange(num) % len(labels)]

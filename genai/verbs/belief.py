@@ -13,13 +13,13 @@ from torch import Tensor
 
 from genai.data.base import ImageArray
 from genai.errors import UserError
-from genai.models.base import Believes, GenerativeModel, condition_vector, image_seeds
+from genai.models.base import Believes, GenerativeModel, condition_vector
 from genai.pictures import save_png, to_pil
 from genai.pixels import to_float, to_uint8
 from genai.runs import Run
 from genai.verbs.arguments import output_path
 from genai.verbs.data import data_of
-from genai.verbs.labels import label_texts
+from genai.verbs.labels import label_texts, seeds_for
 
 MOST = 1024  # images of each set: they are judged in one go and shown in one picture
 MIN_TILE = 56  # pixels; smaller images are enlarged without smoothing
@@ -60,7 +60,7 @@ def write_belief(options: argparse.Namespace, run: Run, model: GenerativeModel, 
     if path.suffix != ".csv":
         raise UserError(f"--out {path} should end in .csv; the picture goes beside it, as {path.stem}.png")
     picture = output_path(str(path.with_suffix(".png")), default, options.force)
-    sets = judge(run, model, image_seeds(options.seed, num), labels, data_of(run, options.trust).split("test"))
+    sets = judge(run, model, seeds_for(options, num), labels, data_of(run, options.trust).split("test"))
     write_csv(sets, path)
     metadata = {"Model": type(model).__name__, "Run": run.name, "Seed": str(options.seed)}
     save_png(beside([panel(judged) for judged in sets]), picture, metadata)

@@ -1,4 +1,4 @@
-"""What a conditional model is asked to draw: from `--label` to a class or an attribute vector for each image."""
+"""What a conditional model is asked to draw: from `--label` to a class or an attribute vector, or words, for each image."""
 
 import argparse
 import difflib
@@ -7,32 +7,43 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from genai.data.words import decode
 from genai.errors import UserError
-from genai.models.base import GenerativeModel
+from genai.models.base import GenerativeModel, image_seeds
 from genai.runs import Run
 from genai.verbs.data import data_of
+from genai.verbs.prompts import is_prompted, prompt_labels
+
+LABEL_OPTIONS = {"class": "--label 4, or a class name", "attributes": "--label glasses,no-beard"}
 
 
 def labels_for(options: argparse.Namespace, model: GenerativeModel, run: Run) -> Tensor | None:
-    """The label of each image to draw: (N,) int64 classes or (N, K) float32 attributes; None for an unconditional model."""
+    """What each image to draw is asked to be: (N,) int64 classes, (N, K) float32 attributes or (N, L) int64 words.
+
+    None for an unconditional model.
+    """
     if not model.conditional:
-        if options.label or options.per_label:
-            raise UserError(f"{options.run} is unconditional: it draws without --label and --per-label")
+        if options.label or options.per_label or is_prompted(options):
+            raise UserError(f"{options.run} is unconditional: it draws without --label, --per-label and --prompt")
         return None
-    names = run.record()["class_names"]
-    if label_kind(run, options.trust) == "attributes":
+    names, kind = run.record()["class_names"], label_kind(run, options.trust)
+    if kind == "text":
+        return prompt_labels(options, names, label_examples(run))
+    if is_prompted(options):
+        raise UserError(f"{options.run} knows labels and no words: ask with {LABEL_OPTIONS[kind]}")
+    if kind == "attributes":
         settings = attribute_settings(options.label, options.per_label, names, exclusive(run))
-        return attribute_labels(settings, options.num, options.per_label, label_examples(run))
+        return attribute_labels(settings, options.num, options.per_label, label_examples(run).float())
     return class_labels(options.label, options.num, options.per_label, names)
 
 
 def label_kind(run: Run, trust: Sequence[str]) -> str:
-    """`class` or `attributes`; of a run whose record does not say, as its data module does."""
+    """`class`, `attributes` or `text`; of a run whose record does not say, as its data module does."""
     return run.record().get("label_kind") or data_of(run, trust).label_kind
 
 
 def label_examples(run: Run) -> Tensor:
-    """Attribute vectors of training images, (M, K) float32.
+    """Attribute vectors (M, K) or words (M, L) of training images, int64.
 
     Raises:
         UserError: the run's record has none.
@@ -40,7 +51,14 @@ def label_examples(run: Run) -> Tensor:
     examples = run.record().get("label_examples")
     if not examples:
         raise UserError(f"{run.path}/run.json lacks label_examples to draw: `genai fit --resume {run.path}` adds them")
-    return torch.tensor(examples, dtype=torch.float32)
+    return torch.tensor(examples)
+
+
+def seeds_for(options: argparse.Namespace, num: int) -> list[int]:
+    """A seed for each of `num` images; with `--same-noise` those of one label are those of every other."""
+    if options.same_noise:
+        return image_seeds(options.seed, options.per_label) * (num // options.per_label)
+    return image_seeds(options.seed, num)
 
 
 # -- classes -------------------------------------------------------------------------------------------------------------
@@ -132,8 +150,10 @@ def attribute_labels(settings: list[Setting], num: int, per_label: int | None, e
 
 
 def label_texts(labels: Tensor, run: Run) -> list[str]:
-    """Labels (N,) or (N, K) in words: the number of a class, or the names of the attributes that are set."""
+    """Labels (N,), (N, K) or (N, L) in words: the number of a class, the names of the attributes that are set, or the text."""
     if labels.ndim == 1:
         return [str(int(label)) for label in labels]
     names = run.record()["class_names"]
+    if not labels.is_floating_point():
+        return [decode(row, names) for row in labels.tolist()]
     return [", ".join(name for name, value in zip(names, row, strict=True) if value > 0.5) for row in labels]

@@ -8,13 +8,14 @@ import numpy as np
 from torch import Tensor
 
 from genai.errors import UserError
-from genai.models.base import GenerativeModel, image_seeds
+from genai.models.base import GenerativeModel
 from genai.pictures import grid, save_png, to_pil
 from genai.pixels import to_uint8
 from genai.runs import Run, find, load
 from genai.verbs.arguments import VerbParser, output_path, positive
 from genai.verbs.belief import write_belief
-from genai.verbs.labels import label_texts, labels_for
+from genai.verbs.labels import label_texts, labels_for, seeds_for
+from genai.verbs.prompts import PER_PROMPT, add_prompt_options, is_prompted
 
 
 def parser() -> VerbParser:
@@ -25,6 +26,8 @@ def parser() -> VerbParser:
     verb.add_argument("--seed", type=int, default=0, help="image i depends on this seed and i only (0)")
     verb.add_argument("--label", help="4, a class name, 3,4,5 or all; of attributes: glasses,no-beard or all")
     verb.add_argument("--per-label", type=positive, help="images of each label")
+    verb.add_argument("--same-noise", action="store_true", help="image j of every label, or prompt, starts from the same noise")
+    add_prompt_options(verb)
     verb.add_argument("--belief", action="store_true", help="how real the model finds these and real images: a CSV and a PNG")
     verb.add_argument("--out", help="grid.png, folder/ or samples.npz; default: a new PNG in RUN/samples (zoo: here)")
     verb.add_argument("--force", action="store_true", help="write over --out if it is there")
@@ -35,7 +38,7 @@ def parser() -> VerbParser:
 
 
 class Drawn(NamedTuple):
-    """Images uint8 (N, C, H, W); of a conditional model also their labels (N,) or (N, K), and these in words."""
+    """Images uint8 (N, C, H, W); of a conditional model also their labels (N,), (N, K) or (N, L), and these in words."""
 
     images: Tensor
     labels: Tensor | None
@@ -50,7 +53,7 @@ def write_folder(drawn: Drawn, folder: Path, metadata: dict[str, str]) -> None:
 
 
 def write_npz(drawn: Drawn, path: Path) -> None:
-    """`images` uint8 (N, H, W) or (N, H, W, 3), and `labels` (N,) or (N, K) of a conditional model."""
+    """`images` uint8 (N, H, W) or (N, H, W, 3), and `labels` (N,), (N, K) or (N, L) of a conditional model."""
     array = drawn.images.numpy()
     arrays: dict[str, Any] = {"images": array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)}
     if drawn.labels is not None:
@@ -77,12 +80,22 @@ def default_path(run: Run, seed: int, num: int) -> Path:
     return Path(f"{run.path.name}-{name}") if run.is_exported else run.path / "samples" / name
 
 
+def settle_numbers(options: argparse.Namespace) -> None:
+    """`--per-label` or `--num`, whichever says how many images; UserError where both do."""
+    if options.prompts is not None:
+        options.per_label = options.per_label or PER_PROMPT
+    if options.num and options.per_label:
+        both = "--num and --prompts (--per-label images of each)" if options.prompts else "--num and --per-label"
+        raise UserError(f"{both} both say how many images: give one of them")
+    if options.same_noise and not options.per_label:
+        raise UserError("--same-noise compares labels image by image: add --per-label N, or --prompts FILE")
+    options.num = options.num or 64
+
+
 def run(arguments: list[str]) -> None:
     """Draw and write the images."""
     options = parser().parse_args(arguments)
-    if options.num and options.per_label:
-        raise UserError("--num and --per-label both say how many images: give one of them")
-    options.num = options.num or 64
+    settle_numbers(options)
     if not 0 <= options.seed < 2**31:
         raise UserError(f"--seed {options.seed} is out of range: use 0 to 2147483647")
     source = find(options.run)
@@ -97,11 +110,13 @@ def run(arguments: list[str]) -> None:
 
 
 def write_samples(options: argparse.Namespace, source: Run, model: GenerativeModel, labels: Tensor | None) -> None:
-    """Draw the images, of `labels` (N,) or (N, K) where the model is conditional, and write them."""
+    """Draw the images, of `labels` (N,), (N, K) or (N, L) where the model is conditional, and write them."""
     num = options.num if labels is None else len(labels)
     path = output_path(options.out, default_path(source, options.seed, num), options.force)
-    images = to_uint8(model.sample(image_seeds(options.seed, num), labels)).cpu()
+    images = to_uint8(model.sample(seeds_for(options, num), labels)).cpu()
     texts = None if labels is None else label_texts(labels, source)
     metadata = {"Model": type(model).__name__, "Run": source.name, "Seed": str(options.seed)}
+    if texts and is_prompted(options):
+        metadata["Label"] = "\n".join(dict.fromkeys(texts))
     write(Drawn(images, labels, texts), path, options.per_label, metadata)
     print(f"wrote {path}")

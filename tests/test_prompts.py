@@ -1,0 +1,130 @@
+"""A model of text draws what prompts say, image by image."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genai.callbacks.gallery import gallery_condition
+from genai.cli import main
+from genai.data.avatars import Avatars
+from genai.data.avatars.captions import MAX_WORDS
+from genai.data.words import decode, encode
+from genai.engine import label_record
+from tests.encoding import Encoder, Speller, make_run
+
+FACES = {"size": 8, "num_images": 200, "labels": "captions"}
+WORDS = Avatars(**FACES).class_names
+PROMPT = "a smiling face with red hair and round glasses"
+OTHER = "a serious face with a hat"
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "faces/one", Avatars(**FACES), FACES, Speller)
+
+
+@pytest.fixture(scope="module")
+def attributes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    init_args = {**FACES, "labels": "attributes"}
+    return make_run(tmp_path_factory.mktemp("runs") / "attributes/one", Avatars(**init_args), init_args, Encoder)
+
+
+def drawn(run: Path, *arguments: str) -> tuple[list[str], np.ndarray]:
+    """What the images of `genai sample` say, checked against the labels beside them, and their noise (N, ...)."""
+    assert main(["sample", str(run), "--trust", "tests", "--out", "drawn.npz", "--force", *arguments]) == 0
+    arrays = np.load("drawn.npz")
+    pixels = arrays["images"].transpose(0, 3, 1, 2).reshape(len(arrays["images"]), -1)
+    assert np.array_equal(pixels[:, :MAX_WORDS], arrays["labels"])
+    return [decode(row, WORDS) for row in arrays["labels"]], pixels[:, MAX_WORDS:]
+
+
+def refused(capsys: pytest.CaptureFixture[str], run: Path, *arguments: str) -> str:
+    """The one line that says why `genai sample` draws nothing."""
+    assert main(["sample", str(run), "--trust", "tests", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_a_prompt_is_what_every_image_says(faces: Path, workspace: Path) -> None:
+    said, noise = drawn(faces, "--prompt", PROMPT, "--num", "5")
+    assert said == [PROMPT] * 5
+    assert len(np.unique(noise, axis=0)) == 5
+    assert drawn(faces, "--prompt", "", "--num", "2")[0] == ["", ""]
+
+
+def test_each_line_of_a_file_is_a_row(faces: Path, workspace: Path) -> None:
+    Path("prompts.txt").write_text(f"{PROMPT}\n\n  {OTHER.upper()}\n")
+    assert drawn(faces, "--prompts", "prompts.txt")[0] == [PROMPT] * 8 + [OTHER] * 8
+    said, noise = drawn(faces, "--prompts", "prompts.txt", "--per-label", "3")
+    assert said == [PROMPT] * 3 + [OTHER] * 3
+    assert len(np.unique(noise, axis=0)) == 6
+    assert main(["sample", str(faces), "--trust", "tests", "--prompts", "prompts.txt", "--out", "grid.png"]) == 0
+    grid = Image.open("grid.png")
+    assert grid.text["Label"] == f"{PROMPT}\n{OTHER}"
+    assert grid.width > 3 * grid.height
+
+
+def test_the_same_noise_for_every_prompt_and_label(faces: Path, attributes: Path, workspace: Path) -> None:
+    Path("prompts.txt").write_text(f"{PROMPT}\n{OTHER}\n")
+    _, noise = drawn(faces, "--prompts", "prompts.txt", "--per-label", "3", "--same-noise")
+    assert np.array_equal(noise[:3], noise[3:])
+    assert len(np.unique(noise, axis=0)) == 3
+    assert np.array_equal(noise[:3], drawn(faces, "--prompt", PROMPT, "--num", "3")[1])
+    options = ["--label", "all", "--per-label", "2", "--same-noise", "--out", "all.npz"]
+    assert main(["sample", str(attributes), "--trust", "tests", *options]) == 0
+    assert len(np.unique(np.load("all.npz")["images"][:, -1, -1], axis=0)) == 2
+
+
+def test_without_a_prompt_captions_of_training_images_are_drawn(faces: Path, workspace: Path) -> None:
+    said, _ = drawn(faces, "--num", "70")
+    captions = Avatars(**FACES).captions("train")
+    assert said[64:] == said[:6]
+    assert (said[0], said[63]) == (captions[0], captions[199])
+    assert set(said) <= set(captions)
+
+
+def test_an_image_says_its_prompt(faces: Path, workspace: Path) -> None:
+    sample = ["sample", str(faces), "--trust", "tests", "--num", "2", "--out"]
+    assert main([*sample, "folder/", "--prompt", PROMPT]) == 0
+    assert Image.open("folder/00001.png").text["Label"] == PROMPT
+    assert main([*sample, "grid.png", "--prompt", "a purple face", "--unknown-words"]) == 0
+    assert Image.open("grid.png").text["Label"] == "a ? face"
+
+
+def test_what_a_model_of_text_refuses(faces: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty.txt").write_text("\n")
+    unseen = refused(capsys, faces, "--prompt", "a face with glases")
+    assert "'glases'" in unseen
+    assert "did you mean glasses?" in unseen
+    assert "--unknown-words" in unseen
+    assert "at most 48 words" in refused(capsys, faces, "--prompt", "a " * 49)
+    assert 'ask with --prompt "a ' in refused(capsys, faces, "--label", "glasses")
+    assert "add --prompts FILE" in refused(capsys, faces, "--per-label", "3")
+    assert "give one of them" in refused(capsys, faces, "--prompt", PROMPT, "--prompts", "empty.txt")
+    assert "give one of them" in refused(capsys, faces, "--num", "3", "--prompts", "empty.txt")
+    assert "add --per-label N" in refused(capsys, faces, "--prompt", PROMPT, "--same-noise")
+    assert "is empty" in refused(capsys, faces, "--prompts", "empty.txt")
+    assert "cannot be read" in refused(capsys, faces, "--prompts", "absent.txt")
+
+
+def test_other_models_know_no_words(attributes: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ask with --label glasses,no-beard" in refused(capsys, attributes, "--prompt", PROMPT)
+    assert "is unconditional" in refused(capsys, Path("zoo/mnist-gan"), "--prompt", PROMPT)
+    assert "ask with --label 4" in refused(capsys, Path("zoo/mnist-cgan"), "--prompt", PROMPT)
+
+
+def test_the_record_and_the_gallery_hold_captions(faces: Path) -> None:
+    data = Avatars(**FACES)
+    record = label_record(data)
+    assert record == {key: json.loads((faces / "run.json").read_text())[key] for key in ("label_kind", "label_examples")}
+    assert record["label_kind"] == "text"
+    assert record["label_examples"][0] == encode(data.captions("train")[0], WORDS, MAX_WORDS)
+    condition = gallery_condition(Speller(data.image_shape, data.num_classes), data, 55)
+    assert condition is not None
+    labels = torch.as_tensor(data.split("val").labels)
+    assert torch.equal(condition, torch.cat([labels, labels[:5]]))
