@@ -17,7 +17,6 @@ from genai.errors import UserError
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # He et al. 2015 for a leaky ReLU
-CLUSTER_SHARPNESS = 10.0  # of the softmax that chooses a cluster; where two are a tenth apart, their shares are 73 and 27 %
 
 
 def base_size(image_size: int, patch_size: int, num_stages: int) -> int:
@@ -77,11 +76,6 @@ def stage(channels: int, num_blocks: int, expansion: int, group_size: int, num_a
     return nn.Sequential(*(Block(channels, expansion, group_size, gain) for _ in range(num_blocks)))
 
 
-def cluster(z: Tensor) -> Tensor:
-    """Which number of each row is the greatest: (N, K) -> (N, K), nearly one-hot, uniform over K for a normal z."""
-    return torch.softmax(CLUSTER_SHARPNESS * z, dim=1)
-
-
 class ResidualGenerator(nn.Module):
     """latent (and embedded condition) -> mapping -> smallest map -> residual stages, each twice the side -> image.
 
@@ -100,9 +94,6 @@ class ResidualGenerator(nn.Module):
         mapping: widths of hidden layers that the latent passes first; with any, they draw the whole smallest map in the
             place of scaling a basis.
         embedding_dim: length of the embedded condition.
-        num_clusters: so many of the latent's first numbers also say, by the greatest, which cluster it is in. Kinds of
-            images that nothing connects need a latent that is not one connected whole (Khayatkhoei et al. 2018,
-            arXiv:1806.00880). The change from one cluster to the next is steep but continuous, so that walks work.
     """
 
     def __init__(
@@ -117,23 +108,20 @@ class ResidualGenerator(nn.Module):
         patch_size: int = 1,
         mapping: Sequence[int] = (),
         embedding_dim: int = 64,
-        num_clusters: int = 0,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.num_clusters = num_clusters
         self.patch_size = patch_size
         base = base_size(image_shape[1], patch_size, len(channels))
         num_all = num_blocks * len(channels)
         width = embedding_dim if num_classes else 0
         self.embedding = nn.Linear(num_classes, width, bias=False) if num_classes else None
         self.mapping = nn.Sequential()
-        entry = latent_dim + num_clusters + width
-        for wide, narrow in pairwise([entry, *mapping]):
+        for wide, narrow in pairwise([latent_dim + width, *mapping]):
             self.mapping.extend([scaled(nn.Linear(wide, narrow), GAIN), nn.LeakyReLU(SLOPE)])
         self.basis = nn.Parameter(torch.randn(channels[0], base, base)) if not mapping else None
         drawn = channels[0] * (base**2 if mapping else 1)
-        self.first = scaled(nn.Linear([entry, *mapping][-1], drawn, bias=False), 1.0)
+        self.first = scaled(nn.Linear([latent_dim + width, *mapping][-1], drawn, bias=False), 1.0)
         self.base = base
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
         self.steps = nn.ModuleList(scaled(nn.Conv2d(wide, narrow, 1, bias=False), 1.0) for wide, narrow in pairwise(channels))
@@ -141,8 +129,6 @@ class ResidualGenerator(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """z (N, latent_dim), condition (N, num_classes) or None -> images (N, C, H, W), not limited to [-1, 1]."""
-        if self.num_clusters:
-            z = torch.cat([z, cluster(z[:, : self.num_clusters]) * math.sqrt(self.latent_dim)], dim=1)
         if self.embedding is not None and condition is not None:
             z = torch.cat([z, self.embedding(condition)], dim=1)
         x = self.first(self.mapping(z))
