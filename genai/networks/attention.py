@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 
@@ -44,9 +45,17 @@ class Attention(nn.Module):
                 visible = torch.cat([visible.new_ones(x.shape[:2]), visible], dim=1)
         mask = None if visible is None else visible[:, None, None]
         q, k = self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype)
-        y = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        with sdpa_kernel(fitting(q)):
+            y = scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.project(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def heads(self, x: Tensor) -> Tensor:
         """(N, L, dim) -> (N, heads, L, dim / heads)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def fitting(q: Tensor) -> list[SDPBackend]:
+    """Kernels for queries (N, heads, L, D): the backward pass of torch's fused one is slow on processors."""
+    if q.device.type == "cpu" and q.requires_grad:
+        return [SDPBackend.MATH]
+    return [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
