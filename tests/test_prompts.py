@@ -1,19 +1,27 @@
 """A model of text draws what prompts say, image by image."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from genai.callbacks.gallery import gallery_condition
+from genai.callbacks.quality import SampleQuality
 from genai.cli import main
-from genai.data.avatars import Avatars
+from genai.data.avatars import ATTRIBUTES, Avatars
 from genai.data.avatars.captions import MAX_WORDS
 from genai.data.words import decode, encode
 from genai.engine import label_record
+from genai.metrics.classes import agreement
+from genai.metrics.features import load_extractor
+from genai.pixels import to_float
 from tests.encoding import Encoder, Speller, make_run
 
 FACES = {"size": 8, "num_images": 200, "labels": "captions"}
@@ -128,3 +136,37 @@ def test_the_record_and_the_gallery_hold_captions(faces: Path) -> None:
     assert condition is not None
     labels = torch.as_tensor(data.split("val").labels)
     assert torch.equal(condition, torch.cat([labels, labels[:5]]))
+
+
+class Renderer(Speller):
+    """Image i is the real face that its caption belongs to, so that every attribute is as asked."""
+
+    def generate(self, seeds: Sequence[int], condition: Tensor | None, **options: Any) -> Tensor:
+        assert condition is not None
+        val = Avatars(**FACES).split("val")
+        matches = (torch.as_tensor(val.labels) == condition[:, None].cpu()).all(dim=2)  # (N, M)
+        return to_float(torch.as_tensor(val.images)[matches.int().argmax(dim=1)])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        pass
+
+
+def test_a_model_of_text_is_scored_by_the_attributes_of_its_captions(capsys: pytest.CaptureFixture[str]) -> None:
+    data = Avatars(**FACES)
+    callback = SampleQuality("avatars", num_samples=60)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
+    trainer = L.Trainer(accelerator="cpu", callbacks=[callback], limit_val_batches=1, **quiet)
+    trainer.validate(Renderer(data.image_shape, data.num_classes), datamodule=data, verbose=False)
+    assert callback.last is not None
+    seen, real = callback.last.scores.attribute_agreement, callback.last.floor.attribute_agreement
+    assert seen is not None
+    assert real is not None
+    assert tuple(seen) == tuple(real) == ATTRIBUTES
+    network = load_extractor("avatars")
+    val = data.split("val")
+    logits = network(torch.as_tensor(val.images)).logits
+    assert logits is not None
+    asked = torch.as_tensor(data.attributes("val"))
+    rows = torch.arange(60) % 50  # 60 samples of 50 captions
+    assert seen == pytest.approx(agreement(logits[rows], asked[rows], ATTRIBUTES))
+    assert "seen as asked, worst of 16: " in capsys.readouterr().out

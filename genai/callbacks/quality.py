@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from genai.errors import UserError
 from genai.metrics.features import BUILT_IN, FeatureNetwork, Features, concatenate, load_extractor
-from genai.metrics.quality import Quality, Yardstick, asked_classes
-from genai.metrics.reference import subset_indices
+from genai.metrics.quality import Quality, Yardstick, asked_labels, cycled
 from genai.models.base import GenerativeModel, image_seeds
 from genai.pixels import to_uint8
 from genai.runs import write_json
@@ -109,11 +108,11 @@ class SampleQuality(L.Callback):
             return
         data = _data(trainer)
         count = self._count(trainer, data)
-        condition = self._condition(data, split, count, model)
+        condition = cycled(data.split(split).labels, count) if model.conditional else None  # in the order of `asked`
         samples = self._sample_features(trainer, model, self._network.to(model.device), count, condition)
         quality = None
         if trainer.is_global_zero:
-            asked = None if condition is None else asked_classes(data, self._network, condition)
+            asked = None if condition is None else asked_labels(data, split, self._network, count)
             quality = self._yardstick(trainer, split).measure(samples, asked)
         quality = trainer.strategy.broadcast(quality)
         assert quality is not None
@@ -124,14 +123,6 @@ class SampleQuality(L.Callback):
         is_dev_run = bool(getattr(trainer, "fast_dev_run", False))
         wanted = min(self.num_samples, DEV_RUN_SAMPLES) if is_dev_run else self.num_samples
         return min(wanted, len(data.split("train")))
-
-    def _condition(self, data: Any, split: str, count: int, model: GenerativeModel) -> Tensor | None:
-        """The labels of the reference images, cycled: (count,) int64 or (count, K) float32."""
-        if not model.conditional:
-            return None
-        images = data.split(split)
-        labels = torch.as_tensor(images.labels[subset_indices(len(images), count)])
-        return labels[torch.arange(count) % len(labels)]
 
     def _sample_features(
         self, trainer: L.Trainer, model: GenerativeModel, network: FeatureNetwork, count: int, condition: Tensor | None

@@ -1,6 +1,7 @@
-"""Which classes samples belong to, as the feature network sees them: shares, modes, divergence from the real shares."""
+"""Which classes and attributes samples have, as the feature network sees them: shares, modes, agreement with what was asked."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -41,3 +42,14 @@ def uniform_divergence(counts: Tensor) -> float:
 def num_modes(counts: Tensor) -> int:
     """How many classes have at least one image."""
     return int((counts > 0).sum())
+
+
+def agreement(logits: Tensor, asked: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """The share of images that have each attribute as asked: where its logit is positive it is seen, else it is not.
+
+    logits: (N, K), one of each binary attribute.
+    asked: (N, K), 1 where the attribute was asked for, else 0.
+    names: of the K attributes.
+    """
+    values: list[float] = ((logits > 0) == (asked > 0.5)).double().mean(dim=0).tolist()
+    return dict(zip(names, values, strict=True))

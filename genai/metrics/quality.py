@@ -9,9 +9,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, runtime_checkable
 from typing import Protocol as Interface
 
+import numpy as np
 import torch
 from rich.console import Group
 from rich.table import Table
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from genai.errors import UserError
 from genai.metrics.cache import write_atomically
-from genai.metrics.classes import class_counts, class_divergence, num_modes, shares, uniform_divergence
+from genai.metrics.classes import agreement, class_counts, class_divergence, num_modes, shares, uniform_divergence
 from genai.metrics.features import FeatureNetwork, Features
 from genai.metrics.fid import frechet_distance
 from genai.metrics.inception_score import inception_score
@@ -41,6 +42,16 @@ class RealData(Interface):
 
     def split(self, name: Any) -> RealImages: ...
     def fingerprint(self, split: Any) -> str: ...
+
+
+@runtime_checkable
+class HasAttributes(Interface):
+    """Data whose images have known attributes, whatever their labels are."""
+
+    @property
+    def attribute_names(self) -> Sequence[str]: ...
+
+    def attributes(self, split: Any) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -87,13 +98,14 @@ class Scores:
     class_kl: float | None = None
     num_modes: int | None = None
     mode_kl: float | None = None  # KL to uniform, where there are too many classes to list their shares
-    label_agreement: float | None = None  # share of images seen as the class that was asked for
+    label_agreement: float | None = None  # share of images seen as the class asked for; of attributes the mean of these:
+    attribute_agreement: dict[str, float] | None = None  # share of images seen to have the attribute as asked
 
 
 def score(images: Features, reference: Features, protocol: Protocol, network: FeatureNetwork, asked: Tensor | None) -> Scores:
     """All scores of `images` against `reference`, features on the CPU.
 
-    `asked`: the classes (N,) int64 that the images were to have; None where nothing was asked.
+    `asked`: the classes (N,) int64 or attributes (N, K) that the images were to have; None where nothing was asked.
     """
     kid = kernel_distance(
         images.pool, reference.pool, protocol.kid_subsets, protocol.kid_subset_size, seed=protocol.metric_seed
@@ -112,8 +124,10 @@ def score(images: Features, reference: Features, protocol: Protocol, network: Fe
 def _class_scores(
     logits: Tensor | None, real_logits: Tensor | None, protocol: Protocol, network: FeatureNetwork, asked: Tensor | None
 ) -> dict[str, Any]:
-    if logits is None or real_logits is None or network.task != "class":
+    if logits is None or real_logits is None:
         return {}
+    if network.task == "attributes":
+        return {} if asked is None else _attribute_scores(agreement(logits, asked, network.class_names))
     is_mean, is_std = inception_score(logits, protocol.is_splits, protocol.metric_seed)
     scores: dict[str, Any] = {"is_mean": is_mean, "is_std": is_std}
     if network.has_classes:
@@ -128,6 +142,10 @@ def _class_scores(
         if asked is not None:
             scores["label_agreement"] = (logits.argmax(dim=1) == asked).double().mean().item()
     return scores
+
+
+def _attribute_scores(shares: dict[str, float]) -> dict[str, Any]:
+    return {"label_agreement": sum(shares.values()) / len(shares), "attribute_agreement": shares}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -145,6 +163,7 @@ ROWS = (  # title, field, field of its spread, format
     ("Label agreement ↑", "label_agreement", None, ".3f"),
 )
 MAX_SHARES = 20  # more classes than this make no readable row
+NUM_WORST = 3  # attributes told by name
 
 
 @dataclass(frozen=True)
@@ -170,7 +189,7 @@ class Quality:
         values: dict[str, float] = {}
         floor = asdict(self.floor)
         for name, value in asdict(self.scores).items():
-            if name != "class_shares" and value is not None:
+            if name not in ("class_shares", "attribute_agreement") and value is not None:
                 key = "is" if name == "is_mean" else name
                 values |= {key: float(value), f"{key}_floor": float(floor[name])}
         if self.scores.class_shares is not None and len(self.class_names) <= MAX_SHARES:
@@ -181,6 +200,8 @@ class Quality:
         parts: list[Any] = [self._scores_table()]
         if self.scores.class_shares is not None and len(self.class_names) <= MAX_SHARES:
             parts.append(self._shares_table())
+        if self.scores.attribute_agreement is not None:
+            parts.append(Text(self._worst_attributes(self.scores.attribute_agreement, self.floor.attribute_agreement or {})))
         return Group(*parts, Text(self.protocol.describe(), style="dim"))
 
     def _scores_table(self) -> Table:
@@ -197,6 +218,12 @@ class Quality:
         for title, values in (("model", self.scores.class_shares), ("real", self.real_shares)):
             table.add_row(title, *(f"{100 * value:.1f}" for value in values or ()))
         return table
+
+    def _worst_attributes(self, seen: dict[str, float], real: dict[str, float]) -> str:
+        """One line: the attributes that the model misses most often, beside what the feature network sees in real images."""
+        worst = sorted(seen, key=lambda name: seen[name])[:NUM_WORST]
+        cells = (f"{name} {100 * seen[name]:.1f} % (real {100 * real[name]:.1f} %)" for name in worst)
+        return f"seen as asked, worst of {len(seen)}: {', '.join(cells)}"
 
 
 def _cell(scores: Scores, name: str, spread: str | None, form: str) -> str:
@@ -281,10 +308,25 @@ def make_protocol(data: RealData, split: str, network: FeatureNetwork, num_sampl
     )
 
 
-def asked_classes(data: RealData, network: FeatureNetwork, labels: Tensor) -> Tensor | None:
-    """`labels` (N,) where they are classes that the feature network knows by the same names, else None."""
-    same = network.has_classes and data.label_kind == "class" and tuple(data.class_names) == network.class_names
-    return labels if same else None
+def asked_labels(data: RealData, split: str, network: FeatureNetwork, num: int) -> Tensor | None:
+    """What `num` samples with the labels of a split are to be, as the feature network can tell it.
+
+    (num,) classes or (num, K) attributes of the images that `cycled` takes; None where the feature network does not know
+    them by the same names.
+    """
+    if isinstance(data, HasAttributes) and network.task == "attributes":
+        names, labels = data.attribute_names, data.attributes(split)
+    elif data.label_kind == network.task:
+        names, labels = data.class_names, data.split(split).labels
+    else:
+        return None
+    return cycled(labels, num) if tuple(names) == network.class_names else None
+
+
+def cycled(labels: np.ndarray, num: int) -> Tensor:
+    """The labels (N, ...) of the reference images in their order, cycled where there are fewer than `num`: (num, ...)."""
+    reference = torch.as_tensor(labels[subset_indices(len(labels), num)])
+    return reference[torch.arange(num) % len(reference)]
 
 
 def _cached_floor(data: RealData, protocol: Protocol, network: FeatureNetwork, reference: Features) -> Scores:
@@ -301,9 +343,8 @@ def _cached_floor(data: RealData, protocol: Protocol, network: FeatureNetwork, r
 
 def _floor(data: RealData, train: Subset, protocol: Protocol, network: FeatureNetwork, reference: Features) -> Scores:
     images = data.split("train")
-    labels = torch.as_tensor(images.labels[subset_indices(len(images), train.num_images)])
     features = real_features(images, train, network)
-    return score(features, reference, protocol, network, asked_classes(data, network, labels))
+    return score(features, reference, protocol, network, asked_labels(data, "train", network, train.num_images))
 
 
 def _read_scores(content: Mapping[str, Any]) -> Scores:

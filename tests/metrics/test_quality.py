@@ -3,14 +3,15 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from genai.errors import UserError
-from genai.metrics import quality as quality_module
+from genai.metrics.classes import agreement
 from genai.metrics.features import FeatureNetwork, extract, load_extractor
-from genai.metrics.quality import Yardstick
+from genai.metrics.quality import Yardstick, asked_labels
 from genai.metrics.reference import subset_indices
 from tests.metrics.helpers import FakeData, random_images, write_network
 
@@ -107,16 +108,63 @@ def test_label_agreement_is_the_share_seen_as_asked(network):
     assert yardstick.measure(features, asked=seen).scores.label_agreement == 1
     assert yardstick.measure(features, asked=(seen + 1) % 3).scores.label_agreement == 0
     assert yardstick.measure(features).scores.label_agreement is None
-    assert quality_module.asked_classes(data, network, seen) is seen
+    assert torch.equal(asked_labels(data, "test", network, 100), torch.arange(100) % 80 % 3)
     data.class_names = ("a", "b", "c")
-    assert quality_module.asked_classes(data, network, seen) is None
+    assert asked_labels(data, "test", network, 100) is None
 
 
-def test_attributes_have_no_class_scores(tmp_path):
-    network = load_extractor(str(write_network(tmp_path / "attributes.safetensors", task="attributes")))
-    scores = measure(network).scores
+@pytest.fixture
+def attributes_network(tmp_path):
+    return load_extractor(str(write_network(tmp_path / "attributes.safetensors", task="attributes")))
+
+
+class Described(FakeData):
+    """Its labels are words; its attributes are 1, then 0 or 1 in turn, then 0."""
+
+    label_kind, class_names, attribute_names = "text", ("", "?", "word"), ("0", "1", "2")
+
+    def attributes(self, split):
+        num = len(self.split(split))
+        return np.stack([np.ones(num), np.arange(num) % 2, np.zeros(num)], axis=1).astype(np.float32)
+
+
+def test_attributes_have_no_class_scores(attributes_network):
+    scores = measure(attributes_network).scores
     assert scores.fid > 0
-    assert scores.is_mean is scores.class_shares is scores.class_kl is scores.num_modes is None
+    assert scores.is_mean is scores.class_shares is scores.class_kl is scores.num_modes is scores.label_agreement is None
+
+
+def test_attributes_that_the_network_knows_are_asked_in_the_order_of_the_reference(network, attributes_network):
+    data = Described()
+    asked = asked_labels(data, "test", attributes_network, 100)
+    expected = torch.from_numpy(data.attributes("test"))
+    assert torch.equal(asked, torch.cat([expected, expected[:20]]))
+    assert torch.equal(asked_labels(data, "test", attributes_network, 50), expected[subset_indices(80, 50)])
+    assert asked_labels(data, "test", network, 100) is None
+    data.attribute_names = ("0", "1", "hat")
+    assert asked_labels(data, "test", attributes_network, 100) is None
+
+
+def test_agreement_is_the_share_of_images_that_have_each_attribute_as_asked():
+    logits = torch.tensor([[3.0, -1.0], [2.0, 0.5], [-0.1, -2.0], [1.0, -3.0]])
+    asked = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    assert agreement(logits, asked, ("hat", "beard")) == {"hat": 0.5, "beard": 0.75}
+
+
+def test_label_agreement_of_attributes_is_the_mean_over_them(attributes_network):
+    yardstick = Yardstick.of(Described(), "test", attributes_network, 50)
+    features = extract(attributes_network, [random_images(50, seed=7)])
+    asked = (features.logits > 0).float()
+    asked[:25, 1] = 1 - asked[:25, 1]
+    quality = yardstick.measure(features, asked)
+    assert quality.scores.attribute_agreement == {"0": 1.0, "1": 0.5, "2": 1.0}
+    assert quality.scores.label_agreement == pytest.approx(2.5 / 3)
+    assert quality.metrics()["label_agreement_floor"] == quality.floor.label_agreement
+    real = quality.floor.attribute_agreement
+    assert f"worst of 3: 1 50.0 % (real {100 * real['1']:.1f} %), 0 100.0 %" in printed(quality)
+    assert json.loads(json.dumps(quality.to_dict()))["floor"]["attribute_agreement"] == real
+    train = extract(attributes_network, [Described().split("train").images[subset_indices(120, 50)]])
+    assert real["0"] == pytest.approx((train.logits[:, 0] > 0).double().mean().item())
 
 
 def test_the_divergence_from_uniform_stands_in_for_the_shares_of_many_classes(network):
