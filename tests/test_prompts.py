@@ -169,4 +169,4 @@ def test_a_model_of_text_is_scored_by_the_attributes_of_its_captions(capsys: pyt
     asked = torch.as_tensor(data.attributes("val"))
     rows = torch.arange(60) % 50  # 60 samples of 50 captions
     assert seen == pytest.approx(agreement(logits[rows], asked[rows], ATTRIBUTES))
-    assert "seen as asked, worst of 16: " in capsys.readouterr().out
+    assert "seen as asked, farthest below real images of 16 attributes: " in capsys.readouterr().out

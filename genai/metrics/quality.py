@@ -220,10 +220,10 @@ class Quality:
         return table
 
     def _worst_attributes(self, seen: dict[str, float], real: dict[str, float]) -> str:
-        """One line: the attributes that the model misses most often, beside what the feature network sees in real images."""
-        worst = sorted(seen, key=lambda name: seen[name])[:NUM_WORST]
+        """One line: the attributes that fall farthest below what the feature network sees in real images."""
+        worst = sorted(seen, key=lambda name: seen[name] - real[name])[:NUM_WORST]
         cells = (f"{name} {100 * seen[name]:.1f} % (real {100 * real[name]:.1f} %)" for name in worst)
-        return f"seen as asked, worst of {len(seen)}: {', '.join(cells)}"
+        return f"seen as asked, farthest below real images of {len(seen)} attributes: {', '.join(cells)}"
 
 
 def _cell(scores: Scores, name: str, spread: str | None, form: str) -> str:

@@ -161,7 +161,9 @@ def test_label_agreement_of_attributes_is_the_mean_over_them(attributes_network)
     assert quality.scores.label_agreement == pytest.approx(2.5 / 3)
     assert quality.metrics()["label_agreement_floor"] == quality.floor.label_agreement
     real = quality.floor.attribute_agreement
-    assert f"worst of 3: 1 50.0 % (real {100 * real['1']:.1f} %), 0 100.0 %" in printed(quality)
+    first = min("012", key=lambda name: quality.scores.attribute_agreement[name] - real[name])
+    share = quality.scores.attribute_agreement[first]
+    assert f"of 3 attributes: {first} {100 * share:.1f} % (real {100 * real[first]:.1f} %), " in printed(quality)
     assert json.loads(json.dumps(quality.to_dict()))["floor"]["attribute_agreement"] == real
     train = extract(attributes_network, [Described().split("train").images[subset_indices(120, 50)]])
     assert real["0"] == pytest.approx((train.logits[:, 0] > 0).double().mean().item())
