@@ -1,0 +1,198 @@
+"""The diffusion family: conditions, seeds, editing; on networks that can be computed by hand, or tiny ones."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genai.errors import UserError
+from genai.models.diffusion.base_image import Downsampled, Masked
+from genai.models.diffusion.diffusion import Diffusion, Sampling
+from genai.models.diffusion.preconditioning import EDM, XPrediction, rows
+from genai.networks.dit import DiT
+from genai.networks.unet import UNet
+
+SHAPE = (1, 8, 8)
+tiny_unet = partial(UNet, channels=[16, 16], num_blocks=1, embedding_dim=16, head_dim=8)
+
+
+class Ideal(nn.Module):
+    """EDM's F for which D is the optimal denoiser of N(mean(condition), std^2) pixels; a class draws its own number / 10."""
+
+    def __init__(self, shape: tuple[int, int, int], num_classes: int, std: float = 0.2) -> None:
+        super().__init__()
+        self.std = std
+        self.num_classes = num_classes
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+        sigma = rows((4 * c_noise).exp())
+        scales = EDM(0.5)((4 * c_noise).exp())
+        noisy = x / rows(scales.c_in)
+        mean = torch.zeros(len(x), 1, 1, 1)
+        if condition is not None:
+            mean = rows(condition @ torch.arange(self.num_classes, dtype=torch.float32) / 10)
+        denoised = (self.std**2 * noisy + sigma**2 * mean) / (self.std**2 + sigma**2)
+        return (denoised - rows(scales.c_skip) * noisy) / rows(scales.c_out)
+
+
+def ideal(**options) -> Diffusion:
+    return Diffusion(SHAPE, 10, Ideal, sampling=Sampling(steps=40, sampler="heun"), **options).eval()
+
+
+def random_model(**options) -> Diffusion:
+    """A model whose last layer is not zero."""
+    torch.manual_seed(0)
+    model = Diffusion(SHAPE, 3, tiny_unet, **options)
+    for parameter in model.averaged.parameters():
+        parameter.data.normal_(0, 0.1)
+    return model.eval()
+
+
+def test_samples_follow_their_condition() -> None:
+    labels = torch.tensor([0, 3, 7]).repeat(50)
+    images = ideal(conditional=True).sample(list(range(150)), labels)
+    for label in (0, 3, 7):
+        assert float(images[labels == label].mean()) == pytest.approx(label / 10, abs=0.02)
+    assert float(images[labels == 0].std()) == pytest.approx(0.2, abs=0.02)
+
+
+def test_guidance_pushes_beyond_the_condition() -> None:
+    model = ideal(conditional=True)
+    labels = torch.full((50,), 3)
+    seeds = list(range(50))
+    plain = model.sample(seeds, labels)
+    assert torch.equal(plain, model.sample(seeds, labels, guidance_scale=1.0))
+    guided = model.sample(seeds, labels, guidance_scale=2.0)
+    assert float(guided.mean()) == pytest.approx(0.6, abs=0.03)
+
+
+def test_autoguidance_takes_another_model() -> None:
+    model, weaker = random_model(), random_model()
+    same = model.sample([1, 2], weaker=weaker, guidance_scale=3.0, steps=3)
+    torch.testing.assert_close(same, model.sample([1, 2], steps=3), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"sampler": "ddpm"}, {"sampler": "heun", "churn": 5.0}])
+def test_an_image_depends_on_its_own_seed_and_condition_only(settings) -> None:
+    model = random_model(conditional=True)
+    many = model.sample([5, 6, 7], torch.tensor([0, 1, 2]), steps=3, **settings)
+    alone = model.sample([6], torch.tensor([1]), steps=3, **settings)
+    assert torch.equal(many[1:2], alone)
+
+
+def test_the_loss_is_that_of_the_optimal_denoiser() -> None:
+    """E |D - x_0|^2 = s^2 sigma^2 / (s^2 + sigma^2) for Gaussian data, times lambda."""
+    model = ideal()
+    generator = torch.Generator().manual_seed(0)
+    x_0 = 0.2 * torch.randn(4000, *SHAPE, generator=generator)
+    sigma = torch.full((4000,), 0.3)
+    loss = model.loss(model.network, x_0, sigma, torch.randn(x_0.shape, generator=generator), None, None).mean()
+    expected = (0.2**2 * 0.3**2) / (0.2**2 + 0.3**2) * (0.3**2 + 0.5**2) / (0.3 * 0.5) ** 2
+    assert float(loss) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_variation_of_no_strength_is_the_image() -> None:
+    images = torch.rand(3, *SHAPE) * 2 - 1
+    model = random_model()
+    assert torch.equal(model.vary(images, [1, 2, 3], strength=0.0), images)
+    assert not torch.equal(model.vary(images, [1, 2, 3], strength=0.5), images)
+
+
+def test_more_strength_changes_more() -> None:
+    images = 0.2 * torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(0))
+    model = ideal()
+    distances = [
+        float((model.vary(images, list(range(20)), strength) - images).square().mean()) for strength in (0.2, 0.5, 1.0)
+    ]
+    assert distances == sorted(distances)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "ddpm", "dpmpp", "unipc"])
+def test_inpainting_keeps_the_known_pixels_exactly(sampler: str) -> None:
+    images = torch.rand(2, *SHAPE) * 2 - 1
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[:, :, 2:6, 3:7] = 1
+    filled = random_model().restore(images, mask, [0, 1], sampler=sampler, steps=4)
+    known = mask.expand_as(images) == 0
+    torch.testing.assert_close(filled[known], images[known], rtol=0, atol=1e-6)
+    assert not torch.allclose(filled[~known], images[~known], atol=0.1)
+
+
+def test_zero_shot_upscaling_agrees_with_the_small_image() -> None:
+    small = torch.rand(2, 1, 4, 4) - 0.5
+    big = ideal().upscale(small, [0, 1])
+    torch.testing.assert_close(nn.functional.avg_pool2d(big, 2), small, rtol=0, atol=2e-3)
+
+
+def test_a_model_made_to_upscale_is_shown_the_small_image() -> None:
+    model = random_model_with_base(Downsampled((2,)))
+    assert not torch.equal(
+        model.upscale(torch.ones(1, 1, 4, 4), [0], steps=2), model.upscale(-torch.ones(1, 1, 4, 4), [0], steps=2)
+    )
+
+
+def random_model_with_base(base) -> Diffusion:
+    torch.manual_seed(0)
+    model = Diffusion(SHAPE, 0, partial(tiny_unet, base_channels=2), base=base)
+    for parameter in model.averaged.parameters():
+        parameter.data.normal_(0, 0.1)
+    return model.eval()
+
+
+def test_masked_bases_hide_a_rectangle() -> None:
+    images = torch.rand(50, 1, 16, 16) + 0.1
+    base = Masked(0.25, 0.5)(images)
+    known = base[:, 1:]
+    hidden = (1 - known).sum(dim=(1, 2, 3))
+    assert bool((hidden >= 9).all()) and bool((hidden <= 81).all())
+    assert torch.equal(base[:, :1], images * known)
+
+
+def test_a_base_image_needs_its_place_in_the_network() -> None:
+    with pytest.raises(UserError, match="base_channels to 2"):
+        Diffusion(SHAPE, 0, tiny_unet, base=Downsampled())
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(UserError, match="no sampler 'heum'"):
+        random_model().sample([0], sampler="heum")
+    with pytest.raises(UserError, match="no schedule"):
+        Sampling(schedule="none")
+
+
+def test_dropping_sets_whole_rows_to_zero() -> None:
+    torch.manual_seed(0)
+    model = random_model(conditional=True)
+    told = model.dropped(torch.ones(1000, 3), 0.2)
+    assert told is not None
+    kept = told.sum(dim=1)
+    assert set(kept.tolist()) == {0.0, 3.0}
+    assert 150 < int((kept == 0).sum()) < 250
+
+
+def test_attributes_are_told_apart_from_nothing() -> None:
+    model = random_model(conditional=True)
+    assert torch.equal(model.condition(torch.tensor([[0.0, 1.0, 0.0]])), torch.tensor([[-1.0, 1.0, -1.0]]))
+    words = torch.tensor([[4, 2, 0]])
+    assert torch.equal(model.condition(words), words)
+
+
+@pytest.mark.parametrize("network", [tiny_unet, partial(DiT, dim=32, depth=2, num_heads=2, embedding_dim=16)])
+@pytest.mark.parametrize("preconditioning", [EDM(), XPrediction()])
+def test_denoisers_learn(network, preconditioning) -> None:
+    """A few steps on one image bring the loss far down."""
+    torch.manual_seed(0)
+    model = Diffusion(SHAPE, 0, network, preconditioning=preconditioning)
+    x_0 = torch.rand(1, *SHAPE).expand(32, -1, -1, -1)
+    optimizer = torch.optim.Adam(model.network.parameters(), 3e-3)
+    losses = []
+    for _ in range(60):
+        sigma = model.noise(torch.rand(32).clamp(1e-3, 0.999))
+        loss = model.loss(model.network, x_0, sigma, torch.randn(x_0.shape), None, None).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
