@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
 
 class Attention(nn.Module):
@@ -20,8 +20,8 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.context = nn.Linear(context_dim, 2 * dim) if context_dim else None
-        self.query_norm = nn.RMSNorm(dim // num_heads)
-        self.key_norm = nn.RMSNorm(dim // num_heads)
+        self.query_scale = nn.Parameter(torch.ones(dim // num_heads))
+        self.key_scale = nn.Parameter(torch.ones(dim // num_heads))
         self.project = nn.Linear(dim, dim)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
@@ -44,7 +44,7 @@ class Attention(nn.Module):
             if visible is not None:
                 visible = torch.cat([visible.new_ones(x.shape[:2]), visible], dim=1)
         mask = None if visible is None else visible[:, None, None]
-        q, k = self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype)
+        q, k = normalised(q, self.query_scale), normalised(k, self.key_scale)
         with sdpa_kernel(fitting(q)):
             y = scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.project(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -52,6 +52,11 @@ class Attention(nn.Module):
     def heads(self, x: Tensor) -> Tensor:
         """(N, L, dim) -> (N, heads, L, dim / heads)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def normalised(x: Tensor, scale: Tensor) -> Tensor:
+    """x / rms(x) * scale over the last dimension, in the type of x."""
+    return rms_norm(x, scale.shape, scale.to(x.dtype))
 
 
 def fitting(q: Tensor) -> list[SDPBackend]:

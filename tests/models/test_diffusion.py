@@ -146,7 +146,8 @@ def test_masked_bases_hide_a_rectangle() -> None:
     base = Masked(0.25, 0.5)(images)
     known = base[:, 1:]
     hidden = (1 - known).sum(dim=(1, 2, 3))
-    assert bool((hidden >= 9).all()) and bool((hidden <= 81).all())
+    assert bool((hidden >= 9).all())
+    assert bool((hidden <= 81).all())
     assert torch.equal(base[:, :1], images * known)
 
 

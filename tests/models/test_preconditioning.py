@@ -48,7 +48,8 @@ def test_min_snr_is_capped() -> None:
 
 def test_x_prediction_is_the_network_itself() -> None:
     s = XPrediction(0.5)(SIGMA)
-    assert bool((s.c_skip == 0).all()) and bool((s.c_out == 1).all())
+    assert bool((s.c_skip == 0).all())
+    assert bool((s.c_out == 1).all())
 
 
 @pytest.mark.parametrize(
