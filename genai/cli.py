@@ -21,6 +21,10 @@ TRAINER_VERBS = {
 }
 OWN_VERBS = {
     "sample": "draw images from a run or a zoo entry",
+    "vary": "draw variations of a picture",
+    "inpaint": "fill in a part of a picture",
+    "upscale": "draw a small picture large",
+    "diffuse": "watch an image dissolve into noise, and samples emerge from it",
     "runs": "list the runs with their scores",
     "filmstrip": "lay the samples of chosen epochs side by side",
     "export": "write a run as a small zoo entry: config, averaged weights, scores, card",

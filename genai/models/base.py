@@ -174,3 +174,49 @@ class Believes(Protocol):
 
     def belief(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """Probability of being real (N,) in [0, 1] for images (N, C, H, W) in [-1, 1]."""
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A model that draws in steps; `sample` takes the fields of `sampling` as options."""
+
+    sampling: Any
+
+
+@runtime_checkable
+class Varies(Protocol):
+    """A model that draws variations of an image."""
+
+    def vary(
+        self, images: Tensor, seeds: Sequence[int], strength: float, condition: Tensor | None = None, **settings: Any
+    ) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> variations of them, the input itself for strength 0."""
+
+
+@runtime_checkable
+class Restores(Protocol):
+    """A model that fills in what is missing of an image."""
+
+    def restore(
+        self, images: Tensor, mask: Tensor, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any
+    ) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1], filled in where `mask` (N, 1, H, W) is 1 -> (N, C, H, W)."""
+
+
+@runtime_checkable
+class Upscales(Protocol):
+    """A model that draws images from smaller ones."""
+
+    def upscale(self, small: Tensor, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
+        """Images (N, C, H / f, W / f) in [-1, 1] -> (N, C, H, W)."""
+
+
+@runtime_checkable
+class Diffuses(Protocol):
+    """A model whose forward and reverse process can be watched."""
+
+    def dissolve(self, images: Tensor, seeds: Sequence[int], num_levels: int) -> Tensor:
+        """Images (N, C, H, W) -> the same with more and more noise, (num_levels, N, C, H, W), each about within [-1, 1]."""
+
+    def emerge(self, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
+        """What `sample` passes through, from noise to the images: (steps + 1, N, C, H, W), each about within [-1, 1]."""

@@ -16,6 +16,7 @@ from genai.verbs.arguments import VerbParser, output_path, positive
 from genai.verbs.belief import write_belief
 from genai.verbs.labels import label_texts, labels_for, seeds_for
 from genai.verbs.prompts import PER_PROMPT, add_prompt_options, is_prompted
+from genai.verbs.steps import add_step_options, step_settings
 
 
 def parser() -> VerbParser:
@@ -28,6 +29,7 @@ def parser() -> VerbParser:
     verb.add_argument("--per-label", type=positive, help="images of each label")
     verb.add_argument("--same-noise", action="store_true", help="image j of every label, or prompt, starts from the same noise")
     add_prompt_options(verb)
+    add_step_options(verb)
     verb.add_argument("--belief", action="store_true", help="how real the model finds these and real images: a CSV and a PNG")
     verb.add_argument("--out", help="grid.png, folder/ or samples.npz; default: a new PNG in RUN/samples (zoo: here)")
     verb.add_argument("--force", action="store_true", help="write over --out if it is there")
@@ -113,7 +115,7 @@ def write_samples(options: argparse.Namespace, source: Run, model: GenerativeMod
     """Draw the images, of `labels` (N,), (N, K) or (N, L) where the model is conditional, and write them."""
     num = options.num if labels is None else len(labels)
     path = output_path(options.out, default_path(source, options.seed, num), options.force)
-    images = to_uint8(model.sample(seeds_for(options, num), labels)).cpu()
+    images = to_uint8(model.sample(seeds_for(options, num), labels, **step_settings(options, model))).cpu()
     texts = None if labels is None else label_texts(labels, source)
     metadata = {"Model": type(model).__name__, "Run": source.name, "Seed": str(options.seed)}
     if texts and is_prompted(options):

@@ -18,13 +18,14 @@ from genai.models.diffusion.guidance import EVERYWHERE, Interval, guided
 from genai.models.diffusion.noise import LogNormal, NoiseDistribution, SeededNoise, stratified
 from genai.models.diffusion.preconditioning import EDM, Preconditioning, rows
 from genai.models.diffusion.samplers import SAMPLERS, Denoise
-from genai.models.diffusion.sigmas import SCHEDULES
+from genai.models.diffusion.sigmas import SCHEDULES, karras
 from genai.models.diffusion.weighting import NetworkOutput, Weighting
 from genai.models.ema import Averaged
 from genai.models.schedules import Cosine
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "betas": [0.9, 0.99]}}
 Network = Callable[..., Tensor]
+DROWNED = 10.0  # a noise level at which no eye finds the image
 
 
 @dataclass(frozen=True)
@@ -189,12 +190,13 @@ class Diffusion(GenerativeModel):
         """What the network is told: one-hot classes, attributes of -1 and 1, words as they are; zeros say nothing.
 
         Args:
-            labels: (N,) int64 classes, (N, K) float attributes of 0 and 1, or (N, L) int64 words.
+            labels: (N,) int64 classes, (N, K) float attributes of 0 and 1, or (N, L) int64 words. A class of -1, attributes
+                of 1/2 and words of 0 say nothing.
         """
         if not self.conditional or labels is None:
             return None
         if labels.ndim == 1:
-            return condition_vector(labels, self.num_classes)
+            return condition_vector(labels.clamp(min=0), self.num_classes) * (labels >= 0)[:, None]
         return 2 * labels - 1 if labels.is_floating_point() else labels
 
     def dropped(self, told: Tensor | None, share: float) -> Tensor | None:
@@ -236,6 +238,7 @@ class Diffusion(GenerativeModel):
         small: Tensor | None = None,
         base: Tensor | None = None,
         weaker: "Diffusion | None" = None,
+        watch: Callable[[Tensor, Tensor], Any] | None = None,
         **settings: Any,
     ) -> Tensor:
         """Draw one image per seed: (len(seeds), C, H, W) in [-1, 1].
@@ -249,6 +252,7 @@ class Diffusion(GenerativeModel):
             small: (N, C, H / f, W / f), what the images averaged over f x f pixels are to be.
             base: (N, C + 1, H, W), what the network is shown; None shows nothing.
             weaker: a model to be guided away from, in the place of the same one without a condition.
+            watch: called with (x, sigma) before each evaluation.
             settings: of `Sampling`, in the place of the model's own.
         """
         plan = replace(self.sampling, **settings)
@@ -257,6 +261,7 @@ class Diffusion(GenerativeModel):
             denoise = editing.consistent(denoise, small, self.image_shape[-1] // small.shape[-1])
         if mask is not None and image is not None:
             denoise = editing.known_pixels(denoise, image, mask)
+        denoise = denoise if watch is None else editing.watched(denoise, watch)
         sigmas = editing.start_level(plan.sigmas(), strength)
         if len(sigmas) == 1 and image is not None:
             return image
@@ -319,3 +324,24 @@ class Diffusion(GenerativeModel):
             shown = editing.enlarge(small, factor)
             return self.sample(seeds, condition, base=given(shown, torch.ones_like(shown[:, :1])), **settings)
         return self.sample(seeds, condition, small=small, **settings)
+
+    # -- the process -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def dissolve(self, images: Tensor, seeds: Sequence[int], num_levels: int) -> Tensor:
+        """Images with more and more noise, until nothing of them is seen: (num_levels, N, C, H, W), see `in_sight`."""
+        sigmas = karras(num_levels - 1, 0.05, DROWNED).flip(0)
+        n = SeededNoise(seeds, self.image_shape, self.device)()
+        return torch.stack([in_sight(images.to(self.device) + sigma * n, sigma) for sigma in sigmas.tolist()])
+
+    @torch.no_grad()
+    def emerge(self, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
+        """The noisy images at each evaluation of the network, and the result: (K, N, C, H, W), see `in_sight`."""
+        passed: list[Tensor] = []
+        images = self.sample(seeds, condition, watch=lambda x, sigma: passed.append(in_sight(x, float(sigma[0]))), **settings)
+        return torch.stack([*(x[: len(seeds)] for x in passed), images])
+
+
+def in_sight(x: Tensor, sigma: float) -> Tensor:
+    """x scaled so that image and noise together are about as bright as an image: x / sqrt(1 + sigma^2)."""
+    return x / (1 + sigma**2) ** 0.5

@@ -4,6 +4,8 @@ All images are (N, C, H, W) in [-1, 1].
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +44,16 @@ def consistent(denoise: Denoise, small: Tensor, factor: int) -> Denoise:
     def wrapped(x: Tensor, sigma: Tensor) -> Tensor:
         denoised = denoise(x, sigma)
         return denoised + enlarge(small - avg_pool2d(denoised, factor), factor)
+
+    return wrapped
+
+
+def watched(denoise: Denoise, watch: Callable[[Tensor, Tensor], Any]) -> Denoise:
+    """Call `watch(x, sigma)` before each evaluation."""
+
+    def wrapped(x: Tensor, sigma: Tensor) -> Tensor:
+        watch(x, sigma)
+        return denoise(x, sigma)
 
     return wrapped
 

@@ -1,0 +1,124 @@
+"""What vary, inpaint, upscale and diffuse share: pictures in, a grid of tiles out."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genai.data.faces import decode
+from genai.errors import UserError
+from genai.models.base import GenerativeModel
+from genai.pictures import grid, save_png
+from genai.pixels import to_float, to_uint8
+from genai.runs import Run, find, load
+from genai.verbs.arguments import VerbParser, output_path, positive
+from genai.verbs.data import data_of
+from genai.verbs.labels import label_examples, label_kind, labels_for
+from genai.verbs.prompts import is_prompted
+from genai.verbs.steps import add_step_options
+
+
+def edit_parser(name: str, description: str) -> VerbParser:
+    """The options that all have."""
+    verb = VerbParser(prog=f"genai {name}", description=description)
+    verb.add_argument("run", metavar="RUN", help="run directory, experiment (its newest run) or zoo/NAME")
+    verb.add_argument("--seed", type=int, default=0, help="of the noise (0)")
+    verb.add_argument("--label", help="4, or a class name; of attributes: glasses,no-beard; default: say nothing")
+    verb.add_argument("--prompt", metavar="TEXT", help="of a model of text: what to draw")
+    verb.add_argument("--unknown-words", action="store_true", help="draw in spite of words that no training caption has")
+    add_step_options(verb)
+    verb.add_argument("--out", help="the PNG to write; default: a new one in RUN/samples (zoo: here)")
+    verb.add_argument("--force", action="store_true", help="write over --out if it is there")
+    verb.add_argument("--checkpoint", default="best", help="best, last or a file")
+    verb.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    verb.add_argument("--trust", action="append", default=[], help="a package whose classes the config may name")
+    verb.set_defaults(per_label=None, prompts=None, same_noise=False)
+    return verb
+
+
+def add_image_options(verb: VerbParser, num: int) -> None:
+    """The pictures to change, and how many results of each."""
+    verb.add_argument("images", metavar="IMAGE", nargs="+", help="a picture file, or test/7: the run's own test image 7")
+    verb.add_argument("--num", type=positive, default=num, help=f"results of each image ({num})")
+
+
+def load_capable(options: argparse.Namespace, capability: Any, verb: str) -> tuple[Run, Any]:
+    """The run and its model, which has `capability`, one of the protocols of models/base.py.
+
+    Raises:
+        UserError: the model cannot do what the verb asks.
+    """
+    if not 0 <= options.seed < 2**31:
+        raise UserError(f"--seed {options.seed} is out of range: use 0 to 2147483647")
+    source = find(options.run)
+    model = load(source, options.checkpoint, options.device, options.trust)
+    if not isinstance(model, capability):
+        raise UserError(f"{source.path} is a {type(model).__name__}, which cannot {verb}: name a diffusion run")
+    return source, model
+
+
+def read_images(options: argparse.Namespace, run: Run, model: GenerativeModel) -> Tensor:
+    """The pictures as the model takes them: (N, C, H, W) float in [-1, 1]."""
+    return torch.stack([read_image(name, run, model, options.trust) for name in options.images])
+
+
+def read_image(name: str, run: Run, model: GenerativeModel, trust: list[str]) -> Tensor:
+    """A picture file, its central square reduced to the model's size, or an image of the run's test split: (C, H, W).
+
+    Raises:
+        UserError: it is not there, or cannot be read.
+    """
+    channels, size, _ = model.image_shape
+    if name.startswith("test/") and name.removeprefix("test/").isdigit():
+        return to_float(test_image(int(name.removeprefix("test/")), run, trust))
+    try:
+        return to_float(torch.from_numpy(decode(Path(name).read_bytes(), size, channels).copy()))
+    except FileNotFoundError:
+        raise UserError(f"there is no picture {name}: name a file, or test/0 for the first test image of the run") from None
+    except Exception as error:  # Pillow raises nearly anything on damaged bytes
+        raise UserError(f"{name} cannot be read ({type(error).__name__}: {error}): name a PNG or JPEG") from None
+
+
+def test_image(index: int, run: Run, trust: list[str]) -> Tensor:
+    """Image `index` of the test split, uint8 (C, H, W)."""
+    data = data_of(run, trust)
+    data.prepare_data()
+    data.setup("test")
+    images = data.split("test").images
+    if index >= len(images):
+        raise UserError(f"the test split has {len(images)} images: name test/0 to test/{len(images) - 1}")
+    return torch.from_numpy(images[index].copy())
+
+
+def asked(options: argparse.Namespace, model: GenerativeModel, run: Run, num: int) -> Tensor | None:
+    """What each of `num` images is asked to be; where the options say nothing, a label that says nothing."""
+    options.num = num
+    if options.label or is_prompted(options) or not model.conditional:
+        return labels_for(options, model, run)
+    kind = label_kind(run, options.trust)
+    if kind == "text":
+        return torch.zeros_like(label_examples(run)[:1]).repeat(num, 1)
+    return torch.full((num,), -1) if kind == "class" else torch.full((num, model.num_classes), 0.5)
+
+
+def write_rows(options: argparse.Namespace, run: Run, tiles: Tensor, columns: int, name: str) -> None:
+    """Write tiles (N, C, H, W) in [-1, 1], row by row, `columns` in each."""
+    default = Path(f"{run.path.name}-{name}.png") if run.is_exported else run.path / "samples" / f"{name}.png"
+    path = output_path(options.out, default, options.force)
+    if path.suffix != ".png":
+        raise UserError(f"--out {path} should end in .png")
+    metadata = {"Run": run.name, "Seed": str(options.seed), "Verb": name}
+    metadata |= {"Label": str(options.label or options.prompt)} if options.label or options.prompt else {}
+    save_png(grid(to_uint8(tiles), columns), path, metadata)
+    print(f"wrote {path}")
+
+
+def rows_of(first: list[Tensor], results: Tensor) -> Tensor:
+    """Tiles of a grid: in each row one of each of `first` (N, C, H, W), then its `results` (N * num, C, H, W)."""
+    num = len(results) // len(first[0])
+    rows = [
+        torch.stack([*(tile[i].cpu() for tile in first), *results[i * num : (i + 1) * num].cpu()]) for i in range(len(first[0]))
+    ]
+    return torch.cat(rows)

@@ -1,0 +1,68 @@
+"""genai inpaint: fill in a part of a picture."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genai.data.faces import decode
+from genai.errors import UserError
+from genai.models.base import Restores, image_seeds
+from genai.verbs.arguments import VerbParser
+from genai.verbs.editing import add_image_options, asked, edit_parser, load_capable, read_images, rows_of, write_rows
+from genai.verbs.steps import step_settings
+
+
+def parser() -> VerbParser:
+    """The options of `genai inpaint`."""
+    verb = edit_parser("inpaint", "Fill in a part of pictures; all other pixels stay exactly as they are.")
+    add_image_options(verb, 6)
+    verb.add_argument(
+        "--mask", default="box", help="box (the middle), left, right, top, bottom, or a picture, filled in where white"
+    )
+    return verb
+
+
+def make_mask(name: str, size: int) -> Tensor:
+    """What to fill in: (1, size, size) of 0 and 1.
+
+    Raises:
+        UserError: there is no such mask, or it fills in nothing or everything.
+    """
+    half = size // 2
+    middle = slice(size // 4, size - size // 4)
+    whole = slice(None)
+    regions = {
+        "box": (middle, middle),
+        "left": (whole, slice(half)),
+        "right": (whole, slice(half, None)),
+        "top": (slice(half), whole),
+        "bottom": (slice(half, None), whole),
+    }
+    mask = torch.zeros(1, size, size)
+    if name in regions:
+        mask[0, regions[name][0], regions[name][1]] = 1
+        return mask
+    try:
+        mask = torch.from_numpy(decode(Path(name).read_bytes(), size, 1).copy()).gt(127).float()
+    except FileNotFoundError:
+        raise UserError(f"there is no mask {name}: choose {', '.join(regions)}, or name a picture") from None
+    except Exception as error:  # Pillow raises nearly anything on damaged bytes
+        raise UserError(f"the mask {name} cannot be read ({type(error).__name__}): name a PNG, white where to fill") from None
+    if mask.mean() in (0, 1):
+        raise UserError(f"the mask {name} is {'white' if mask.mean() else 'black'} all over: make white what to fill in")
+    return mask
+
+
+def run(arguments: list[str]) -> None:
+    """Draw each picture, what is given of it, and the fillings in a row."""
+    options = parser().parse_args(arguments)
+    source, model = load_capable(options, Restores, "fill in images")
+    settings = step_settings(options, model)
+    images = read_images(options, source, model)
+    mask = make_mask(options.mask, model.image_shape[-1]).expand(len(images), -1, -1, -1)
+    repeated, masks = images.repeat_interleave(options.num, dim=0), mask.repeat_interleave(options.num, dim=0)
+    condition = asked(options, model, source, len(repeated))
+    results = model.restore(repeated, masks, image_seeds(options.seed, len(repeated)), condition, **settings)
+    given = torch.where(mask > 0, torch.zeros_like(images), images)
+    write_rows(options, source, rows_of([images, given], results), len(results) // len(images) + 2, "inpaint")
