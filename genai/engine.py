@@ -33,7 +33,7 @@ from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.help import VERB_HELP
 from genai.loading import check_trusted, import_weights, read_checkpoint
-from genai.models.base import Model
+from genai.models.base import Model, Starts
 from genai.pixels import to_uint8
 from genai.tracking import MetricsCSV, Tracker, finish, loggers
 
@@ -97,6 +97,9 @@ class GenaiCLI(LightningCLI):
             "--experiment", type=str | None, default=None, help="folder of the run; default: from the YAML's path"
         )
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run to go on with; set by --resume")
+        parser.add_argument(
+            "--start", type=str | None, default=None, help="a run or zoo entry to begin with, its averaged weights"
+        )
         parser.add_argument("--tracker", type=Tracker, default="wandb", help="where figures go besides metrics.csv")
         parser.add_argument("--monitor", type=str, default="val/fid", help="what best.ckpt minimises")
         parser.add_argument(
@@ -127,6 +130,8 @@ class GenaiCLI(LightningCLI):
         options = self.options
         quality, gallery = self._get(self.config_init, "quality"), self._get(self.config_init, "gallery")
         self.check_early(quality)
+        if self.subcommand == "fit" and options.start and not options.ckpt_path:
+            begin_with(self.model, options.start)
         if self.subcommand == "fit" and options.run_dir is None and not options.trainer.fast_dev_run:
             options.run_dir = str(new_run_dir(options.experiment or "run"))
         run_dir = Path(options.run_dir) if options.run_dir else None
@@ -159,6 +164,22 @@ class GenaiCLI(LightningCLI):
         """The parsed config as plain values."""
         config: dict[str, Any] = yaml.safe_load(self._parser(self.subcommand).dump(self.options, skip_none=False))
         return config
+
+
+def begin_with(model: L.LightningModule, start: str) -> None:
+    """Give a new model the averaged weights of the run or zoo entry `start`.
+
+    Raises:
+        UserError: its network is another one.
+    """
+    if not isinstance(model, Starts):
+        raise UserError(f"a {type(model).__name__} cannot start from another run: leave --start out")
+    other = runs.load(start)
+    try:
+        model.start_from(other.export_state())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"--start {start} has another network than the model ({reason}): give it the same init_args") from None
 
 
 def check_precision(trainer: Any) -> None:

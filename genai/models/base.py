@@ -184,6 +184,14 @@ class Stepwise(Protocol):
 
 
 @runtime_checkable
+class Starts(Protocol):
+    """A model whose training can begin with the weights of another run."""
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take what `export_state` of the other model gave; RuntimeError where its network is another one."""
+
+
+@runtime_checkable
 class Varies(Protocol):
     """A model that draws variations of an image."""
 

@@ -1,6 +1,6 @@
 """Diffusion and rectified flow: one LightningModule for every network, preconditioning, condition and sampler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,9 @@ from genai.errors import UserError
 from genai.models.base import GenerativeModel, NetworkFactory, Shape, build_optimizer, condition_vector
 from genai.models.diffusion import editing
 from genai.models.diffusion.base_image import BaseImage, given
+from genai.models.diffusion.consistency import Consistency
 from genai.models.diffusion.guidance import EVERYWHERE, Interval, guided
+from genai.models.diffusion.likelihood import LEVELS_PER_UNIT, bits_per_dim, log_density
 from genai.models.diffusion.noise import LogNormal, NoiseDistribution, SeededNoise, stratified
 from genai.models.diffusion.preconditioning import EDM, Preconditioning, rows
 from genai.models.diffusion.samplers import SAMPLERS, Denoise
@@ -33,7 +35,7 @@ class Sampling:
     """How images are drawn.
 
     Args:
-        sampler: one of SAMPLERS: euler, heun, ddpm, ddim, dpmpp, unipc, adaptive.
+        sampler: one of SAMPLERS: euler, heun, ddpm, ddim, dpmpp, unipc, adaptive, consistency.
         steps: noise levels passed; evaluations of the network are as many, nearly twice for heun.
         schedule: one of SCHEDULES: karras, linear, exponential, cosine, flow.
         sigma_min: last level but zero.
@@ -82,6 +84,7 @@ class Diffusion(GenerativeModel):
         preconditioning: what the network sees and predicts; EDM's unless another is given, Velocity for rectified flow.
         noise: distribution of the noise levels in training.
         weighting: of the squared error at each noise level.
+        consistency: tune a trained network to few steps, in the place of denoising; `weighting` is then unused.
         conditional: show the network the label of the data; otherwise the labels are unused.
         label_dropout: share of the labels left out in training, so that guidance has an unconditional model.
         base: show the network an image made of the clean one; None for none.
@@ -101,6 +104,7 @@ class Diffusion(GenerativeModel):
         preconditioning: Preconditioning | None = None,
         noise: NoiseDistribution | None = None,
         weighting: Weighting | None = None,
+        consistency: Consistency | None = None,
         conditional: bool = False,
         label_dropout: float = 0.1,
         base: BaseImage | None = None,
@@ -119,6 +123,7 @@ class Diffusion(GenerativeModel):
         self.preconditioning = preconditioning or EDM()
         self.noise = noise or LogNormal()
         self.weighting = weighting or NetworkOutput()
+        self.consistency = consistency
         self.label_dropout = label_dropout
         self.base = base
         self.base_dropout = base_dropout
@@ -137,6 +142,11 @@ class Diffusion(GenerativeModel):
                 f"set network.init_args.base_channels to {wanted}"
             )
 
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Begin with the averaged weights of another run, as its `export_state` gives them."""
+        for network in (self.network, self.averaged.network):
+            network.load_state_dict(state)
+
     def configure_optimizers(self) -> Optimizer:
         return build_optimizer(self.optimizer, self.network)
 
@@ -148,7 +158,12 @@ class Diffusion(GenerativeModel):
         self.set_learning_rates([optimizer], self.lr_schedule)
         condition, base = self.dropped(self.condition(labels), self.label_dropout), self.training_base(images)
         sigma = self.noise(stratified(len(images), self.device))
-        loss = self.loss(self.network, images, sigma, torch.randn_like(images), condition, base).mean()
+        n = torch.randn_like(images)
+        if self.consistency is None:
+            loss = self.loss(self.network, images, sigma, n, condition, base).mean()
+        else:
+            denoise = partial(self.denoise, self.network, condition=condition, base=base)
+            loss = self.consistency(denoise, images, sigma, n, self.images_seen).mean()
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
@@ -324,6 +339,25 @@ class Diffusion(GenerativeModel):
             shown = editing.enlarge(small, factor)
             return self.sample(seeds, condition, base=given(shown, torch.ones_like(shown[:, :1])), **settings)
         return self.sample(seeds, condition, small=small, **settings)
+
+    # -- likelihood ------------------------------------------------------------------------------------------------------
+
+    def bits_per_dim(self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, steps: int = 50) -> Tensor:
+        """Bits per dimension of images as uint8, by the probability-flow ODE: (N,) float64.
+
+        Args:
+            images: (N, C, H, W) in [-1, 1], of 256 values each.
+            seeds: of the dequantising noise and of the probe of the divergence, one for each image.
+            condition: what the images are said to be; see `condition`.
+            steps: noise levels of Heun's method; two evaluations and their gradients each.
+        """
+        noise = SeededNoise(seeds, self.image_shape, self.device)
+        dequantised = images.to(self.device) + (torch.special.ndtr(noise()) - 0.5) / LEVELS_PER_UNIT
+        sigmas = karras(steps, self.sampling.sigma_min, self.sampling.sigma_max)[:-1].flip(0)
+        told = self.condition(None if condition is None else condition.to(self.device))
+        shown = None if self.base is None else self.nothing_shown(len(images))
+        denoise = partial(self.denoise, self.averaged, condition=told, base=shown)
+        return bits_per_dim(log_density(denoise, dequantised, sigmas, noise().sign()), images[0].numel())
 
     # -- the process -----------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ def known_pixels(denoise: Denoise, image: Tensor, mask: Tensor) -> Denoise:
 def consistent(denoise: Denoise, small: Tensor, factor: int) -> Denoise:
     """Every denoised image, averaged over squares of `factor` pixels, is `small` (ILVR / DDNM's projection, Wang et al. 2022).
 
-    DDNM, arXiv:2212.00490, equation 13, with A the mean of factor x factor pixels and its pseudo-inverse their repetition.
+    DDNM, arXiv:2212.00490, with A the mean of factor x factor pixels and its pseudo-inverse their repetition.
     """
 
     def wrapped(x: Tensor, sigma: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ def guided(denoise: Denoise, weaker: Denoise, scale: float, interval: Interval =
     """weaker + scale (denoise - weaker), where sigma is within `interval`; elsewhere `denoise` alone.
 
     With an unconditional `weaker` it is classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, equation 6, with
-    scale = 1 + w); with a worse model autoguidance (Karras et al. 2024, arXiv:2406.02507, equation 3); the interval is
+    scale = 1 + w); with a worse model autoguidance (Karras et al. 2024, arXiv:2406.02507); the interval is
     Kynkaanniemi et al.'s (2024, arXiv:2404.07724). Scale 1 is no guidance.
 
     Args:

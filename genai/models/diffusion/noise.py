@@ -17,7 +17,7 @@ class NoiseDistribution(Protocol):
 
 @dataclass(frozen=True)
 class LogNormal:
-    """ln sigma ~ N(mean, std^2) (EDM, equation 23). Since ln sigma = logit t, it is also the logit-normal time of flows.
+    """ln sigma ~ N(mean, std^2) (EDM, table 1). Since ln sigma = logit t, it is also the logit-normal time of flows.
 
     Args:
         mean: of ln sigma.

@@ -79,6 +79,15 @@ def ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, eta: float =
     return x
 
 
+def consistency(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
+    """Denoise, add fresh noise of the next level, denoise again (Song et al. 2023, arXiv:2303.01469, algorithm 1)."""
+    for sigma, below in pairs(sigmas):
+        x = denoise(x, level(x, sigma))
+        if below:
+            x = x + below * noise()
+    return x
+
+
 def dpmpp(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2), one evaluation a step, of second order."""
     previous: Tensor | None = None
@@ -98,7 +107,7 @@ def dpmpp(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
 
 
 def unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, order: int = 3) -> Tensor:
-    """UniPC (Zhao et al. 2023, arXiv:2302.04867, algorithms 5 and 7), one evaluation a step.
+    """UniPC (Zhao et al. 2023, arXiv:2302.04867) on denoised images, one evaluation a step.
 
     A multistep predictor, and a corrector that uses the evaluation at the predicted point for the step that led there. The
     weights solve the paper's system for every order, also the second, so its B(h) cancels.
@@ -189,6 +198,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp": dpmpp,
     "unipc": unipc,
     "adaptive": adaptive,
+    "consistency": consistency,
 }
 
 

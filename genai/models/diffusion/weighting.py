@@ -40,7 +40,7 @@ class VelocityError:
 
 @dataclass(frozen=True)
 class MinSNR:
-    """min(1 / sigma^2, gamma) (Hang et al. 2023, arXiv:2303.09556, equation 8).
+    """min(1 / sigma^2, gamma) (Hang et al. 2023, arXiv:2303.09556).
 
     Args:
         gamma: the most an error counts.

@@ -1,0 +1,43 @@
+"""Likelihoods of Gaussian data, whose densities are known."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from genai.models.diffusion.diffusion import Diffusion, Sampling
+from genai.models.diffusion.likelihood import bits_per_dim, log_density
+from genai.models.diffusion.preconditioning import rows
+from genai.models.diffusion.sigmas import karras
+from tests.models.test_diffusion import SHAPE, Ideal
+
+
+def test_the_density_of_a_gaussian_is_exact() -> None:
+    """Its Jacobian is a multiple of the identity, so that Hutchinson's estimate has no variance."""
+    mean, std = 0.3, 0.5
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return (std**2 * x + rows(sigma) ** 2 * mean) / (std**2 + rows(sigma) ** 2)
+
+    x = mean + std * torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    probe = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).sign()
+    sigmas = karras(1600, 1e-3, 80.0)[:-1].flip(0)
+    exact = torch.distributions.Normal(mean, std).log_prob(x).flatten(1).sum(1)
+    torch.testing.assert_close(log_density(denoise, x, sigmas, probe), exact, rtol=0, atol=3e-3)
+
+
+def test_bits_of_a_uniform_pixel_are_eight() -> None:
+    """A uniform density on the 256 values' span, 256 / 127.5 wide, needs 8 bits."""
+    log_densities = torch.full((1,), -10 * math.log(256 / 127.5), dtype=torch.float64)
+    assert float(bits_per_dim(log_densities, 10)) == pytest.approx(8.0)
+
+
+def test_a_model_counts_bits_of_its_own_data() -> None:
+    model = Diffusion(SHAPE, 0, partial(Ideal, std=0.2), sampling=Sampling(sigma_min=0.002)).eval()
+    images = 0.2 * torch.randn(40, *SHAPE, generator=torch.Generator().manual_seed(0))
+    bits = model.bits_per_dim(images, list(range(40)), steps=100)
+    entropy = 0.5 * math.log2(2 * math.pi * math.e * 0.2**2) + math.log2(127.5)
+    assert float(bits.mean()) == pytest.approx(entropy, abs=0.05)
+    assert torch.equal(bits[3:4], model.bits_per_dim(images[3:4], [3], steps=100))
