@@ -25,7 +25,7 @@ def test_the_true_consistency_function_has_no_loss() -> None:
     loss = Consistency(10)(
         lambda x, sigma: torch.zeros_like(x), x_0, torch.tensor([0.1, 1.0, 5.0, 50.0]), torch.randn(4, 1, 2, 2), 10**5
     )
-    assert float(loss.max()) < 1e-5
+    assert float(loss.max()) < 1e-4
 
 
 def test_a_gaussian_is_drawn_in_one_step_after_tuning() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from genai.errors import UserError
 from genai.models.diffusion import sigmas as schedules
 from genai.models.diffusion.guidance import guided
 from genai.models.diffusion.noise import SeededNoise
@@ -83,7 +84,7 @@ def test_adaptive_steps_do_not_depend_on_the_other_images() -> None:
 
 
 def test_an_adaptive_sampler_gives_up_in_words() -> None:
-    with pytest.raises(RuntimeError, match="tolerance"):
+    with pytest.raises(UserError, match="tolerance"):
         adaptive(gaussian, start(), schedules.karras(10, 0.002, 10.0), no_noise, tolerance=1e-9, most=20)
 
 
