@@ -1,15 +1,20 @@
 """The diffusion family: conditions, seeds, editing; on networks that can be computed by hand, or tiny ones."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from genai.errors import UserError
+from genai.loading import build_model
 from genai.models.diffusion.base_image import Downsampled, Masked
 from genai.models.diffusion.diffusion import Diffusion, Sampling
-from genai.models.diffusion.preconditioning import EDM, XPrediction, rows
+from genai.models.diffusion.noise import LogNormal, LogUniform, UniformTime
+from genai.models.diffusion.preconditioning import EDM, Velocity, XPrediction, rows
+from genai.models.diffusion.weighting import MinSNR, NetworkOutput, VelocityError
 from genai.networks.dit import DiT
 from genai.networks.unet import UNet
 
@@ -44,7 +49,7 @@ def ideal(**options) -> Diffusion:
 def random_model(**options) -> Diffusion:
     """A model whose last layer is not zero."""
     torch.manual_seed(0)
-    model = Diffusion(SHAPE, 3, tiny_unet, **options)
+    model = Diffusion(SHAPE, 3, options.pop("network", tiny_unet), **options)
     for parameter in model.averaged.parameters():
         parameter.data.normal_(0, 0.1)
     return model.eval()
@@ -197,3 +202,49 @@ def test_denoisers_learn(network, preconditioning) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+@pytest.mark.parametrize(
+    ("argument", "kind", "settings"),
+    [
+        ("noise", LogNormal, {"mean": 0.0}),
+        ("noise", LogUniform, {}),
+        ("noise", UniformTime, {"shift": 2.0}),
+        ("weighting", NetworkOutput, {}),
+        ("weighting", VelocityError, {}),
+        ("weighting", MinSNR, {"gamma": 3.0}),
+        ("preconditioning", EDM, {"sigma_data": 0.3}),
+        ("preconditioning", XPrediction, {}),
+        ("preconditioning", Velocity, {}),
+        ("base", Downsampled, {"factors": [2]}),
+        ("base", Masked, {}),
+    ],
+)
+def test_every_part_can_be_named_in_a_config(argument: str, kind: type, settings: dict[str, Any]) -> None:
+    base_channels = 2 if argument == "base" else 0
+    parts = {
+        "network": {"class_path": "genai.networks.unet.UNet", "init_args": {"base_channels": base_channels}},
+        argument: {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": settings},
+    }
+    config = {"model": {"class_path": "genai.models.diffusion.diffusion.Diffusion", "init_args": parts}}
+    model = build_model(config, {"image_shape": [1, 8, 8], "num_classes": 0})
+    assert getattr(model, argument) == kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+
+
+def test_a_model_shown_other_base_images_edits_without_them() -> None:
+    base_unet = partial(tiny_unet, base_channels=2)
+    images, mask = 2 * torch.rand(2, *SHAPE) - 1, torch.zeros(2, 1, 8, 8)
+    mask[..., 2:6] = 1
+    filler, enlarger = random_model(network=base_unet, base=Masked()), random_model(network=base_unet, base=Downsampled((2,)))
+    kept = enlarger.restore(images, mask, [1, 2], steps=3)
+    torch.testing.assert_close(torch.where(mask > 0, 0, kept), torch.where(mask > 0, 0, images), rtol=0, atol=1e-5)
+    small = avg_pool2d(images, 2)
+    assert torch.equal(filler.upscale(small, [1, 2], steps=3), filler.sample([1, 2], small=small, steps=3))
+    with pytest.raises(UserError, match="upscales by 2, not by 4"):
+        enlarger.upscale(avg_pool2d(images, 4), [1, 2])
+
+
+def test_what_emerges_is_about_as_bright_at_every_level() -> None:
+    passed = ideal().emerge([1, 2, 3], sampler="adaptive")
+    assert float(passed[0].std()) == pytest.approx(1.0, abs=0.1)
+    assert float(passed.std(dim=(2, 3, 4)).max()) < 1.2

@@ -1,7 +1,7 @@
 """Base images: what a denoiser may be shown beside the noise. A new kind is one small class."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,15 +10,16 @@ from torch.nn.functional import avg_pool2d
 from genai.models.diffusion.editing import enlarge
 
 
-class BaseImage(Protocol):
+class BaseImage(ABC):
     """Makes, in training, the base image of a batch from the images themselves."""
 
+    @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] -> what the network sees, (N, C + 1, H, W): an image and where it is given, 0 or 1."""
 
 
 @dataclass(frozen=True)
-class Downsampled:
+class Downsampled(BaseImage):
     """The image averaged over squares of pixels, for super-resolution (SR3, Saharia et al. 2021, arXiv:2104.07636).
 
     Args:
@@ -33,7 +34,7 @@ class Downsampled:
 
 
 @dataclass(frozen=True)
-class Masked:
+class Masked(BaseImage):
     """The image without a random rectangle, for inpainting (Palette, Saharia et al. 2021, arXiv:2111.05826).
 
     Args:

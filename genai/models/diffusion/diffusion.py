@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from genai.errors import UserError
 from genai.models.base import GenerativeModel, NetworkFactory, Shape, build_optimizer, condition_vector
 from genai.models.diffusion import editing
-from genai.models.diffusion.base_image import BaseImage, given
+from genai.models.diffusion.base_image import BaseImage, Downsampled, Masked, given
 from genai.models.diffusion.consistency import Consistency
 from genai.models.diffusion.guidance import EVERYWHERE, Interval, guided
 from genai.models.diffusion.likelihood import LEVELS_PER_UNIT, bits_per_dim, log_density
@@ -323,8 +323,11 @@ class Diffusion(GenerativeModel):
     def restore(
         self, images: Tensor, mask: Tensor, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any
     ) -> Tensor:
-        """Fill in where `mask` (N, 1, H, W) is 1; the other pixels come out as they are: (N, C, H, W)."""
-        if self.base is not None:
+        """Fill in where `mask` (N, 1, H, W) is 1; the other pixels come out as they are: (N, C, H, W).
+
+        A model trained for it (`base`: Masked) is shown the other pixels; any is held to them at every step.
+        """
+        if isinstance(self.base, Masked):
             known = 1 - mask.to(images)
             settings["base"] = given(images * known, known)
         return self.sample(seeds, condition, image=images, mask=mask, **settings)
@@ -333,9 +336,14 @@ class Diffusion(GenerativeModel):
         """Images whose squares of pixels average to those of `small` (N, C, H / f, W / f): (N, C, H, W).
 
         A model trained for it (`base`: Downsampled) is shown the small image; any other is held to it at every step.
+
+        Raises:
+            UserError: the model was trained to upscale by other factors.
         """
         factor = self.image_shape[-1] // small.shape[-1]
-        if self.base is not None:
+        if isinstance(self.base, Downsampled):
+            if factor not in self.base.factors:
+                raise UserError(f"this model upscales by {' or '.join(map(str, self.base.factors))}, not by {factor}")
             shown = editing.enlarge(small, factor)
             return self.sample(seeds, condition, base=given(shown, torch.ones_like(shown[:, :1])), **settings)
         return self.sample(seeds, condition, small=small, **settings)
@@ -364,18 +372,18 @@ class Diffusion(GenerativeModel):
     @torch.no_grad()
     def dissolve(self, images: Tensor, seeds: Sequence[int], num_levels: int) -> Tensor:
         """Images with more and more noise, until nothing of them is seen: (num_levels, N, C, H, W), see `in_sight`."""
-        sigmas = karras(num_levels - 1, 0.05, DROWNED).flip(0)
+        sigmas = karras(num_levels - 1, 0.05, DROWNED).flip(0).to(self.device, torch.float32)[:, None].expand(-1, len(images))
         n = SeededNoise(seeds, self.image_shape, self.device)()
-        return torch.stack([in_sight(images.to(self.device) + sigma * n, sigma) for sigma in sigmas.tolist()])
+        return torch.stack([in_sight(images.to(self.device) + rows(sigma) * n, sigma) for sigma in sigmas])
 
     @torch.no_grad()
     def emerge(self, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
         """The noisy images at each evaluation of the network, and the result: (K, N, C, H, W), see `in_sight`."""
         passed: list[Tensor] = []
-        images = self.sample(seeds, condition, watch=lambda x, sigma: passed.append(in_sight(x, float(sigma[0]))), **settings)
+        images = self.sample(seeds, condition, watch=lambda x, sigma: passed.append(in_sight(x, sigma)), **settings)
         return torch.stack([*(x[: len(seeds)] for x in passed), images])
 
 
-def in_sight(x: Tensor, sigma: float) -> Tensor:
-    """x scaled so that image and noise together are about as bright as an image: x / sqrt(1 + sigma^2)."""
-    return x / (1 + sigma**2) ** 0.5
+def in_sight(x: Tensor, sigma: Tensor) -> Tensor:
+    """x (N, C, H, W) scaled so that image and noise (N,) together are about as bright as an image: x / sqrt(1 + sigma^2)."""
+    return x / rows(1 + sigma**2).sqrt()

@@ -1,22 +1,23 @@
 """Which noise levels a denoiser trains on. A new distribution is one small class."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
-class NoiseDistribution(Protocol):
+class NoiseDistribution(ABC):
     """Draws noise levels."""
 
+    @abstractmethod
     def __call__(self, u: Tensor) -> Tensor:
         """Uniform numbers (N,) in (0, 1) -> sigma (N,), by the inverse of the distribution function."""
 
 
 @dataclass(frozen=True)
-class LogNormal:
+class LogNormal(NoiseDistribution):
     """ln sigma ~ N(mean, std^2) (EDM, table 1). Since ln sigma = logit t, it is also the logit-normal time of flows.
 
     Args:
@@ -32,7 +33,7 @@ class LogNormal:
 
 
 @dataclass(frozen=True)
-class LogUniform:
+class LogUniform(NoiseDistribution):
     """ln sigma uniform between two noise levels.
 
     Args:
@@ -48,7 +49,7 @@ class LogUniform:
 
 
 @dataclass(frozen=True)
-class UniformTime:
+class UniformTime(NoiseDistribution):
     """Rectified flow's t uniform in (0, 1), sigma = t / (1 - t).
 
     Args:

@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from genai.errors import UserError
 from genai.models.diffusion.preconditioning import rows
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -167,7 +168,7 @@ def adaptive(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, toleranc
         most: tries before it is given up.
 
     Raises:
-        RuntimeError: more steps than `most`.
+        UserError: more steps than `most`.
     """
     sigma = torch.full((len(x),), float(sigmas[0]), dtype=torch.float64, device=x.device)
     last = float(sigmas[-2])
@@ -187,7 +188,7 @@ def adaptive(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, toleranc
         sigma = torch.where(accepted, below, sigma)
         grown = (1 - ratio) * (0.9 * error.clamp(min=1e-6) ** -0.5).clamp(0.2, 4.0)
         ratio = (1 - grown).clamp(0.2, 0.999)
-    raise RuntimeError(f"the adaptive sampler needs more than {most} steps: raise its tolerance")
+    raise UserError(f"the adaptive sampler needs more than {most} steps: raise its tolerance, or choose another sampler")
 
 
 SAMPLERS: dict[str, Sampler] = {

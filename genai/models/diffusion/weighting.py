@@ -1,22 +1,23 @@
 """How much the squared error of a denoised image counts at each noise level. A new weighting is one small class."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
 from genai.models.diffusion.preconditioning import Scales
 
 
-class Weighting(Protocol):
+class Weighting(ABC):
     """The weight lambda(sigma)."""
 
+    @abstractmethod
     def __call__(self, sigma: Tensor, scales: Scales) -> Tensor:
         """Noise levels (N,) and what the preconditioning makes of them -> weights (N,)."""
 
 
 @dataclass(frozen=True)
-class NetworkOutput:
+class NetworkOutput(Weighting):
     """1 / c_out^2: the network's own output counts the same everywhere (EDM, section 5; for a flow, the velocity's error)."""
 
     def __call__(self, sigma: Tensor, scales: Scales) -> Tensor:
@@ -24,7 +25,7 @@ class NetworkOutput:
 
 
 @dataclass(frozen=True)
-class VelocityError:
+class VelocityError(Weighting):
     """(1 + sigma)^2 / sigma^2: the error of rectified flow's v, whatever the network predicts (for x-prediction: JiT, Li & He
     2025, arXiv:2511.13720).
 
@@ -39,7 +40,7 @@ class VelocityError:
 
 
 @dataclass(frozen=True)
-class MinSNR:
+class MinSNR(Weighting):
     """min(1 / sigma^2, gamma) (Hang et al. 2023, arXiv:2303.09556).
 
     Args:
