@@ -24,6 +24,7 @@ OWN_VERBS = {
     "vary": "draw variations of a picture",
     "inpaint": "fill in a part of a picture",
     "upscale": "draw a small picture large",
+    "restoration": "score inpainting and upscaling on held-out images",
     "diffuse": "watch an image dissolve into noise, and samples emerge from it",
     "runs": "list the runs with their scores",
     "filmstrip": "lay the samples of chosen epochs side by side",

@@ -127,6 +127,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
+def merge_json(path: Path, entries: dict[str, Any]) -> None:
+    """Set `entries` in the JSON object at `path`, keeping its others; the file is replaced whole."""
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    write_json(path, {**content, **entries})
+
+
 def load(run: "str | Path | Run", checkpoint: str = "best", device: str = "cpu", trust: Sequence[str] = ()) -> "Model":
     """The trained model of a run or zoo entry, in eval mode; it samples with its averaged weights.
 

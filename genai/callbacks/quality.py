@@ -1,6 +1,5 @@
 """Sample quality while training and testing: N samples of the averaged weights, one feature pass, every score."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from genai.metrics.features import BUILT_IN, FeatureNetwork, Features, concatena
 from genai.metrics.quality import Quality, Yardstick, asked_labels, cycled
 from genai.models.base import GenerativeModel, image_seeds
 from genai.pixels import to_uint8
-from genai.runs import write_json
+from genai.runs import merge_json
 
 DEV_RUN_SAMPLES = 64  # with --trainer.fast_dev_run
 
@@ -169,12 +168,6 @@ def network_sizes(model: nn.Module) -> dict[str, int]:
 def describe_sizes(sizes: dict[str, int]) -> str:
     """One line for a reader."""
     return "parameters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
-
-
-def merge_json(path: Path, entries: dict[str, Any]) -> None:
-    """Set `entries` in the JSON object at `path`, keeping its others; the file is replaced whole."""
-    content = json.loads(path.read_text()) if path.is_file() else {}
-    write_json(path, {**content, **entries})
 
 
 def _data(trainer: L.Trainer) -> Any:

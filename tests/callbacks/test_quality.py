@@ -9,10 +9,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from genai.callbacks.quality import SampleQuality, describe_sizes, merge_json, network_sizes
+from genai.callbacks.quality import SampleQuality, describe_sizes, network_sizes
 from genai.errors import UserError
 from genai.models.base import GenerativeModel, seeded_noise
 from genai.models.ema import Averaged
+from genai.runs import merge_json
 from tests.metrics.helpers import FakeData, write_network
 
 

@@ -44,6 +44,7 @@ class Sampling:
         guidance_interval: lowest and highest sigma that is guided.
         churn: noise added and removed again by heun.
         eta: share of new noise in ddim.
+        bfloat16: let the network compute in bfloat16 (autocast), about twice as fast; the steps stay in float32.
     """
 
     sampler: str = "dpmpp"
@@ -55,6 +56,7 @@ class Sampling:
     guidance_interval: Interval = EVERYWHERE
     churn: float = 0.0
     eta: float = 0.0
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         for value, known, what in ((self.sampler, SAMPLERS, "sampler"), (self.schedule, SCHEDULES, "schedule")):
@@ -278,6 +280,7 @@ class Diffusion(GenerativeModel):
             denoise = editing.known_pixels(denoise, image, mask)
         denoise = denoise if watch is None else editing.watched(denoise, watch)
         sigmas = editing.start_level(plan.sigmas(), strength)
+        denoise = editing.in_bfloat16(denoise) if plan.bfloat16 else denoise
         if len(sigmas) == 1 and image is not None:
             return image
         noise = SeededNoise(seeds, self.image_shape, self.device)

@@ -58,6 +58,16 @@ def watched(denoise: Denoise, watch: Callable[[Tensor, Tensor], Any]) -> Denoise
     return wrapped
 
 
+def in_bfloat16(denoise: Denoise) -> Denoise:
+    """Autocast the network to bfloat16; what a denoiser returns is float32 all the same."""
+
+    def wrapped(x: Tensor, sigma: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return denoise(x, sigma)
+
+    return wrapped
+
+
 def enlarge(image: Tensor, factor: int) -> Tensor:
     """Each pixel repeated factor x factor times."""
     return interpolate(image, scale_factor=float(factor), mode="nearest")
