@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from genai.models.ema import Averaged
 
 Shape = tuple[int, int, int]
+GOLDEN = 0x9E3779B1  # odd, and 2**32 / 1.618 to nine digits
 NetworkFactory = Callable[[Shape, int], nn.Module]
 
 
@@ -57,6 +59,16 @@ class Model(L.LightningModule):
         values = {name: float(value) for name, value in metrics.items()}
         for logger in self.loggers:
             logger.log_metrics(values, step=self.images_seen)
+
+    def nonfinite_message(self, whose: str, loss: float, step: int, advice: str) -> str:
+        """Where the run stopped, and what it can go on from."""
+        folders = [Path(callback.dirpath) for callback in self.trainer.checkpoint_callbacks if callback.dirpath]  # type: ignore[attr-defined]
+        paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
+        good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
+        return (
+            f"{whose} loss or gradient is not finite (loss {loss}) in step {step}, after {self.images_seen} images; "
+            f"last good checkpoint: {good or 'none yet'}; {advice}"
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["images_seen"] = self.images_seen
@@ -123,6 +135,12 @@ class GenerativeModel(Model):
         return self.sample(seeds, batch[1] if self.conditional else None).cpu()
 
 
+def has_finite_weights(path: Path) -> bool:
+    """Whether no weight of the checkpoint at `path` is infinite or NaN."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return all(bool(weight.isfinite().all()) for weight in state.values())
+
+
 def log_interval(trainer: L.Trainer) -> int:
     """The trainer's `log_every_n_steps`, which Lightning sets where a type checker cannot see it."""
     return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
@@ -145,8 +163,18 @@ def image_seeds(seed: int, num: int) -> list[int]:
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
     """Standard normal noise (len(seeds), *shape): row i is a function of `seeds[i]` alone, the same on every device."""
-    rows = [torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    rows = [torch.randn(tuple(shape), generator=seeded_generator(seed)) for seed in seeds]
     return torch.stack(rows).to(device)
+
+
+def seeded_generator(seed: int) -> torch.Generator:
+    """A generator on the CPU for a seed in [0, 2**63), all of which count.
+
+    torch's own takes the lower 32 bits alone. The upper ones shift these by multiples of the golden ratio's share of 2**32,
+    which keeps the images of two user's seeds that differ by d at least 2**32 / (3 d) apart; seeds below 2**32 stay.
+    """
+    high, low = divmod(seed, 2**32)
+    return torch.Generator().manual_seed((low + high * GOLDEN) % 2**32)
 
 
 def condition_vector(condition: Tensor, num_classes: int) -> Tensor:

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
@@ -248,3 +249,21 @@ def test_what_emerges_is_about_as_bright_at_every_level() -> None:
     passed = ideal().emerge([1, 2, 3], sampler="adaptive")
     assert float(passed[0].std()) == pytest.approx(1.0, abs=0.1)
     assert float(passed.std(dim=(2, 3, 4)).max()) < 1.2
+
+
+def test_a_loss_that_is_not_finite_stops_before_a_weight_changes(tmp_path) -> None:
+    model = random_model()
+    before = [p.detach().clone() for p in model.network.parameters()]
+    images = torch.full((8, *SHAPE), float("nan"))
+    batches = torch.utils.data.DataLoader([(image, 0) for image in images], batch_size=4)
+    trainer = L.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+        enable_model_summary=False,
+    )
+    with pytest.raises(UserError, match=r"not finite .* in step 1, after 0 images; last good checkpoint: none yet"):
+        trainer.fit(model, batches)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.network.parameters(), strict=True))

@@ -1,5 +1,6 @@
 """Diffusion and rectified flow: one LightningModule for every network, preconditioning, condition and sampler."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -168,15 +169,23 @@ class Diffusion(GenerativeModel):
             loss = self.consistency(denoise, images, sigma, n, self.images_seen).mean()
         optimizer.zero_grad()
         self.manual_backward(loss)
+        self.loss_now = loss.detach()
         optimizer.step()
         num_images = self.advance(len(images))
         self.averaged.update(self.network, num_images, self.images_seen)
         self.track({"train/loss": loss.detach(), "train/lr": optimizer.param_groups[0]["lr"]})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Shorten long gradients, here because a gradient scaler (16-mixed) has undone its scaling by now."""
-        if self.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
+        """Shorten long gradients, here because a gradient scaler (16-mixed) has undone its scaling by now.
+
+        Raises:
+            UserError: the loss or the gradient is not finite; no weight has changed. A gradient scaler skips such steps.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm or math.inf)
+        has_scaler = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if not has_scaler and not bool((norm + self.loss_now).isfinite()):
+            step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
+            raise UserError(self.nonfinite_message("the", float(self.loss_now), step, "lower the learning rate"))
 
     def loss(
         self, network: Network, x_0: Tensor, sigma: Tensor, n: Tensor, condition: Tensor | None, base: Tensor | None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genai.models.base import seeded_generator
+
 
 class NoiseDistribution(ABC):
     """Draws noise levels."""
@@ -81,7 +83,7 @@ class SeededNoise:
     """
 
     def __init__(self, seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> None:
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.generators = [seeded_generator(seed) for seed in seeds]
         self.shape = tuple(shape)
         self.device = device
 

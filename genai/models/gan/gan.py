@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -170,7 +169,8 @@ class GAN(GenerativeModel):
         elif self.skip_nonfinite:
             self.skipped_steps += 1
         else:
-            raise UserError(self.nonfinite_message(player, loss.item()))
+            advice = f"lower the {player}'s learning rate, or leave such steps out with --model.init_args.skip_nonfinite true"
+            raise UserError(self.nonfinite_message(f"the {player}'s", loss.item(), self.batches_seen + 1, advice))
 
     def is_finite(self, loss: Tensor, optimizer: Any) -> bool:
         """Whether the loss and the gradients are; a gradient scaler (16-mixed) sees to infinite gradients itself."""
@@ -179,23 +179,11 @@ class GAN(GenerativeModel):
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         return bool((loss + torch.nn.utils.get_total_norm(grads)).isfinite())
 
-    def nonfinite_message(self, player: str, loss: float) -> str:
-        """Where the run stopped, and what it can go on from."""
-        folders = [Path(callback.dirpath) for callback in self.trainer.checkpoint_callbacks if callback.dirpath]  # type: ignore[attr-defined]
-        paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
-        good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
-        return (
-            f"the {player}'s loss or gradient is not finite (loss {loss}) in step {self.batches_seen + 1}, "
-            f"after {self.images_seen} images; last good checkpoint: {good or 'none yet'}; "
-            f"lower the {player}'s learning rate, or leave such steps out "
-            "with --model.init_args.skip_nonfinite true"
-        )
-
-    def settings(self) -> dict[str, float]:
+    def settings(self) -> dict[str, Tensor | float]:
         """What changes in training besides the weights, for the loggers."""
-        values = {"train/lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        values: dict[str, Tensor | float] = {"train/lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         if self.augmentation is not None:
-            values["train/augment_p"] = float(self.augmentation.p)
+            values["train/augment_p"] = self.augmentation.p
         if self.skip_nonfinite:
             values["train/skipped_steps"] = self.skipped_steps
         return values
@@ -253,9 +241,3 @@ class GAN(GenerativeModel):
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""
         return self.averaged(z, None if condition is None else condition_vector(condition, self.num_classes))
-
-
-def has_finite_weights(path: Path) -> bool:
-    """Whether no weight of the checkpoint at `path` is infinite or NaN."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    return all(bool(weight.isfinite().all()) for weight in state.values())

@@ -1,0 +1,122 @@
+"""FID of a trained diffusion model by sampler and number of steps: a table, a CSV and a plot.
+
+    python benchmarks/samplers.py RUN [--num 10000] [--split test] [--seed 0] [--out docs/images/samplers]
+
+Every row draws the same seeds with the same labels and is scored like `genai test`; NFE counts evaluations of the network
+for an image, seconds are those of drawing alone.
+"""
+
+import argparse
+import csv
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+
+import genai
+from genai.metrics.features import load_extractor
+from genai.metrics.quality import Yardstick, asked_labels, cycled
+from genai.models.base import image_seeds
+from genai.pixels import to_uint8
+from genai.runs import find
+from genai.verbs.data import data_of
+
+PLANS: tuple[dict[str, Any], ...] = (
+    {"sampler": "heun", "steps": 18},
+    {"sampler": "heun", "steps": 6},
+    {"sampler": "dpmpp", "steps": 5},
+    {"sampler": "dpmpp", "steps": 10},
+    {"sampler": "dpmpp", "steps": 20},
+    {"sampler": "unipc", "steps": 5},
+    {"sampler": "unipc", "steps": 10},
+    {"sampler": "euler", "steps": 10},
+    {"sampler": "euler", "steps": 35},
+    {"sampler": "ddpm", "steps": 35},
+)
+BATCH_SIZE = 500
+
+
+class Row(NamedTuple):
+    """One way to draw and its scores."""
+
+    sampler: str
+    steps: int
+    nfe: float
+    fid: float
+    precision: float
+    recall: float
+    seconds: float
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run")
+    parser.add_argument("--num", type=int, default=10_000)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", default="last")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", default="samplers")
+    options = parser.parse_args()
+    run = find(options.run)
+    model: Any = genai.load(run, options.checkpoint, options.device)
+    data = data_of(run)
+    data.prepare_data()
+    data.setup(options.split)
+    network = load_extractor(data.name).to(options.device)
+    yardstick = Yardstick.of(data, options.split, network, options.num, options.seed)
+    print(f"floor of FID {yardstick.floor.fid:.4f}, {options.num} samples, {options.split} split, seed {options.seed}")
+    condition = cycled(data.split(options.split).labels, options.num) if model.conditional else None
+    asked = asked_labels(data, options.split, network, options.num) if model.conditional else None
+    rows = []
+    for plan in PLANS:
+        rows.append(measure(model, plan, yardstick, condition, asked, options))
+        print("  ".join(f"{name} {value}" for name, value in rows[-1]._asdict().items()), flush=True)
+    write(rows, yardstick.floor.fid, Path(options.out))
+
+
+def measure(model: Any, plan: dict[str, Any], yardstick: Yardstick, condition: Any, asked: Any, options: Any) -> Row:
+    """Draw and score with one sampler."""
+    evaluations = 0
+
+    def count(x: torch.Tensor, sigma: torch.Tensor) -> None:
+        nonlocal evaluations
+        evaluations += 1
+
+    seeds = image_seeds(options.seed, options.num)
+    features, seconds, calls = [], 0.0, 0
+    for start in range(0, options.num, BATCH_SIZE):
+        rows = slice(start, start + BATCH_SIZE)
+        began = time.perf_counter()
+        images = model.sample(seeds[rows], None if condition is None else condition[rows], watch=count, **plan)
+        seconds += time.perf_counter() - began
+        calls += -(-len(seeds[rows]) // model.sample_chunk)
+        features.append(yardstick.network(to_uint8(images)).cpu())
+    scores = yardstick.measure(type(features[0])(*(torch.cat(parts) for parts in zip(*features, strict=True))), asked).scores
+    nfe = evaluations / calls
+    return Row(plan["sampler"], plan["steps"], nfe, scores.fid, scores.precision, scores.recall, round(seconds, 1))
+
+
+def write(rows: list[Row], floor: float, out: Path) -> None:
+    """`out`.csv and `out`.png."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        writer.writerows(rows)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for sampler in dict.fromkeys(row.sampler for row in rows):
+        points = sorted((row.nfe, row.fid) for row in rows if row.sampler == sampler)
+        axes.plot(*zip(*points, strict=True), "o-", label=sampler)
+    axes.axhline(floor, color="grey", linestyle=":", label="real against real")
+    axes.set(xlabel="evaluations of the network for an image (NFE)", ylabel="FID", xscale="log", yscale="log")
+    axes.legend()
+    figure.savefig(out.with_suffix(".png"), dpi=120)
+
+
+if __name__ == "__main__":
+    main()
