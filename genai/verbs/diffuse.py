@@ -2,6 +2,7 @@
 
 import torch
 
+from genai.errors import UserError
 from genai.models.base import Diffuses, image_seeds
 from genai.verbs.arguments import VerbParser, positive
 from genai.verbs.editing import asked, edit_parser, load_capable, read_images, write_rows
@@ -20,14 +21,17 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """A row for each picture, from left to right into noise; then a row for each sample, out of noise."""
     options = parser().parse_args(arguments)
+    columns, num = options.columns, options.num
+    if columns < 2:
+        raise UserError("--columns 1 shows no process: use 2 or more")
     source, model = load_capable(options, Diffuses, "diffuse")
+    if num > model.sample_chunk:
+        raise UserError(f"--num {num} are too many rows: use {model.sample_chunk} or less")
     settings = step_settings(options, model)
-    columns = max(2, options.columns)
     images = read_images(options, source, model)
     forward = model.dissolve(images, image_seeds(options.seed, len(images)), columns)
-    num = options.num
     condition = asked(options, model, source, num)
     passed = model.emerge(image_seeds(options.seed, num), condition, **settings)
     shown = torch.linspace(0, len(passed) - 1, columns).round().long()
     tiles = torch.cat([forward.transpose(0, 1), passed[shown].transpose(0, 1)]).flatten(0, 1)
-    write_rows(options, source, tiles, columns, "diffuse")
+    write_rows(options, source, model, tiles, columns, "diffuse")

@@ -1,6 +1,7 @@
 """What vary, inpaint, upscale and diffuse share: pictures in, a grid of tiles out."""
 
 import argparse
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,12 @@ def load_capable(options: argparse.Namespace, capability: Any, verb: str) -> tup
     """The run and its model, which has `capability`, one of the protocols of models/base.py.
 
     Raises:
-        UserError: the model cannot do what the verb asks.
+        UserError: the model cannot do what the verb asks, or the options are out of range.
     """
     if not 0 <= options.seed < 2**31:
         raise UserError(f"--seed {options.seed} is out of range: use 0 to 2147483647")
     source = find(options.run)
+    picture_path(options, source, verb)
     model = load(source, options.checkpoint, options.device, options.trust)
     if not isinstance(model, capability):
         raise UserError(f"{source.path} is a {type(model).__name__}, which cannot {verb}: name a diffusion run")
@@ -71,14 +73,26 @@ def read_image(name: str, run: Run, model: GenerativeModel, trust: list[str]) ->
         UserError: it is not there, or cannot be read.
     """
     channels, size, _ = model.image_shape
-    if name.startswith("test/") and name.removeprefix("test/").isdigit():
-        return to_float(test_image(int(name.removeprefix("test/")), run, trust))
+    number = name.removeprefix("test/")
+    if number != name and number.isdecimal():
+        return to_float(test_image(int(number), run, trust))
+    return to_float(read_picture(name, size, channels, "picture", "a file, or test/0 for the first test image of the run"))
+
+
+def read_picture(name: str, size: int, channels: int, what: str, choice: str) -> Tensor:
+    """The central square of a picture file, uint8 (channels, size, size).
+
+    Raises:
+        UserError: there is no such file, or it cannot be read; `what` and `choice` say what was looked for.
+    """
     try:
-        return to_float(torch.from_numpy(decode(Path(name).read_bytes(), size, channels).copy()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about odd metadata
+            return torch.from_numpy(decode(Path(name).read_bytes(), size, channels).copy())
     except FileNotFoundError:
-        raise UserError(f"there is no picture {name}: name a file, or test/0 for the first test image of the run") from None
+        raise UserError(f"there is no {what} {name}: name {choice}") from None
     except Exception as error:  # Pillow raises nearly anything on damaged bytes
-        raise UserError(f"{name} cannot be read ({type(error).__name__}: {error}): name a PNG or JPEG") from None
+        raise UserError(f"the {what} {name} cannot be read ({type(error).__name__}): name a PNG or JPEG") from None
 
 
 def test_image(index: int, run: Run, trust: list[str]) -> Tensor:
@@ -88,7 +102,7 @@ def test_image(index: int, run: Run, trust: list[str]) -> Tensor:
     data.setup("test")
     images = data.split("test").images
     if index >= len(images):
-        raise UserError(f"the test split has {len(images)} images: name test/0 to test/{len(images) - 1}")
+        raise UserError(f"there is no test/{index}: the test split has {len(images)} images, test/0 to test/{len(images) - 1}")
     return torch.from_numpy(images[index].copy())
 
 
@@ -103,14 +117,25 @@ def asked(options: argparse.Namespace, model: GenerativeModel, run: Run, num: in
     return torch.full((num,), -1) if kind == "class" else torch.full((num, model.num_classes), 0.5)
 
 
-def write_rows(options: argparse.Namespace, run: Run, tiles: Tensor, columns: int, name: str) -> None:
-    """Write tiles (N, C, H, W) in [-1, 1], row by row, `columns` in each."""
-    default = Path(f"{run.path.name}-{name}.png") if run.is_exported else run.path / "samples" / f"{name}.png"
+def picture_path(options: argparse.Namespace, run: Run, verb: str) -> Path:
+    """The PNG to write.
+
+    Raises:
+        UserError: it is there already, or would be no PNG.
+    """
+    default = Path(f"{run.path.name}-{verb}.png") if run.is_exported else run.path / "samples" / f"{verb}.png"
     path = output_path(options.out, default, options.force)
-    if path.suffix != ".png":
-        raise UserError(f"--out {path} should end in .png")
-    metadata = {"Run": run.name, "Seed": str(options.seed), "Verb": name}
-    metadata |= {"Label": str(options.label or options.prompt)} if options.label or options.prompt else {}
+    if path.suffix != ".png" or path.is_dir():
+        raise UserError(f"--out {path} should be the name of a file that ends in .png")
+    return path
+
+
+def write_rows(options: argparse.Namespace, run: Run, model: GenerativeModel, tiles: Tensor, columns: int, verb: str) -> None:
+    """Write tiles (N, C, H, W) in [-1, 1], row by row, `columns` in each."""
+    path = picture_path(options, run, verb)
+    metadata = {"Model": type(model).__name__, "Run": run.name, "Seed": str(options.seed), "Verb": verb}
+    said = options.label if options.prompt is None else options.prompt
+    metadata |= {"Label": said} if said else {}
     save_png(grid(to_uint8(tiles), columns), path, metadata)
     print(f"wrote {path}")
 

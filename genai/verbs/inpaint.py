@@ -1,15 +1,21 @@
 """genai inpaint: fill in a part of a picture."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from genai.data.faces import decode
 from genai.errors import UserError
 from genai.models.base import Restores, image_seeds
 from genai.verbs.arguments import VerbParser
-from genai.verbs.editing import add_image_options, asked, edit_parser, load_capable, read_images, rows_of, write_rows
+from genai.verbs.editing import (
+    add_image_options,
+    asked,
+    edit_parser,
+    load_capable,
+    read_images,
+    read_picture,
+    rows_of,
+    write_rows,
+)
 from genai.verbs.steps import step_settings
 
 
@@ -43,12 +49,8 @@ def make_mask(name: str, size: int) -> Tensor:
     if name in regions:
         mask[0, regions[name][0], regions[name][1]] = 1
         return mask
-    try:
-        mask = torch.from_numpy(decode(Path(name).read_bytes(), size, 1).copy()).gt(127).float()
-    except FileNotFoundError:
-        raise UserError(f"there is no mask {name}: choose {', '.join(regions)}, or name a picture") from None
-    except Exception as error:  # Pillow raises nearly anything on damaged bytes
-        raise UserError(f"the mask {name} cannot be read ({type(error).__name__}): name a PNG, white where to fill") from None
+    choice = f"{', '.join(regions)}, or a picture that is white where to fill in"
+    mask = read_picture(name, size, 1, "mask", choice).gt(127).float()
     if mask.mean() in (0, 1):
         raise UserError(f"the mask {name} is {'white' if mask.mean() else 'black'} all over: make white what to fill in")
     return mask
@@ -57,7 +59,7 @@ def make_mask(name: str, size: int) -> Tensor:
 def run(arguments: list[str]) -> None:
     """Draw each picture, what is given of it, and the fillings in a row."""
     options = parser().parse_args(arguments)
-    source, model = load_capable(options, Restores, "fill in images")
+    source, model = load_capable(options, Restores, "inpaint")
     settings = step_settings(options, model)
     images = read_images(options, source, model)
     mask = make_mask(options.mask, model.image_shape[-1]).expand(len(images), -1, -1, -1)
@@ -65,4 +67,4 @@ def run(arguments: list[str]) -> None:
     condition = asked(options, model, source, len(repeated))
     results = model.restore(repeated, masks, image_seeds(options.seed, len(repeated)), condition, **settings)
     given = torch.where(mask > 0, torch.zeros_like(images), images)
-    write_rows(options, source, rows_of([images, given], results), len(results) // len(images) + 2, "inpaint")
+    write_rows(options, source, model, rows_of([images, given], results), len(results) // len(images) + 2, "inpaint")

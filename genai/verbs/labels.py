@@ -84,7 +84,7 @@ def class_numbers(text: str, class_names: list[str]) -> list[int]:
     for part in text.split(","):
         if part in class_names:
             numbers.append(class_names.index(part))
-        elif part.isdigit() and int(part) < len(class_names):
+        elif part.isdecimal() and int(part) < len(class_names):
             numbers.append(int(part))
         else:
             raise UserError(f"there is no class {part!r}: choose from {', '.join(class_names)}, or all")

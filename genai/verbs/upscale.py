@@ -21,7 +21,7 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Draw each picture, the reduced one, its bicubic enlargement and the model's in a row."""
     options = parser().parse_args(arguments)
-    source, model = load_capable(options, Upscales, "upscale images")
+    source, model = load_capable(options, Upscales, "upscale")
     if model.image_shape[-1] % options.factor:
         raise UserError(f"{model.image_shape[-1]} pixels are no multiple of {options.factor}: choose another --factor")
     settings = step_settings(options, model)
@@ -33,4 +33,4 @@ def run(arguments: list[str]) -> None:
     size = list(images.shape[2:])
     bicubic = interpolate(small, size, mode="bicubic").clamp(-1, 1)
     tiles = rows_of([images, interpolate(small, size), bicubic], results)
-    write_rows(options, source, torch.as_tensor(tiles), len(results) // len(images) + 3, "upscale")
+    write_rows(options, source, model, torch.as_tensor(tiles), len(results) // len(images) + 3, "upscale")

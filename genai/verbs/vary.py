@@ -20,10 +20,10 @@ def run(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     if not 0 <= options.strength <= 1:
         raise UserError(f"--strength {options.strength} is out of range: use 0 to 1")
-    source, model = load_capable(options, Varies, "vary images")
+    source, model = load_capable(options, Varies, "vary")
     settings = step_settings(options, model)
     images = read_images(options, source, model)
     results = images.repeat_interleave(options.num, dim=0)
     condition = asked(options, model, source, len(results))
     results = model.vary(results, image_seeds(options.seed, len(results)), options.strength, condition, **settings)
-    write_rows(options, source, rows_of([images], results), len(results) // len(images) + 1, "vary")
+    write_rows(options, source, model, rows_of([images], results), len(results) // len(images) + 1, "vary")
