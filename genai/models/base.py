@@ -171,7 +171,7 @@ def seeded_generator(seed: int) -> torch.Generator:
     """A generator on the CPU for a seed in [0, 2**63), all of which count.
 
     torch's own takes the lower 32 bits alone. The upper ones shift these by multiples of the golden ratio's share of 2**32,
-    which keeps the images of two user's seeds that differ by d at least 2**32 / (3 d) apart; seeds below 2**32 stay.
+    which keeps the images of two user's seeds that differ by d, up to a million, 2**32 / (8 d) apart; seeds below 2**32 stay.
     """
     high, low = divmod(seed, 2**32)
     return torch.Generator().manual_seed((low + high * GOLDEN) % 2**32)
