@@ -23,6 +23,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from genai import __version__, runs
+from genai.callbacks.averages import Averages
 from genai.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
 from genai.callbacks.collapse import Collapse
 from genai.callbacks.gallery import Gallery
@@ -111,6 +112,7 @@ class GenaiCLI(LightningCLI):
         parser.add_lightning_class_args(SampleQuality, "quality")
         parser.add_lightning_class_args(Gallery, "gallery")
         parser.add_lightning_class_args(Collapse, "collapse")
+        parser.add_lightning_class_args(Averages, "averages")
         parser.link_arguments("data.image_shape", "model.init_args.image_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         if "verbose" in parser.get_defaults(skip_validation=True):
@@ -128,7 +130,7 @@ class GenaiCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         options = self.options
-        quality, gallery = self._get(self.config_init, "quality"), self._get(self.config_init, "gallery")
+        quality = self._get(self.config_init, "quality")
         self.check_early(quality)
         if self.subcommand == "fit" and options.start and not options.ckpt_path:
             begin_with(self.model, options.start)
@@ -140,7 +142,8 @@ class GenaiCLI(LightningCLI):
         kwargs["plugins"] = [*(options.trainer.plugins or []), AtomicCheckpointIO()]
         if run_dir is not None and runs.Run(run_dir).is_exported:
             run_dir = None  # a zoo entry is read, never written
-        quality.run_dir = gallery.run_dir = self._get(self.config_init, "collapse").run_dir = run_dir
+        for name in ("quality", "gallery", "collapse", "averages"):
+            self._get(self.config_init, name).run_dir = run_dir
         callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput()]
         if run_dir is not None and self.subcommand == "fit":
             callbacks += checkpoint_callbacks(
