@@ -28,6 +28,7 @@ OWN_VERBS = {
     "diffuse": "watch an image dissolve into noise, and samples emerge from it",
     "runs": "list the runs with their scores",
     "filmstrip": "lay the samples of chosen epochs side by side",
+    "likelihood": "bits per dimension of held-out images",
     "average": "make averaged weights of another length, after training",
     "export": "write a run as a small zoo entry: config, averaged weights, scores, card",
     "ship": "write a classifier run as a feature network for scoring",

@@ -248,6 +248,14 @@ class Upscales(Protocol):
 
 
 @runtime_checkable
+class CountsBits(Protocol):
+    """A model with a density."""
+
+    def bits_per_dim(self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, steps: int = 50) -> Tensor:
+        """Bits per dimension (N,) of uint8 images given as (N, C, H, W) in [-1, 1]."""
+
+
+@runtime_checkable
 class Diffuses(Protocol):
     """A model whose forward and reverse process can be watched."""
 

@@ -1,6 +1,7 @@
 """What vary, inpaint, upscale and diffuse share: pictures in, a grid of tiles out."""
 
 import argparse
+from collections.abc import Sequence
 import warnings
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,12 @@ def asked(options: argparse.Namespace, model: GenerativeModel, run: Run, num: in
     options.num = num
     if options.label or is_prompted(options) or not model.conditional:
         return labels_for(options, model, run)
-    kind = label_kind(run, options.trust)
+    return nothing_said(run, model, num, options.trust)
+
+
+def nothing_said(run: Run, model: GenerativeModel, num: int, trust: Sequence[str]) -> Tensor:
+    """Labels that ask a conditional model for nothing: (num,), (num, K) or (num, L)."""
+    kind = label_kind(run, trust)
     if kind == "text":
         return torch.zeros_like(label_examples(run)[:1]).repeat(num, 1)
     return torch.full((num,), -1) if kind == "class" else torch.full((num, model.num_classes), 0.5)
