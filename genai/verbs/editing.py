@@ -1,8 +1,8 @@
 """What vary, inpaint, upscale and diffuse share: pictures in, a grid of tiles out."""
 
 import argparse
-from collections.abc import Sequence
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def load_capable(options: argparse.Namespace, capability: Any, verb: str) -> tup
     if not 0 <= options.seed < 2**31:
         raise UserError(f"--seed {options.seed} is out of range: use 0 to 2147483647")
     source = find(options.run)
-    picture_path(options, source, verb)
+    if "out" in options:
+        picture_path(options, source, verb)
     model = load(source, options.checkpoint, options.device, options.trust)
     if not isinstance(model, capability):
         raise UserError(f"{source.path} is a {type(model).__name__}, which cannot {verb}: name a diffusion run")
