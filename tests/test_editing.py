@@ -259,6 +259,14 @@ def test_factors_that_do_not_fit(place: Path, capsys: pytest.CaptureFixture[str]
     assert "upscales by 2, not by 4" in refused(capsys, "upscale", "upscaler", "test/0", "--factor", "4")
 
 
+def test_restoration_leaves_out_factors_that_a_model_does_not_know(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["restoration", "upscaler", "--num", "8"]) == 0
+    output = capsys.readouterr().out
+    assert "left out: this model upscales by 2, not by 4" in output
+    assert "upscaling x2: model" in output
+    assert "upscaling x4" not in output
+
+
 # -- diffuse -------------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from genai.errors import UserError
 from genai.metrics.features import BUILT_IN, FeatureNetwork, load_extractor
 from genai.metrics.reference import subset_indices
 from genai.metrics.restoration import Fidelity, fidelity
@@ -51,7 +52,10 @@ def run(arguments: list[str]) -> None:
     rows = dict(inpainted(model, images, mask, seeds, condition, settings))
     if isinstance(model, Upscales):
         for factor in (f for f in FACTORS if images.shape[-1] % f == 0):
-            rows |= dict(upscaled(model, images, factor, seeds, condition, settings))
+            try:
+                rows |= dict(upscaled(model, images, factor, seeds, condition, settings))
+            except UserError as error:
+                print(f"left out: {error}")
     report(source, {name: fidelity(to_uint8(x.cpu()), originals, network) for name, x in rows.items()}, network, len(images))
 
 
