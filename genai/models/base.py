@@ -1,5 +1,6 @@
 """The contract of every model: what training keeps (`Model`) and what a generative model can do (`GenerativeModel`)."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from lightning.pytorch.cli import instantiate_class
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from genai.errors import UserError
 from genai.models.ema import Averaged
 
 Shape = tuple[int, int, int]
@@ -69,6 +71,19 @@ class Model(L.LightningModule):
             f"{whose} loss or gradient is not finite (loss {loss}) in step {step}, after {self.images_seen} images; "
             f"last good checkpoint: {good or 'none yet'}; {advice}"
         )
+
+    def limit_gradients(self, optimizer: Optimizer, loss: Tensor, max_norm: float | None) -> None:
+        """Shorten a long gradient; for `on_before_optimizer_step`, when a gradient scaler (16-mixed) has undone its scaling.
+
+        Raises:
+            UserError: the loss or the gradient is not finite; no weight has changed. A gradient scaler skips such steps.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm or math.inf)
+        has_scaler = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if not has_scaler and not bool((norm + loss).isfinite()):
+            step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
+            raise UserError(self.nonfinite_message("the", float(loss), step, "lower the learning rate"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["images_seen"] = self.images_seen
@@ -177,11 +192,50 @@ def seeded_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed((low + high * GOLDEN) % 2**32)
 
 
+class SeededNoise:
+    """Normal noise (N, *shape) at each call; row i is a function of `seeds[i]` and the number of the call alone.
+
+    Args:
+        seeds: N integers in [0, 2**63).
+        shape: of one row.
+        device: where the noise goes; it is drawn on the CPU, so it is the same on every device.
+    """
+
+    def __init__(self, seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> None:
+        self.generators = [seeded_generator(seed) for seed in seeds]
+        self.shape = tuple(shape)
+        self.device = device
+
+    def __call__(self) -> Tensor:
+        return torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators]).to(self.device)
+
+
 def condition_vector(condition: Tensor, num_classes: int) -> Tensor:
     """(N,) classes or (N, K) attributes -> (N, num_classes) float32: one-hot classes, attributes as they are."""
     if condition.ndim == 1:
         return torch.nn.functional.one_hot(condition, num_classes).float()
     return condition.float()
+
+
+def told_of(labels: Tensor, num_classes: int) -> Tensor:
+    """What a network is told of labels: one-hot classes, attributes of -1 and 1, words as they are; zeros say nothing.
+
+    Args:
+        labels: (N,) int64 classes, (N, K) float attributes of 0 and 1, or (N, L) int64 words. A class of -1, attributes of
+            1/2 and words of 0 say nothing.
+        num_classes: how many classes there are.
+    """
+    if labels.ndim == 1:
+        return condition_vector(labels.clamp(min=0), num_classes) * (labels >= 0)[:, None]
+    return 2 * labels - 1 if labels.is_floating_point() else labels
+
+
+def dropped(told: Tensor | None, share: float) -> Tensor | None:
+    """`told` with a random `share` of its rows set to zero."""
+    if told is None or not share:
+        return told
+    keep = torch.rand(len(told), device=told.device) >= share
+    return told * keep.view(-1, *[1] * (told.ndim - 1))
 
 
 def build_optimizer(factory: Callable[..., Optimizer] | dict[str, Any], network: nn.Module) -> Optimizer:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from genai.errors import UserError
+from genai.models.base import SeededNoise
 from genai.models.diffusion import sigmas as schedules
 from genai.models.diffusion.guidance import guided
-from genai.models.diffusion.noise import SeededNoise
 from genai.models.diffusion.preconditioning import rows
 from genai.models.diffusion.samplers import SAMPLERS, adaptive, ddim, ddpm, dpmpp, euler, heun, unipc
 

@@ -1,6 +1,5 @@
 """Diffusion and rectified flow: one LightningModule for every network, preconditioning, condition and sampler."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,13 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genai.errors import UserError
-from genai.models.base import GenerativeModel, NetworkFactory, Shape, build_optimizer, condition_vector
+from genai.models.base import GenerativeModel, NetworkFactory, SeededNoise, Shape, build_optimizer, dropped, told_of
 from genai.models.diffusion import editing
 from genai.models.diffusion.base_image import BaseImage, Downsampled, Masked, given
 from genai.models.diffusion.consistency import Consistency
 from genai.models.diffusion.guidance import EVERYWHERE, Interval, guided
 from genai.models.diffusion.likelihood import LEVELS_PER_UNIT, bits_per_dim, log_density
-from genai.models.diffusion.noise import LogNormal, NoiseDistribution, SeededNoise, stratified
+from genai.models.diffusion.noise import LogNormal, NoiseDistribution, stratified
 from genai.models.diffusion.preconditioning import EDM, Preconditioning, rows
 from genai.models.diffusion.samplers import SAMPLERS, Denoise
 from genai.models.diffusion.sigmas import SCHEDULES, karras
@@ -163,7 +162,7 @@ class Diffusion(GenerativeModel):
         images, labels = batch
         optimizer: Any = self.optimizers()
         self.set_learning_rates([optimizer], self.lr_schedule)
-        condition, base = self.dropped(self.condition(labels), self.label_dropout), self.training_base(images)
+        condition, base = dropped(self.condition(labels), self.label_dropout), self.training_base(images)
         sigma = self.noise(stratified(len(images), self.device))
         n = torch.randn_like(images)
         if self.consistency is None:
@@ -181,16 +180,7 @@ class Diffusion(GenerativeModel):
         self.track({"train/loss": loss.detach(), "train/lr": optimizer.param_groups[0]["lr"]})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Shorten long gradients, here because a gradient scaler (16-mixed) has undone its scaling by now.
-
-        Raises:
-            UserError: the loss or the gradient is not finite; no weight has changed. A gradient scaler skips such steps.
-        """
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm or math.inf)
-        has_scaler = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        if not has_scaler and not bool((norm + self.loss_now).isfinite()):
-            step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
-            raise UserError(self.nonfinite_message("the", float(self.loss_now), step, "lower the learning rate"))
+        self.limit_gradients(optimizer, self.loss_now, self.max_grad_norm)
 
     def loss(
         self, network: Network, x_0: Tensor, sigma: Tensor, n: Tensor, condition: Tensor | None, base: Tensor | None
@@ -218,28 +208,12 @@ class Diffusion(GenerativeModel):
         return rows(scales.c_skip) * x + rows(scales.c_out) * output
 
     def condition(self, labels: Tensor | None) -> Tensor | None:
-        """What the network is told: one-hot classes, attributes of -1 and 1, words as they are; zeros say nothing.
-
-        Args:
-            labels: (N,) int64 classes, (N, K) float attributes of 0 and 1, or (N, L) int64 words. A class of -1, attributes
-                of 1/2 and words of 0 say nothing.
-        """
-        if not self.conditional or labels is None:
-            return None
-        if labels.ndim == 1:
-            return condition_vector(labels.clamp(min=0), self.num_classes) * (labels >= 0)[:, None]
-        return 2 * labels - 1 if labels.is_floating_point() else labels
-
-    def dropped(self, told: Tensor | None, share: float) -> Tensor | None:
-        """`told` with a random `share` of its rows set to zero."""
-        if told is None or not share:
-            return told
-        keep = torch.rand(len(told), device=told.device) >= share
-        return told * keep.view(-1, *[1] * (told.ndim - 1))
+        """What the network is told of `labels`, see `told_of`; None for an unconditional model."""
+        return told_of(labels, self.num_classes) if self.conditional and labels is not None else None
 
     def training_base(self, images: Tensor) -> Tensor | None:
         """The base images of a batch, some left out."""
-        return None if self.base is None else self.dropped(self.base(images), self.base_dropout)
+        return None if self.base is None else dropped(self.base(images), self.base_dropout)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.log_loss("val", batch, batch_idx)

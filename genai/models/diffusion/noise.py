@@ -1,13 +1,10 @@
 """Which noise levels a denoiser trains on. A new distribution is one small class."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from genai.models.base import seeded_generator
 
 
 class NoiseDistribution(ABC):
@@ -71,21 +68,3 @@ def stratified(num: int, device: torch.device) -> Tensor:
     """
     u = (torch.randperm(num, device=device) + torch.rand(num, device=device)) / num
     return u.clamp(1e-6, 1 - 1e-6)
-
-
-class SeededNoise:
-    """Normal noise (N, *shape) at each call; row i is a function of `seeds[i]` and the number of the call alone.
-
-    Args:
-        seeds: N integers in [0, 2**63).
-        shape: of one row.
-        device: where the noise goes; it is drawn on the CPU, so it is the same on every device.
-    """
-
-    def __init__(self, seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> None:
-        self.generators = [seeded_generator(seed) for seed in seeds]
-        self.shape = tuple(shape)
-        self.device = device
-
-    def __call__(self) -> Tensor:
-        return torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators]).to(self.device)
