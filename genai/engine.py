@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import sys
 import time
 import warnings
@@ -20,13 +21,14 @@ import torchvision
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from genai import __version__, runs
+from genai import __version__, cluster, runs
+from genai.callbacks.announcement import Announcement
 from genai.callbacks.averages import Averages
 from genai.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
 from genai.callbacks.collapse import Collapse
 from genai.callbacks.gallery import Gallery
+from genai.callbacks.preemption import Preemption, Stopped
 from genai.callbacks.quality import SampleQuality
 from genai.callbacks.randomness import CountedRandomness
 from genai.callbacks.throughput import Throughput
@@ -34,6 +36,7 @@ from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.help import VERB_HELP
 from genai.loading import check_trusted, import_weights, read_checkpoint
+from genai.locks import RunLock
 from genai.models.base import Model, Starts
 from genai.pixels import to_uint8
 from genai.tracking import MetricsCSV, Tracker, finish, loggers
@@ -86,12 +89,16 @@ class SaveConfig(SaveConfigCallback):
         path = run_dir / "config.yaml"
         if path.is_file() and path.read_text() != text:
             earlier = len(list(run_dir.glob("config.*.yaml"))) + 1
-            path.rename(run_dir / f"config.{earlier}.yaml")
-        path.write_text(text)
+            shutil.copy2(path, run_dir / f"config.{earlier}.yaml")
+        temporary = path.with_name("config.yaml.tmp")
+        temporary.write_text(text)
+        temporary.replace(path)
 
 
 class GenaiCLI(LightningCLI):
     """The suite's LightningCLI: data shapes flow into the model, every run has a directory."""
+
+    lock: RunLock | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -138,14 +145,17 @@ class GenaiCLI(LightningCLI):
             options.run_dir = str(new_run_dir(options.experiment or "run"))
         run_dir = Path(options.run_dir) if options.run_dir else None
         seed = int(options.seed_everything)
+        kwargs |= cluster.launched()
         kwargs["strategy"] = strategy(options.trainer, self.model)
         kwargs["plugins"] = [*(options.trainer.plugins or []), AtomicCheckpointIO()]
         if run_dir is not None and runs.Run(run_dir).is_exported:
             run_dir = None  # a zoo entry is read, never written
         for name in ("quality", "gallery", "collapse", "averages"):
             self._get(self.config_init, name).run_dir = run_dir
-        callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput()]
+        callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput(), Announcement()]
         if run_dir is not None and self.subcommand == "fit":
+            self.take_lock(run_dir)
+            callbacks.append(Preemption())
             callbacks += checkpoint_callbacks(
                 run_dir / "checkpoints", options.monitor, quality.every_n_epochs, options.checkpoint_every_n_steps
             )
@@ -157,6 +167,12 @@ class GenaiCLI(LightningCLI):
         kwargs["enable_checkpointing"] = run_dir is not None and self.subcommand == "fit"
         kwargs["callbacks"] = [*(self._get(self.config_init, "trainer").callbacks or []), *callbacks]
         return super().instantiate_trainer(**kwargs)
+
+    def take_lock(self, run_dir: Path) -> None:
+        """Let no other fit write into `run_dir` until `run_lightning` gives the lock back."""
+        self.lock = RunLock(run_dir, cluster.job())
+        if global_rank() == 0:
+            self.lock.acquire()
 
     def check_early(self, quality: SampleQuality) -> None:
         """Find missing data and feature networks before anything is written."""
@@ -197,12 +213,15 @@ def strategy(trainer: Any, model: L.LightningModule) -> Any:
     several = num_processes(trainer) > 1
     if trainer.strategy not in ("auto", "ddp") or not several:
         return trainer.strategy
-    return "ddp" if model.automatic_optimization else "ddp_find_unused_parameters_true"
+    optimizers = model.configure_optimizers()
+    is_game = isinstance(optimizers, list | tuple) and len(optimizers) > 1  # each loss then leaves out parameters of the other
+    return "ddp_find_unused_parameters_true" if is_game else "ddp"
 
 
 def num_processes(trainer: Any) -> int:
     """Processes this training will have, as far as the options and the environment tell."""
-    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1)))
+    if launched := cluster.launched():
+        return launched["devices"] * launched["num_nodes"]
     wants_all = trainer.devices in ("auto", -1, "-1")
     gpus = torch.cuda.device_count() if trainer.accelerator != "cpu" else 1
     if wants_all:
@@ -211,7 +230,7 @@ def num_processes(trainer: Any) -> int:
         local = len(trainer.devices)
     else:
         local = len(str(trainer.devices).split(",")) if "," in str(trainer.devices) else int(trainer.devices)
-    return max(world, local * trainer.num_nodes)
+    return local * trainer.num_nodes
 
 
 def global_rank() -> int:
@@ -253,6 +272,7 @@ def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
         "seed": int(cli.options.seed_everything),
         "command": command,
         "tracker_id": secrets.token_hex(4),
+        "job": cluster.job(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {
             "genai": __version__,
@@ -340,14 +360,30 @@ def resolve_fit(arguments: list[str]) -> list[str]:
     """Expand `--resume RUN`, and name the experiment after the first YAML."""
     resume = option(arguments, "resume")
     if resume:
-        run = runs.find(resume)
-        if run.is_exported:
-            raise UserError(f"{run.path} is a zoo entry, which has no optimiser state: resume a run directory")
-        return with_run(run, run.checkpoint("last"), arguments)
+        return resumed(runs.find(resume), arguments)
+    if cluster.is_requeued() and (earlier := run_of_job(arguments)):
+        return resumed(earlier, [])
     config = first_config(arguments)
     if config and not any(argument.startswith("--experiment") for argument in arguments):
         arguments += ["--experiment", experiment_name(config)]
     return arguments
+
+
+def resumed(run: runs.Run, arguments: list[str]) -> list[str]:
+    """The arguments that go on with `run`: from its last checkpoint or the named one, or from the start where it has none."""
+    if run.is_exported:
+        raise UserError(f"{run.path} is a zoo entry, which has no optimiser state: resume a run directory")
+    which = option(arguments, "checkpoint")
+    has_none = which is None and not (run.path / "checkpoints/last.ckpt").is_file()
+    return with_run(run, None if has_none else run.checkpoint(which or "last"), arguments)
+
+
+def run_of_job(arguments: list[str]) -> runs.Run | None:
+    """The run that these arguments started earlier in this job of the cluster."""
+    command = shlex.join(["genai", "fit", *arguments])
+    records = [(run, run.record()) for run in runs.all_runs()]
+    found = [run for run, record in records if record.get("job") == cluster.job() and record["command"] == command]
+    return found[-1] if found else None
 
 
 def resolve_run(verb: str, arguments: list[str]) -> list[str]:
@@ -403,8 +439,10 @@ def run_lightning(verb: str, arguments: list[str]) -> None:
     call |= {key: cli.options.get(key) for key in ("ckpt_path", "verbose") if key in cli.options}
     if run_dir and (run_dir / "weights.safetensors").is_file():
         import_weights(cli.model, run_dir / "weights.safetensors")
-    if call.get("ckpt_path"):
-        forget_rows(cli.trainer, read_checkpoint(Path(call["ckpt_path"])) if verb == "fit" else None)
+    if verb == "predict" and cli.trainer.world_size > 1:
+        raise UserError("predict draws with one process: add --trainer.devices 1")
+    if verb == "fit":
+        forget_rows(cli.trainer, Path(call["ckpt_path"]) if call.get("ckpt_path") else None)
     try:
         output = getattr(cli.trainer, verb)(cli.model, **call)
     except RuntimeError as error:
@@ -412,10 +450,14 @@ def run_lightning(verb: str, arguments: list[str]) -> None:
             reason = str(error).splitlines()[-1].strip()
             raise UserError(f"{call['ckpt_path']} is a checkpoint of another model: {reason}") from None
         raise
-    except SIGTERMException:
-        raise UserError(f"stopped by SIGTERM; to go on: genai fit --resume {run_dir}") from None
+    except Stopped as stopped:
+        if not cli.trainer.is_global_zero:
+            sys.exit(2)
+        raise UserError(f"{stopped}{cluster.requeue(stopped)}; to go on: genai fit --resume {run_dir}") from None
     finally:
         finish(cli.trainer.loggers)
+        if cli.lock is not None:
+            cli.lock.release()
     if not cli.trainer.is_global_zero:
         return
     if verb == "predict" and run_dir:
@@ -448,11 +490,12 @@ def ready_cli(verb: str, arguments: list[str]) -> GenaiCLI:
     )
 
 
-def forget_rows(trainer: L.Trainer, checkpoint: dict[str, Any] | None) -> None:
+def forget_rows(trainer: L.Trainer, checkpoint: Path | None) -> None:
     """Drop the rows of metrics.csv that lie after the checkpoint a fit resumes from."""
-    for logger in trainer.loggers if checkpoint else []:
+    images_seen = read_checkpoint(checkpoint)["images_seen"] if checkpoint else 0
+    for logger in trainer.loggers:
         if isinstance(logger, MetricsCSV):
-            logger.forget_after(checkpoint["images_seen"])  # type: ignore[index]
+            logger.forget_after(images_seen)
 
 
 def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:

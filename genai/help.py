@@ -25,6 +25,7 @@ Trains a model into a new directory runs/<experiment>/<time>. --resume goes on w
 checkpoint, exactly as if it had not been interrupted.
 
   --experiment NAME                folder of the run (default: from the YAML's path, mnist-gan)
+  --checkpoint previous|FILE       with --resume: go on from another checkpoint than the last
   --checkpoint_every_n_steps N     write last.ckpt each N optimizer steps, besides each epoch
   --collapse.over X                a class is over-drawn from X times its real share on (2); also --collapse.missing (0.1);
                                    the fit says when samples collapse, RUN/samples/collapse.png shows it

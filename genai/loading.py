@@ -14,6 +14,7 @@ from genai.models.base import Model
 from genai.runs import Run
 
 TRUSTED = ("genai", "torch")
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError)  # what torch.load raises
 
 
 def class_paths(config: Any) -> Iterator[str]:
@@ -42,12 +43,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or not a checkpoint of ours ({reason}): use another one") from None
+        raise UserError(f"{path} is damaged or not a checkpoint of ours ({reason}): use {whole_beside(path)}") from None
     if "state_dict" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint: it has no state_dict")
     return checkpoint
+
+
+def whole_beside(path: Path) -> str:
+    """How to name a checkpoint in the folder of a damaged one that can be read."""
+    for other in (path.with_name(f"{name}.ckpt") for name in ("previous", "last", "best")):
+        try:
+            torch.load(other, map_location="cpu", weights_only=True)
+        except UNREADABLE:
+            continue
+        return f"the one before it, --checkpoint {other.stem}" if other.stem == "previous" else f"--checkpoint {other.stem}"
+    return "another run, there is no whole one beside it"
 
 
 def build_model(config: dict[str, Any], record: dict[str, Any]) -> Model:

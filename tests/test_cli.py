@@ -88,7 +88,7 @@ def test_the_run_directory_describes_itself(trained: Path) -> None:
     assert {"config.yaml", "run.json", "metrics.csv", "metrics.json", "checkpoints", "samples"} <= {
         path.name for path in trained.iterdir()
     }
-    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     assert [path.name for path in sorted((trained / "samples").glob("epoch-*.png"))] == [
         "epoch-0001.png",
         "epoch-0002.png",

@@ -9,6 +9,7 @@ import torch
 from rich.text import Text
 from torch import Tensor, nn
 
+from genai.callbacks.preemption import stop_if_told
 from genai.errors import UserError
 from genai.metrics.features import BUILT_IN, FeatureNetwork, Features, concatenate, load_extractor
 from genai.metrics.quality import Quality, Yardstick, asked_labels, cycled
@@ -135,6 +136,7 @@ class SampleQuality(L.Callback):
         starts = range(0, count, self.batch_size)
         parts = []
         for first in range(0, len(starts), trainer.world_size):
+            stop_if_told(trainer)
             start = starts[min(first + trainer.global_rank, len(starts) - 1)]
             rows = slice(start, start + self.batch_size)
             images = model.sample(seeds[rows], None if condition is None else condition[rows].to(model.device))

@@ -4,7 +4,7 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from torch.utils.data.distributed import DistributedSampler
 from genai.data.augment import Augment, Padding
 from genai.data.cache import Stored, Writer, key_of, open_or_build
 from genai.data.words import encode
+from genai.errors import UserError
 from genai.pixels import to_float
 
 Split = Literal["train", "val", "test"]
@@ -79,6 +80,34 @@ class EpochSampler(DistributedSampler):
         epoch, done = self.seen()
         self.set_epoch(epoch)
         return islice(super().__iter__(), done, None)
+
+
+class StridedSampler(DistributedSampler):
+    """Every image once and in order: rank r has r, r + number of ranks, ..., where DistributedSampler would repeat some."""
+
+    def __init__(self, images: ImageArray, num_ranks: int, rank: int) -> None:
+        super().__init__(images, num_ranks, rank, shuffle=False)
+        self.indices = range(rank, len(images), num_ranks)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def even_batch_size(num_images: int, num_ranks: int, wanted: int) -> int:
+    """The first batch size from `wanted` on with which all ranks of a StridedSampler have equally many batches.
+
+    With one batch fewer than the others, a rank would leave them waiting for it.
+
+    Raises:
+        UserError: there are fewer images than ranks.
+    """
+    fewest, rest = divmod(num_images, num_ranks)
+    if fewest == 0:
+        raise UserError(f"{num_images} images cannot be shared by {num_ranks} processes: use fewer, or more data")
+    return next(size for size in count(wanted) if rest == 0 or fewest % size)
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -184,31 +213,37 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         images = self.split("train")
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         self.start_training()
-        sampler = EpochSampler(images, world, rank, self.seed, self.seen)
+        sampler = EpochSampler(images, *self.ranks(), self.seed, self.seen)
         return self.loader(images, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
 
+    def ranks(self) -> tuple[int, int]:
+        """How many processes there are, and which this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self.loader(self.split("val"))
+        return self.evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self.loader(self.split("test"))
+        return self.evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self.loader(self.split("test"))
 
+    def evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        """Each image of the split once, over all processes together."""
+        images = self.split(split)
+        num_ranks, rank = self.ranks()
+        if num_ranks == 1:
+            return self.loader(images)
+        batch_size = even_batch_size(len(images), num_ranks, self.batch_size)
+        return self.loader(images, sampler=StridedSampler(images, num_ranks, rank), batch_size=batch_size)
+
     def loader(self, images: ImageArray, **options: Any) -> DataLoader[Batch]:
         """A loader of whole batches, uint8."""
-        return DataLoader(
-            images,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            collate_fn=whole,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-            **options,
-        )
+        settings: dict[str, Any] = {"batch_size": self.batch_size, "num_workers": self.num_workers, "collate_fn": whole}
+        settings |= {"pin_memory": torch.cuda.is_available(), "persistent_workers": self.num_workers > 0}
+        return DataLoader(images, **settings | options)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """To float32 in [-1, 1] on the batch's device, and in training the augmentation."""

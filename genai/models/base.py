@@ -53,14 +53,18 @@ class Model(L.LightningModule):
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def track(self, metrics: Mapping[str, Tensor | float]) -> None:
-        """Send training metrics to every logger at `images_seen`, each `log_every_n_steps` batches."""
+        """Send training metrics, means over the devices, to every logger at `images_seen`, each `log_every_n_steps` batches."""
         if self.trainer.fit_loop.epoch_loop.batch_idx % log_interval(self.trainer):
             return
-        for name, value in metrics.items():
+        values = {name: self.mean_over_devices(value) for name, value in metrics.items()}
+        for name, value in values.items():
             self.log(name.split("/")[-1], value, prog_bar="loss" in name, logger=False, rank_zero_only=True)
-        values = {name: float(value) for name, value in metrics.items()}
         for logger in self.loggers:
             logger.log_metrics(values, step=self.images_seen)
+
+    def mean_over_devices(self, value: Tensor | float) -> float:
+        """The mean of what each device measured; a plain number is the same on all."""
+        return float(self.trainer.strategy.reduce(value.clone(), reduce_op="mean") if isinstance(value, Tensor) else value)
 
     def nonfinite_message(self, whose: str, loss: float, step: int, advice: str) -> str:
         """Where the run stopped, and what it can go on from."""
@@ -206,8 +210,10 @@ class SeededNoise:
         self.shape = tuple(shape)
         self.device = device
 
-    def __call__(self) -> Tensor:
-        return torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators]).to(self.device)
+    def __call__(self, shape: Sequence[int] | None = None) -> Tensor:
+        """The next noise, of `shape` in the place of the usual one if given."""
+        size = self.shape if shape is None else tuple(shape)
+        return torch.stack([torch.randn(size, generator=generator) for generator in self.generators]).to(self.device)
 
 
 def condition_vector(condition: Tensor, num_classes: int) -> Tensor:

@@ -1,0 +1,92 @@
+"""Stopping when told to: SIGTERM and SIGUSR1 end a fit at its next safe point, from which it goes on exactly.
+
+Lightning's own handlers are replaced. Its SIGUSR1 saves in the middle of whatever is being computed; its SIGTERM is not looked
+at while validating, and with several processes it broadcasts from inside of the handler, which only those told would join.
+"""
+
+import signal
+import threading
+from typing import Any
+
+import lightning as L
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+AGREE_EVERY = 10  # batches between two looks of several processes at one another's signals
+
+
+class Stopped(Exception):
+    """The fit was told to stop, and last.ckpt has been written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class Preemption(L.Callback):
+    """Raises `Stopped` after a training batch, a validation batch or a batch of samples, in all processes alike.
+
+    After a training batch that validation follows it waits for the validation, where the checkpoint says that it is due.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.listen()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.listen()
+
+    def listen(self) -> None:
+        """Take the signals; Lightning gives them back when the fit ends."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self.receive)
+
+    def receive(self, number: int, frame: Any) -> None:
+        """Note the signal; what is being computed or written comes to its end."""
+        self.received = number
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if is_due(trainer, batch_idx) and not validation_may_follow(trainer, batch_idx):
+            self.check(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if is_due(trainer, batch_idx):
+            self.check(trainer)
+
+    def check(self, trainer: L.Trainer) -> None:
+        """Raise Stopped when any process was told to stop; all have to call it."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        if trainer.strategy.reduce_boolean_decision(bool(self.received), all=False):
+            raise Stopped(self.received or signal.SIGTERM)
+
+
+def is_due(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the processes look at their signals after this batch; a single one always does."""
+    return trainer.world_size == 1 or batch_idx % AGREE_EVERY == 0
+
+
+def validation_may_follow(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the trainer may validate after this training batch."""
+    interval = trainer.val_check_batch
+    return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or bool(interval and (batch_idx + 1) % interval == 0)
+
+
+def stop_if_told(trainer: L.Trainer) -> None:
+    """Where a callback draws samples for long: raise Stopped when any process was told to stop; all have to call it."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, Preemption):
+            callback.check(trainer)
