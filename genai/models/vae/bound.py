@@ -1,0 +1,23 @@
+"""The importance-weighted bound of ln p(x) with many samples, in constant memory."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def importance_weighted_bound(log_weights: Callable[[int], Tensor], num_samples: int, chunk: int) -> Tensor:
+    """ln (1 / K) sum_k w_k in nats (N,) float64, whose mean rises to ln p(x) with K (Burda et al. 2015, equation 8, theorem 1).
+
+    Args:
+        log_weights: gives ln w (k, N) of k new samples of the posterior.
+        num_samples: K.
+        chunk: the most samples drawn at once.
+    """
+    total: Tensor | None = None
+    for start in range(0, num_samples, chunk):
+        part = log_weights(min(chunk, num_samples - start)).double().logsumexp(dim=0)
+        total = part if total is None else torch.logaddexp(total, part)
+    assert total is not None
+    return total - math.log(num_samples)
