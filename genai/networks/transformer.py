@@ -1,0 +1,202 @@
+"""A causal transformer: tokens and a condition in, logits of the next token out.
+
+Pre-norm with RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467), normalised queries and keys, squared ReLU (So et al. 2021,
+arXiv:2109.08668), rotary or learned positions, no biases. The condition is embedded in a first position of its own. What is
+said of earlier tokens can be kept in a `Cache`, so that each further token costs one position.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import sdpa_kernel
+from torch.nn.functional import relu, rms_norm, scaled_dot_product_attention
+
+from genai.errors import UserError
+from genai.networks.attention import fitting, normalised
+from genai.networks.conditioning import ConditionerFactory, VectorConditioner
+
+ROTARY_BASE = 10_000.0
+
+
+class Cache:
+    """Keys and values of the positions seen so far, which `Transformer.forward` reads and extends."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.layers: list[tuple[Tensor, Tensor]] = []  # keys and values (N, heads, length, dim / heads) of each block
+
+    def extended(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values of block `layer`, with those of the new positions at the end."""
+        if layer == len(self.layers):
+            self.layers.append((k, v))
+        else:
+            old_k, old_v = self.layers[layer]
+            self.layers[layer] = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
+        return self.layers[layer]
+
+
+class CausalAttention(nn.Module):
+    """Attention in which a position sees itself and earlier ones.
+
+    Args:
+        dim: length of the tokens; their output is zero at first.
+        num_heads: heads of dim / num_heads each.
+        is_rotary: turn queries and keys by their position (Su et al. 2021, arXiv:2104.09864).
+    """
+
+    def __init__(self, dim: int, num_heads: int, is_rotary: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.is_rotary = is_rotary
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.query_scale = nn.Parameter(torch.ones(dim // num_heads))
+        self.key_scale = nn.Parameter(torch.ones(dim // num_heads))
+        self.project = nn.Linear(dim, dim, bias=False)
+        nn.init.zeros_(self.project.weight)
+
+    def forward(self, x: Tensor, start: int, layer: int, cache: Cache | None) -> Tensor:
+        """x (N, L, dim), at positions `start` and on -> (N, L, dim)."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, L, dim / heads)
+        q, k = normalised(q, self.query_scale), normalised(k, self.key_scale)
+        if self.is_rotary:
+            q, k = rotated(q, start), rotated(k, start)
+        if cache is not None:
+            k, v = cache.extended(layer, k, v)
+        y = attend(q, k, v, causal_mask(start, q, k))
+        return self.project(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each added to its input and normalised before."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, is_rotary: bool, dropout: float) -> None:
+        super().__init__()
+        inner = int(dim * mlp_ratio)
+        self.attention = CausalAttention(dim, num_heads, is_rotary)
+        self.expand = nn.Linear(dim, inner, bias=False)
+        self.project = nn.Linear(inner, dim, bias=False)
+        nn.init.zeros_(self.project.weight)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, start: int, layer: int, cache: Cache | None) -> Tensor:
+        """x (N, L, dim), at positions `start` and on -> (N, L, dim)."""
+        x = x + self.dropout(self.attention(rms_norm(x, x.shape[-1:]), start, layer, cache))
+        h = relu(self.expand(rms_norm(x, x.shape[-1:])))
+        return x + self.dropout(self.project(h * h))  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """Tokens so far and a condition -> logits of the next token, at every position.
+
+    Args:
+        vocab_size: how many tokens there are.
+        context_length: most tokens of a sequence.
+        num_classes: width of the condition (classes, attributes, or words of a vocabulary); 0 for none.
+        dim: length of the tokens' embeddings.
+        depth: blocks.
+        num_heads: of each attention.
+        mlp_ratio: hidden units of an MLP, as a multiple of dim.
+        positions: `learned`, one embedding each, or `rotary`, for sequences whose tokens matter by their distance.
+        dropout: share of each branch's output left out in training.
+        conditioner: factory of the network that embeds the condition: a vector's, unless another is given.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int,
+        num_classes: int = 0,
+        dim: int = 128,
+        depth: int = 4,
+        num_heads: int = 4,
+        mlp_ratio: float = 4.0,
+        positions: Literal["learned", "rotary"] = "learned",
+        dropout: float = 0.0,
+        conditioner: ConditionerFactory | None = None,
+    ) -> None:
+        super().__init__()
+        check_heads(dim, num_heads)
+        self.context_length = context_length
+        self.tokens = nn.Embedding(vocab_size, dim)
+        self.start = nn.Parameter(torch.randn(dim))
+        self.conditioner = (conditioner or VectorConditioner)(num_classes, dim) if num_classes else None
+        self.positions = nn.Parameter(0.1 * torch.randn(context_length, dim)) if positions == "learned" else None
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, positions == "rotary", dropout) for _ in range(depth))
+        self.logits = nn.Linear(dim, vocab_size, bias=False)
+        nn.init.zeros_(self.logits.weight)
+
+    def forward(self, tokens: Tensor, condition: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """Logits of the token that follows each position.
+
+        Args:
+            tokens: (N, L) int64, the first ones of a sequence; with a cache that has seen some, the next ones.
+            condition: (N, num_classes) vectors or (N, W) int64 words, zeros where nothing is said; None without classes.
+            cache: what was seen of these sequences; it is extended by what is new.
+
+        Returns:
+            (N, 1 + L, vocab_size): of the first token, and of those after each of `tokens`; with a cache that has seen the
+            beginning (N, L, vocab_size).
+
+        Raises:
+            ValueError: the sequence is longer than the context.
+        """
+        start = 0 if cache is None else cache.length
+        x = self.tokens(tokens)
+        if start == 0:
+            x = torch.cat([self.first(len(tokens), condition), x], dim=1)
+        end = start + x.shape[1]
+        if end > self.context_length + 1:
+            raise ValueError(f"{end - 1} tokens are more than the context of {self.context_length}")
+        if self.positions is not None:
+            x = x + torch.cat([torch.zeros_like(self.positions[:1]), self.positions])[start:end]
+        x = self.dropout(rms_norm(x, x.shape[-1:]))
+        for layer, block in enumerate(self.blocks):
+            x = block(x, start, layer, cache)
+        if cache is not None:
+            cache.length = end
+        return self.logits(rms_norm(x, x.shape[-1:]))  # type: ignore[no-any-return]
+
+    def first(self, num: int, condition: Tensor | None) -> Tensor:
+        """What stands before the first token: (num, 1, dim)."""
+        x = self.start.expand(num, 1, -1)
+        if self.conditioner is not None and condition is not None:
+            x = x + self.conditioner(condition).vector[:, None]
+        return x
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v where `mask` (L, M) is true: (N, heads, L, D).
+
+    Written out for training on processors, where torch's kernels take a sixth more of the time of a whole step.
+    """
+    if mask is not None and q.device.type == "cpu" and q.requires_grad:
+        weights = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        return weights.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ v
+    with sdpa_kernel(fitting(q)):
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def causal_mask(start: int, q: Tensor, k: Tensor) -> Tensor | None:
+    """(L, M) bool, what queries at positions `start` and on see of keys 0, 1, ...; None for a single query, which sees all."""
+    if q.shape[2] == 1:
+        return None
+    positions = torch.arange(k.shape[2], device=q.device)
+    return positions <= positions[start:, None]
+
+
+def rotated(x: Tensor, start: int) -> Tensor:
+    """x (N, heads, L, D), pairs of its numbers turned by position / base^(2 i / D), i < D / 2."""
+    half = x.shape[-1] // 2
+    positions = torch.arange(start, start + x.shape[2], device=x.device)
+    angles = positions[:, None] * ROTARY_BASE ** (-torch.arange(half, device=x.device) / half)  # (L, D / 2)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x.split(half, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def check_heads(dim: int, num_heads: int) -> None:
+    """Raise UserError unless `dim` can be split into heads of an even number of channels."""
+    if dim % (2 * num_heads):
+        raise UserError(f"dim {dim} is no multiple of twice {num_heads} heads: change one of them")
