@@ -1,0 +1,369 @@
+"""VQ-VAE: two stages in one fit, codes and images, drawing from a prior that is known."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam
+from torch.utils.data import DataLoader, TensorDataset
+
+from genai import runs
+from genai.cli import main
+from genai.errors import UserError
+from genai.models.schedules import Cosine
+from genai.models.vae.drawing import Drawing, draw_sequence, seeded_uniform
+from genai.models.vae.quantizers import FSQ, VectorQuantizer
+from genai.models.vae.reconstruction import Bernoulli, Pixelwise
+from genai.models.vae.vqvae import VQVAE, code_nats
+from genai.networks.codec import ConvDecoder, ConvEncoder
+from genai.networks.transformer import Cache, Transformer
+
+ROOT = Path(__file__).parent.parent.parent
+SHAPE = (1, 8, 8)
+codec = {"channels": [16], "num_blocks": [1], "patch_size": 4}  # 2x2 codes
+tiny_prior = partial(Transformer, dim=16, depth=2, num_heads=2)
+
+
+def tiny(**options: Any) -> VQVAE:
+    torch.manual_seed(0)
+    options = {
+        "tokenizer_kimg": 0.032,
+        "encoder": partial(ConvEncoder, **codec),
+        "decoder": partial(ConvDecoder, **codec),
+        "prior": tiny_prior,
+        "quantizer": VectorQuantizer(16, 4),
+        "tokenizer_optimizer": partial(Adam, lr=1e-2),
+        "prior_optimizer": partial(Adam, lr=1e-2),
+    } | options
+    return VQVAE(SHAPE, 3, **options).eval()
+
+
+def random_model(**options: Any) -> VQVAE:
+    """A model in which everything matters."""
+    model = tiny(**options)
+    for parameter in model.averaged.parameters():
+        parameter.data.normal_(0, 0.4)
+    return model
+
+
+def fit(model: VQVAE, num_batches: int, **options: Any) -> L.Trainer:
+    """Train on batches of 8 random images."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8 * num_batches, *SHAPE, generator=generator) * 2 - 1
+    labels = torch.randint(3, (len(images),), generator=generator)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, **quiet, **options)
+    trainer.fit(model.train(), DataLoader(TensorDataset(images, labels), batch_size=8))
+    return trainer
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def is_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# -- two stages -------------------------------------------------------------------------------------------------------------
+
+
+class Stages(L.Callback):
+    """Notes after each batch what has changed in it."""
+
+    def __init__(self) -> None:
+        self.changed: list[set[str]] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, model: VQVAE, *_: Any) -> None:
+        self.before = {name: state(part) for name, part in self.parts(model)}
+
+    def on_train_batch_end(self, trainer: L.Trainer, model: VQVAE, *_: Any) -> None:
+        self.changed.append({name for name, part in self.parts(model) if not is_same(state(part), self.before[name])})
+
+    def parts(self, model: VQVAE) -> list[tuple[str, nn.Module]]:
+        averaged = [("averaged tokenizer", model.averaged_tokenizer), ("averaged prior", model.averaged_prior)]
+        return [("tokenizer", model.tokenizer), ("prior", model.prior), *averaged]
+
+
+@pytest.mark.parametrize("quantizer", [VectorQuantizer(16, 4), FSQ([3, 3])])
+def test_first_the_tokenizer_learns_and_then_the_prior(quantizer) -> None:
+    """32 images are four batches; then both copies of the tokenizer are the averaged one, for good."""
+    model, stages = tiny(quantizer=quantizer), Stages()
+    fit(model, 7, callbacks=[stages])
+    first, second = {"tokenizer", "averaged tokenizer"}, {"prior", "averaged prior"}
+    assert stages.changed == [first] * 4 + [second] * 3
+    assert is_same(state(model.tokenizer), state(model.averaged_tokenizer))
+
+
+def test_each_stage_has_its_own_schedule() -> None:
+    rates: list[float] = []
+
+    class Rates(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, model: VQVAE, *_: Any) -> None:
+            which = 0 if len(rates) < 4 else 1
+            rates.append(trainer.optimizers[which].param_groups[0]["lr"])
+
+    one, two = Cosine(kimg=0.032, end=0.1), Cosine(kimg=0.024, start=1.0, end=0.5, warmup_kimg=0.008)
+    model = tiny(
+        tokenizer_optimizer=partial(SGD, lr=0.1),
+        prior_optimizer=partial(SGD, lr=0.01),
+        tokenizer_schedule=one,
+        prior_schedule=two,
+    )
+    fit(model, 7, callbacks=[Rates()])
+    assert rates == pytest.approx([0.1 * one(8 * i) for i in range(4)] + [0.01 * two(8 * i) for i in range(3)])
+
+
+def test_a_fit_that_ends_in_the_first_stage_says_so() -> None:
+    with pytest.warns(UserWarning, match=r"learned nothing yet: it begins after 0.032 thousand images, 0.016 were seen"):
+        fit(tiny(), 2)
+
+
+def test_a_loss_that_is_not_finite_stops_before_a_weight_changes() -> None:
+    model = tiny(reconstruction=Pixelwise(squared=float("inf")))
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(UserError, match=r"not finite .* in step 1, after 0 images"):
+        fit(model, 1)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_decoder_of_another_shape_is_named_before_the_first_batch() -> None:
+    model = tiny(decoder=partial(ConvDecoder, channels=[16], num_blocks=[1], patch_size=2))
+    with pytest.raises(UserError, match=r"draws images of shape \(1, 4, 4\), the data's are \(1, 8, 8\)"):
+        fit(model, 1)
+
+
+FIT = ["-c", str(ROOT / "configs/digits/vqvae.yaml"), "--tracker", "none", "--trainer.enable_progress_bar", "false"]
+FIT += ["--trainer.enable_model_summary", "false", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+FIT += ["--model.init_args.tokenizer_kimg", "1.6", "--model.init_args.prior.init_args.dim", "36"]
+FIT += ["--model.init_args.encoder.init_args.channels", "[16]", "--model.init_args.decoder.init_args.channels", "[16]"]
+
+
+def last(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    return content
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three epochs of 1,088 digits at a stretch; the second stage begins in the second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENAI_RUNS", str(tmp_path_factory.mktemp("whole") / "runs"))
+        assert main(["fit", *FIT, "--trainer.max_epochs", "3"]) == 0
+        return runs.find("digits-vqvae").path
+
+
+@pytest.mark.parametrize("epochs", [1, 2], ids=["tokenizer", "prior"])
+def test_resume_is_exact_in_either_stage(epochs: int, uninterrupted: Path, workspace: Path) -> None:
+    assert main(["fit", *FIT, "--trainer.max_epochs", str(epochs)]) == 0
+    run = runs.find("digits-vqvae").path
+    assert (last(run)["images_seen"] < 1600) == (epochs == 1)
+    assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "3"]) == 0
+    one, other = last(run), last(uninterrupted)
+    assert one["images_seen"] == other["images_seen"] == 3 * 1088
+    assert one["state_dict"].keys() == other["state_dict"].keys()
+    assert is_same(one["state_dict"], other["state_dict"])
+
+
+def test_scores_stand_at_the_images_seen(uninterrupted: Path) -> None:
+    header, *lines = (uninterrupted / "metrics.csv").read_text().splitlines()
+    rows = {int(line.split(",")[0]): dict(zip(header.split(","), line.split(","), strict=True)) for line in lines}
+    assert {1088, 2176, 3264} <= rows.keys()
+    assert not rows[1088]["val/prior_nats"]
+    assert 0 < float(rows[2176]["val/prior_nats"]) < 4.9  # ln 128 = 4.85, and the untrained prior's noise
+    assert float(rows[3264]["val/prior_nats"]) < float(rows[2176]["val/prior_nats"])
+    assert 1 <= float(rows[3264]["val/perplexity"]) <= float(rows[3264]["val/codes_used"]) <= 128
+
+
+# -- codes and images -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reconstruction", [Pixelwise(), Bernoulli()])
+def test_reconstruction_is_deterministic_and_of_the_averaged_weights(reconstruction) -> None:
+    model, x = random_model(reconstruction=reconstruction), torch.rand(5, *SHAPE) * 2 - 1
+    once = model.train().reconstruct(x)
+    for parameter in model.tokenizer.parameters():
+        parameter.data.zero_()
+    assert torch.equal(model.reconstruct(x), once)
+    assert once.shape == x.shape
+    assert once.abs().max() <= 1
+    codes = model.encode(x)
+    assert (codes.shape, codes.dtype) == ((5, 2, 2), torch.int64)
+    assert torch.equal(model.decode(codes), once)
+    assert len(codes.unique()) > 1
+
+
+def test_the_tokenizer_learns_to_reconstruct() -> None:
+    """Images of one of four grey values: few codes keep all of it."""
+    torch.manual_seed(0)
+    model = tiny(quantizer=VectorQuantizer(8, 4, decay=0.9)).train()
+    optimizer = torch.optim.Adam(model.tokenizer.parameters(), 1e-2)
+    for _ in range(60):
+        x = (torch.randint(4, (16, 1, 1, 1)) / 2 - 0.75).expand(-1, *SHAPE)
+        loss, figures = model.tokenizer_loss(x)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(figures["reconstruction"]) < 0.01  # the variance is 0.3
+    assert float(figures["perplexity"]) > 3.5
+
+
+def test_bernoulli_is_least_at_the_image() -> None:
+    x = torch.rand(4, *SHAPE) * 1.8 - 0.9
+    exact = torch.logit((x + 1) / 2)
+    distance = Bernoulli()
+    torch.testing.assert_close(distance.image(exact), x)
+    for other in (exact + 0.1, exact - 0.1):
+        assert bool((distance(other, x) > distance(exact, x)).all())
+
+
+def test_pixelwise_closed_form() -> None:
+    x = torch.zeros(1, *SHAPE)
+    torch.testing.assert_close(Pixelwise(squared=2.0, absolute=3.0)(x + 0.5, x), torch.tensor([2 * 0.25 + 3 * 0.5]))
+
+
+# -- drawing ----------------------------------------------------------------------------------------------------------------
+
+
+def test_tokens_are_drawn_where_the_cumulative_probability_passes_u() -> None:
+    logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(6, 4)
+    u = torch.tensor([0.0, 0.0999, 0.1001, 0.31, 0.59, 0.999])
+    assert Drawing().draw(logits, u).tolist() == [0, 0, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("drawing", "expected"),
+    [
+        (Drawing(), [0.1, 0.2, 0.3, 0.4]),
+        (Drawing(temperature=0.5), [1 / 30, 4 / 30, 9 / 30, 16 / 30]),
+        (Drawing(temperature=0), [0.0, 0.0, 0.0, 1.0]),
+        (Drawing(top_k=2), [0.0, 0.0, 3 / 7, 4 / 7]),
+        (Drawing(top_k=9), [0.1, 0.2, 0.3, 0.4]),
+        (Drawing(top_p=0.65), [0.0, 0.0, 3 / 7, 4 / 7]),
+        (Drawing(top_p=0.75), [0.0, 2 / 9, 3 / 9, 4 / 9]),
+        (Drawing(top_p=0.01), [0.0, 0.0, 0.0, 1.0]),
+    ],
+)
+def test_probabilities_of_each_way_to_draw(drawing: Drawing, expected: list[float]) -> None:
+    p = drawing.probabilities(torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log())[0]
+    torch.testing.assert_close(p / p.sum(), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}])
+def test_impossible_ways_to_draw_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="draw nothing"):
+        Drawing(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "guidance_scale": 2.0}])
+def test_an_image_depends_on_its_own_seed_and_condition_only(settings: dict[str, float]) -> None:
+    model = random_model(conditional=True)
+    seeds, labels = list(range(20)), torch.arange(20) % 3
+    many = model.sample(seeds, labels, **settings)
+    assert torch.equal(model.sample([7], labels[7:8], **settings), many[7:8])
+    assert torch.equal(model.sample(list(range(200)), torch.arange(200) % 3, **settings)[:20], many)
+    assert len(many.flatten(1).unique(dim=0)) > 10
+
+
+def test_drawing_with_a_cache_draws_what_the_whole_prior_would() -> None:
+    model = random_model(conditional=True)
+    told = torch.eye(3)[[0, 1, 2, 0]]
+    u = seeded_uniform([1, 2, 3, 4], 4, torch.device("cpu"))
+    with torch.no_grad():
+        cached = draw_sequence(model.next_logits(torch.tensor([0, 1, 2, 0]), 1.0), u, Drawing())
+        tokens = torch.empty(4, 0, dtype=torch.long)
+        for i in range(4):
+            drawn = Drawing().draw(model.averaged_prior(tokens, told)[:, -1], u[:, i])
+            tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+    assert torch.equal(cached, tokens)
+
+
+def test_guidance() -> None:
+    model = random_model(conditional=True)
+    labels = torch.tensor([0, 1])
+    with torch.no_grad():
+        start = torch.empty(2, 0, dtype=torch.long)
+        asked, unasked, guided = (
+            model.next_logits(label, scale)(start) for label, scale in ((labels, 1.0), (labels - 9, 1.0), (labels, 3.0))
+        )
+    torch.testing.assert_close(guided, unasked + 3 * (asked - unasked))
+    with pytest.raises(UserError, match="nothing to be guided by"):
+        random_model().sample([0], guidance_scale=2.0)
+
+
+def markov_codes(labels: Tensor) -> Tensor:
+    """(N, 2, 2): the first code is 2 y or, one time in four, 2 y + 1; each later one goes up by one, or stays, evenly."""
+    first = 2 * labels + (torch.rand(len(labels)) < 0.25)
+    steps = torch.randint(2, (len(labels), 3)).cumsum(dim=1)
+    return torch.cat([first[:, None], first[:, None] + steps], dim=1).unflatten(1, (2, 2))
+
+
+class Plain(nn.Module):
+    """A decoder that is known: codes, as numbers, are the pixels."""
+
+    def __init__(self, image_shape: tuple[int, int, int], dim: int) -> None:
+        super().__init__()
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z[:, :1].repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+
+def test_samples_follow_a_distribution_that_the_prior_has_learned() -> None:
+    """Class y draws 2 y in three of four images and climbs half of the steps; the nats are the entropies."""
+    model = tiny(conditional=True, decoder=Plain, quantizer=VectorQuantizer(12, 1))
+    model.averaged_tokenizer.quantizer.codebook.copy_(torch.arange(12.0)[:, None] / 12)  # type: ignore[operator, union-attr]
+    prior = model.averaged_prior.requires_grad_(True)
+    optimizer = torch.optim.Adam(prior.parameters(), 5e-3)
+    for _ in range(300):
+        labels = torch.randint(3, (64,))
+        nats = code_nats(prior, markov_codes(labels), model.condition(labels))
+        optimizer.zero_grad()
+        nats.mean().backward()
+        optimizer.step()
+    assert nats.detach().mean(dim=0).tolist() == pytest.approx([0.562, 0.693, 0.693, 0.693], abs=0.15)
+    labels = torch.arange(600) % 3
+    codes = (12 * model.sample(range(600), labels)[:, 0, ::4, ::4]).round().long().flatten(1)  # (600, 4)
+    first = codes[:, 0] - 2 * labels
+    assert float((first == 0).float().mean()) == pytest.approx(0.75, abs=0.06)
+    assert float(((first == 0) | (first == 1)).float().mean()) > 0.98
+    climbs = codes.diff(dim=1)
+    assert float((climbs == 1).float().mean()) == pytest.approx(0.5, abs=0.05)
+    assert float(((climbs == 0) | (climbs == 1)).float().mean()) > 0.95
+
+
+def test_exported_weights_draw_the_same_images() -> None:
+    model = random_model(conditional=True)
+    other = tiny(conditional=True)
+    other.import_state(model.export_state())
+    labels = torch.tensor([0, 1, 2])
+    assert torch.equal(other.sample([1, 2, 3], labels), model.sample([1, 2, 3], labels))
+    assert not other.learns_tokenizer
+    assert model.learns_tokenizer
+
+
+def test_a_zoo_entry_and_a_run_draw_the_same(uninterrupted: Path, workspace: Path) -> None:
+    model = runs.load(str(uninterrupted), "last")
+    assert isinstance(model, VQVAE)
+    assert not model.learns_tokenizer
+    assert model.sample([0], torch.tensor([4])).shape == SHAPE_OF_DIGITS
+    assert main(["sample", str(uninterrupted), "--checkpoint", "last", "--label", "4", "--num", "3", "--out", "four.png"]) == 0
+    assert Path("four.png").is_file()
+
+
+SHAPE_OF_DIGITS = (1, 1, 8, 8)
+
+
+def test_a_cache_belongs_to_its_sequences() -> None:
+    """Two caches at a time do not mix."""
+    prior = random_model().averaged_prior
+    first, second = torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6]])
+    caches = Cache(), Cache()
+    with torch.no_grad():
+        for i in range(3):
+            for tokens, cache in ((first, caches[0]), (second, caches[1])):
+                logits = prior(tokens[:, i : i + 1], None, cache)
+        torch.testing.assert_close(logits[:, -1], prior(second)[:, -1], rtol=1e-4, atol=1e-4)
