@@ -253,12 +253,11 @@ def new_run_dir(experiment: str) -> Path:
 def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
     """Write run.json at the first fit; a resumed one adds its command. Returns the content."""
     path = run_dir / "run.json"
-    command = shlex.join(["genai", *sys.argv[1:]])
     if path.is_file():
         record = runs.Run(run_dir).record()
         if cli.subcommand == "fit":
             record = label_record(cli.datamodule) | record
-            record["resumed_with"] = [*record.get("resumed_with", []), command]
+            record["resumed_with"] = [*record.get("resumed_with", []), command_line()]
             runs.write_json(path, record)
         return record
     data = cli.datamodule
@@ -270,7 +269,7 @@ def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
         "data": data.name,
         "model": type(cli.model).__name__,
         "seed": int(cli.options.seed_everything),
-        "command": command,
+        "command": command_line(),
         "tracker_id": secrets.token_hex(4),
         "job": cluster.job(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -284,6 +283,11 @@ def write_record(run_dir: Path, cli: GenaiCLI) -> dict[str, Any]:
     }
     runs.write_json(path, record)
     return record
+
+
+def command_line() -> str:
+    """What the user typed."""
+    return shlex.join(["genai", *sys.argv[1:]])
 
 
 def label_record(data: ImageDataModule) -> dict[str, Any]:
@@ -361,7 +365,7 @@ def resolve_fit(arguments: list[str]) -> list[str]:
     resume = option(arguments, "resume")
     if resume:
         return resumed(runs.find(resume), arguments)
-    if cluster.is_requeued() and (earlier := run_of_job(arguments)):
+    if cluster.is_requeued() and (earlier := run_of_job()):
         return resumed(earlier, [])
     config = first_config(arguments)
     if config and not any(argument.startswith("--experiment") for argument in arguments):
@@ -378,12 +382,11 @@ def resumed(run: runs.Run, arguments: list[str]) -> list[str]:
     return with_run(run, None if has_none else run.checkpoint(which or "last"), arguments)
 
 
-def run_of_job(arguments: list[str]) -> runs.Run | None:
-    """The run that these arguments started earlier in this job of the cluster."""
-    command = shlex.join(["genai", "fit", *arguments])
-    records = [(run, run.record()) for run in runs.all_runs()]
-    found = [run for run, record in records if record.get("job") == cluster.job() and record["command"] == command]
-    return found[-1] if found else None
+def run_of_job() -> runs.Run | None:
+    """The run that this command started earlier in this job of the cluster."""
+    records = ((run, run.record()) for run in runs.all_runs())
+    ours = (run for run, record in records if (record.get("job"), record["command"]) == (cluster.job(), command_line()))
+    return next(ours, None)
 
 
 def resolve_run(verb: str, arguments: list[str]) -> list[str]:

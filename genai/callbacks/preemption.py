@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import lightning as L
+import torch
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 AGREE_EVERY = 10  # batches between two looks of several processes at one another's signals
@@ -66,11 +67,13 @@ class Preemption(L.Callback):
             self.check(trainer)
 
     def check(self, trainer: L.Trainer) -> None:
-        """Raise Stopped when any process was told to stop; all have to call it."""
+        """Raise Stopped, in all processes with the same signal, when any was told to stop; all have to call it."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        if trainer.strategy.reduce_boolean_decision(bool(self.received), all=False):
-            raise Stopped(self.received or signal.SIGTERM)
+        received = torch.tensor(self.received, device=trainer.strategy.root_device)
+        number = int(trainer.strategy.reduce(received, reduce_op="max"))
+        if number:
+            raise Stopped(number)
 
 
 def is_due(trainer: L.Trainer, batch_idx: int) -> bool:

@@ -1,0 +1,157 @@
+"""Two processes and one, with the same batch of all devices together, train and score alike."""
+
+import csv
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genai import runs
+from genai.cli import main
+from genai.data.base import ImageArray, StridedSampler, even_batch_size
+from genai.errors import UserError
+from tests.distributed.worker import drop_one_image
+from tests.families import FAMILIES, QUIET, TRUST, family
+
+ROOT = Path(__file__).parent.parent.parent
+STEPS = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "25", "--trainer.num_sanity_val_steps", "0"]
+SCORES = ["--quality.num_samples", "150", "--quality.batch_size", "40"]  # 4 batches, the last one short
+
+
+def fit(name: str, batch_size: int) -> list[str]:
+    return ["fit", *family(name), *STEPS, "--data.init_args.batch_size", str(batch_size), "--data.init_args.augment", "null"]
+
+
+def validate(run: Path) -> list[str]:
+    return ["validate", str(run), "--checkpoint", "last", *TRUST, *QUIET, *SCORES, "--data.init_args.batch_size", "29"]
+
+
+def torchrun(folder: Path, jobs: dict[str, dict], processes: int = 2) -> list[dict]:
+    """Run the jobs in processes that torchrun starts; what each rank has seen."""
+    path = folder / "jobs.json"
+    path.write_text(json.dumps(jobs))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = os.environ | {"GENAI_RUNS": str(folder / "runs"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "-m", "tests.distributed.worker", str(path)], env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "output.txt").write_text(done.stdout + done.stderr)
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(processes)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process: each family trained and validated."""
+    folder = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENAI_RUNS", str(folder / "runs"))
+        for name in FAMILIES:
+            assert main(fit(name, 32)) == 0
+            shutil.copytree(run_of(folder, name).path, folder / "trained" / name)
+            if name == "features":
+                drop_one_image(patch)
+            assert main(validate(run_of(folder, name).path)) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
+    """Two: each family trained, and what the single process trained validated."""
+    folder = tmp_path_factory.mktemp("together")
+    shutil.copytree(alone / "trained", folder / "trained")
+    jobs: dict[str, dict] = {name: {"arguments": fit(name, 16), "prepare": ["share"]} for name in FAMILIES}
+    for name in FAMILIES:
+        prepare = ["drop"] if name == "features" else []  # 349 images: 174 and 175 in batches of 29
+        jobs[f"validate {name}"] = {"arguments": validate(folder / "trained" / name), "prepare": prepare}
+    noisy = [*fit("gan", 16), "--data.init_args.augment", "{translate: 0.2}", "--experiment", "noisy"]
+    jobs["noisy"] = {"arguments": [*noisy, "--trainer.max_epochs", "1"], "prepare": ["record"]}
+    return folder, torchrun(folder, jobs)
+
+
+def run_of(folder: Path, name: str) -> runs.Run:
+    (path,) = (folder / "runs" / f"digits-{name}").iterdir()
+    return runs.Run(path)
+
+
+def losses(run: runs.Run) -> dict[str, list[float]]:
+    """Columns of metrics.csv that hold losses, one value for each step."""
+    with (run.path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[0] if name.startswith("train/") and "loss" in name]
+    return {name: [float(row[name]) for row in rows if row[name]] for name in names}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_losses_are_equal(name: str, alone: Path, together: tuple[Path, list[dict]]) -> None:
+    one, two = losses(run_of(alone, name)), losses(run_of(together[0], name))
+    assert one.keys() == two.keys()
+    for key in one:
+        assert len(one[key]) == len(two[key]) == 50
+        assert one[key] == pytest.approx(two[key], rel=2e-4), key
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_weights_are_equal(name: str, alone: Path, together: tuple[Path, list[dict]]) -> None:
+    one, two = (torch.load(run_of(f, name).checkpoint("last"), weights_only=True) for f in (alone, together[0]))
+    assert one["images_seen"] == two["images_seen"] == 50 * 32
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize("name", ["gan", "diffusion"])
+def test_scores_are_equal(name: str, alone: Path, together: tuple[Path, list[dict]]) -> None:
+    one, two = run_of(alone, name).scores()["val"], runs.Run(together[0] / "trained" / name).scores()["val"]
+    for part in ("scores", "floor"):
+        assert one[part].keys() == two[part].keys()
+        for key, value in one[part].items():
+            assert two[part][key] == (value if value is None else pytest.approx(value, rel=1e-6)), key
+
+
+def test_a_held_out_image_counts_once_however_many_processes_share_them(alone: Path, together: tuple[Path, list[dict]]) -> None:
+    with (run_of(alone, "features").path / "metrics.csv").open(newline="") as file:
+        one = list(csv.DictReader(file))[-1]
+    with (together[0] / "trained/features/metrics.csv").open(newline="") as file:
+        two = list(csv.DictReader(file))[-1]
+    for name in ("val/loss", "val/accuracy"):
+        assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-5)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 8])
+def test_ranks_have_equally_many_batches(num_ranks: int) -> None:
+    for num_images in range(num_ranks, 60):
+        images = ImageArray(np.zeros((num_images, 1, 2, 2), np.uint8), np.zeros(num_images, np.int64))
+        for wanted in (1, 2, 3, 7):
+            size = even_batch_size(num_images, num_ranks, wanted)
+            shares = [list(StridedSampler(images, num_ranks, rank)) for rank in range(num_ranks)]
+            assert sorted(index for share in shares for index in share) == list(range(num_images))
+            assert len({math.ceil(len(share) / size) for share in shares}) == 1
+            assert wanted <= size <= wanted + num_images
+
+
+def test_more_processes_than_images_are_refused() -> None:
+    with pytest.raises(UserError, match="3 images cannot be shared by 4 processes"):
+        even_batch_size(3, 4, 64)
+
+
+def test_exactly_one_process_writes(together: tuple[Path, list[dict]]) -> None:
+    folder = together[0]
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == sorted([*(f"digits-{n}" for n in FAMILIES), "noisy"])
+    for name in FAMILIES:
+        run = run_of(folder, name)
+        assert len(losses(run)) > 0
+        assert not list(run.path.rglob("*.tmp")) + list(run.path.rglob("lock"))
+    assert (folder / "output.txt").read_text().count("2 devices x 16 images = 32 images per step") == len(FAMILIES) + 1
+
+
+def test_noise_and_augmentation_differ_between_ranks(together: tuple[Path, list[dict]]) -> None:
+    zero, one = (rank["noisy"]["seen"] for rank in together[1])
+    assert len(zero) == len(one) == 50
+    assert not set(zero) & set(one)

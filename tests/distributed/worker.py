@@ -1,0 +1,103 @@
+"""One of several processes: runs each command line of a JSON file, writes what this rank has seen beside it.
+
+The noise is made comparable with that of a single process: rank r gets the rows r, r + world, ... of what one would draw. The
+images are shared in the same way.
+"""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import genai.models.diffusion.diffusion as diffusion
+from genai.callbacks.randomness import CountedRandomness
+from genai.cli import main
+from genai.data.base import ImageArray, ImageDataModule
+
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def share(draw: Callable[..., Tensor], *size: Any, **options: Any) -> Tensor:
+    """This rank's rows of a larger draw, unless a generator says what is drawn."""
+    if "generator" in options:
+        return draw(*size, **options)
+    rows, *rest = size[0] if isinstance(size[0], tuple | torch.Size) else size
+    return draw((rows * WORLD, *rest), **options)[RANK::WORLD]
+
+
+def share_noise(patch: pytest.MonkeyPatch) -> None:
+    """Give each rank its rows of one process's noise."""
+    stratified, start = diffusion.stratified, CountedRandomness.on_train_batch_start
+    randn, rand = functools.partial(share, torch.randn), functools.partial(share, torch.rand)
+
+    def shared_levels(num: int, device: torch.device) -> Tensor:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(torch, "rand", rand.args[0])
+            return stratified(num * WORLD, device)[RANK::WORLD]
+
+    def same_seed(self: CountedRandomness, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        start(self, SimpleNamespace(global_rank=0), module, batch, batch_idx)  # type: ignore[arg-type]
+
+    patch.setattr(torch, "randn", randn)
+    patch.setattr(torch, "rand", rand)
+    patch.setattr(torch, "randn_like", lambda x, **options: randn(x.shape, **options))
+    patch.setattr(diffusion, "stratified", shared_levels)
+    patch.setattr(CountedRandomness, "on_train_batch_start", same_seed)
+
+
+def drop_one_image(patch: pytest.MonkeyPatch) -> None:
+    """Give each split an odd number of images, of which one rank has one more than the other."""
+    split = ImageDataModule.split
+
+    def odd(self: ImageDataModule, name: Any) -> ImageArray:
+        images = split(self, name)
+        count = len(images) - 1 + len(images) % 2
+        return ImageArray(images.images[:count], images.labels[:count])
+
+    patch.setattr(ImageDataModule, "split", odd)
+
+
+def record_batches(patch: pytest.MonkeyPatch, seen: list[float]) -> None:
+    """Note the sum of each training batch after its augmentation, and a random number drawn where the noise is."""
+    transfer, start = ImageDataModule.on_after_batch_transfer, CountedRandomness.on_train_batch_start
+
+    def noted(self: ImageDataModule, batch: Any, dataloader_idx: int) -> Any:
+        batch = transfer(self, batch, dataloader_idx)
+        if self.trainer.training:
+            seen.append(float(batch.images.sum()))
+        return batch
+
+    def seeded(self: CountedRandomness, *arguments: Any) -> None:
+        start(self, *arguments)
+        seen.append(float(torch.rand(1)))
+
+    patch.setattr(ImageDataModule, "on_after_batch_transfer", noted)
+    patch.setattr(CountedRandomness, "on_train_batch_start", seeded)
+
+
+PREPARE: dict[str, Callable[..., None]] = {"share": share_noise, "drop": drop_one_image, "record": record_batches}
+
+
+def run(path: Path) -> None:
+    """Run the jobs of the file at `path`: name -> {arguments, prepare: names in PREPARE}."""
+    results = {}
+    for name, job in json.loads(path.read_text()).items():
+        seen: list[float] = []
+        with pytest.MonkeyPatch.context() as patch:
+            for prepare in job["prepare"]:
+                PREPARE[prepare](patch, *([seen] if prepare == "record" else []))
+            results[name] = {"status": main(job["arguments"]), "seen": seen}
+    path.with_name(f"rank-{RANK}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run(Path(sys.argv[1]))
