@@ -24,11 +24,16 @@ OWN_VERBS = {
     "vary": "draw variations of a picture",
     "inpaint": "fill in a part of a picture",
     "upscale": "draw a small picture large",
+    "reconstruct": "draw pictures over what a model makes of their codes",
+    "interpolate": "go from one picture, or sample, to another through the latent space",
+    "denoise": "draw what a model's code keeps of noisy pictures",
+    "anomalies": "rank images by how unlikely a model finds them",
+    "latents": "draw a two-dimensional latent space and where each class lies in it",
     "restoration": "score inpainting and upscaling on held-out images",
     "diffuse": "watch an image dissolve into noise, and samples emerge from it",
     "runs": "list the runs with their scores",
     "filmstrip": "lay the samples of chosen epochs side by side",
-    "likelihood": "bits per dimension of held-out images",
+    "likelihood": "bits per dimension, or nats, of held-out images",
     "average": "make averaged weights of another length, after training",
     "export": "write a run as a small zoo entry: config, averaged weights, scores, card",
     "ship": "write a classifier run as a feature network for scoring",
@@ -47,7 +52,7 @@ def help_text() -> str:
     """What `genai --help` prints."""
     lines = ["usage: genai VERB [options]", "", "Generative models, trained and measured the same honest way.", ""]
     for title, verbs in (("train and score", TRAINER_VERBS), ("look and share", OWN_VERBS)):
-        lines += [f"{title}:", *(f"  {verb:<10} {text}" for verb, text in verbs.items()), ""]
+        lines += [f"{title}:", *(f"  {verb:<11} {text}" for verb, text in verbs.items()), ""]
     return "\n".join([*lines, EXAMPLES])
 
 

@@ -1,11 +1,11 @@
 """Pictures on disk: grids, and PNGs that say where they come from."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -13,6 +13,8 @@ from torchvision.utils import make_grid
 from genai import __version__
 
 MIN_TILE = 28
+MIN_CAPTIONED = 56  # pixels; smaller images are enlarged without smoothing
+GAP, CAPTION, HEADING = 8, 18, 34
 
 
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:
@@ -21,6 +23,24 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     columns = columns or math.ceil(math.sqrt(len(images)))
     return to_pil(make_grid(images, nrow=columns, padding=2, pad_value=64))
+
+
+def captioned(images: Tensor, captions: Sequence[str], heading: str) -> Image.Image:
+    """uint8 images (N, C, H, W) row by row, a caption under each, below a heading."""
+    num, _, height, width = images.shape
+    factor = math.ceil(MIN_CAPTIONED / min(height, width))
+    columns = math.ceil(math.sqrt(num))
+    across, down = width * factor + GAP, height * factor + CAPTION + GAP
+    picture = Image.new("RGB", (max(columns * across + GAP, 300), math.ceil(num / columns) * down + HEADING + GAP), "white")
+    draw, small = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    draw.text((GAP, HEADING / 2 + 2), heading, fill="black", font=ImageFont.load_default(18), anchor="lm")
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = GAP + place % columns * across, HEADING + place // columns * down
+        tile = to_pil(image).convert("RGB")
+        picture.paste(tile.resize((width * factor, height * factor), Image.Resampling.NEAREST), (left, top))
+        middle = (left + width * factor / 2, top + height * factor + CAPTION / 2 + 1)
+        draw.text(middle, caption, fill="#444444", font=small, anchor="mm")
+    return picture
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -17,6 +17,7 @@ ALLOWED = {
     "metrics": {"genai.metrics", "genai.networks"},
     "models": {"genai.networks", "genai.models.base", "genai.models.ema", "genai.models.schedules"},
     "callbacks": {"genai.callbacks", "genai.metrics", "genai.models.base", "genai.models.ema", "genai.runs"},
+    "latents": {"genai.latents", "genai.metrics", "genai.models.base", "genai.runs"},
     "runs.py": {"genai.loading", "genai.models.base"},
     "loading.py": {"genai.runs", "genai.models.base"},
     "tracking.py": set(),

@@ -115,7 +115,8 @@ class ImageDataModule(L.LightningDataModule):
 
     A concrete module sets `name`, `image_shape`, `num_classes`, `label_kind` and `class_names` in its `__init__`, without
     touching a file, and says where its images come from: `cache_options`, `source`, `build`. `padding` is what augmentation
-    puts where it moves the picture away: "black", or for photographs "border" (the nearest pixel).
+    puts where it moves the picture away: "black", or for photographs "border" (the nearest pixel). `exclude` names classes that
+    train and val leave out; the test split has them all, so that one can see what a model makes of what it has never seen.
 
     Where `label_kind` is "text", `class_names` is the vocabulary (see `genai.data.words`), `num_classes` its size, and the
     labels are the `captions`, which have at most `caption_length` words; the labels in the cache are then not used.
@@ -137,6 +138,7 @@ class ImageDataModule(L.LightningDataModule):
     class_names: tuple[str, ...] = ()
     caption_length: int = 0
     padding: Padding = "black"
+    exclude: Sequence[int] = ()
 
     def __init__(
         self,
@@ -186,7 +188,11 @@ class ImageDataModule(L.LightningDataModule):
         """One split; the three are disjoint and the same on every machine."""
         stored = self.stored()
         rows = stored.rows(name)
-        return ImageArray(stored.images[rows], self.tokens(name) if self.label_kind == "text" else stored.labels[rows])
+        images, labels = stored.images[rows], self.tokens(name) if self.label_kind == "text" else stored.labels[rows]
+        if self.exclude and name != "test":
+            kept = ~np.isin(labels, self.exclude)
+            images, labels = images[kept], labels[kept]
+        return ImageArray(images, labels)
 
     def captions(self, split: Split) -> list[str]:
         """A sentence for each image of the split, in words of the vocabulary."""
@@ -201,7 +207,16 @@ class ImageDataModule(L.LightningDataModule):
 
     def fingerprint(self, split: Split) -> str:
         """Short hash of the dataset, the options that change pixels, the content and the split."""
-        return key_of({"name": self.name, "sha256": self.stored().meta["sha256"], "split": split})
+        left_out = {"exclude": sorted(self.exclude)} if self.exclude and split != "test" else {}
+        return key_of({"name": self.name, "sha256": self.stored().meta["sha256"], "split": split, **left_out})
+
+    def check_exclude(self) -> None:
+        """Raise UserError unless `exclude` names classes, and leaves some."""
+        unknown = [k for k in self.exclude if not 0 <= k < self.num_classes]
+        if unknown or (self.exclude and len(set(self.exclude)) == self.num_classes):
+            raise UserError(
+                f"exclude {list(self.exclude)} should name some of the classes 0 to {self.num_classes - 1}, not all"
+            )
 
     def prepare_data(self) -> None:
         self.stored()

@@ -1,5 +1,6 @@
 """scikit-learn's handwritten digits: 1,797 real images of 8x8, in the library itself, so nothing is downloaded."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ class Digits(ImageDataModule):
     Args:
         size: 8, or larger for networks that want more pixels (bicubic).
         root: not used: the data come with scikit-learn.
+        exclude: digits that train and val leave out; the test split has them all.
     """
 
     name = "digits"
@@ -34,10 +36,13 @@ class Digits(ImageDataModule):
         num_workers: int = 0,
         seed: int = 0,
         augment: Augment | None = None,
+        exclude: Sequence[int] = (),
     ) -> None:
         super().__init__(root, batch_size, num_workers, seed, augment)
         self.size = size
         self.image_shape = (1, size, size)
+        self.exclude = exclude
+        self.check_exclude()
 
     def cache_options(self) -> dict[str, Any]:
         return {"size": self.size}

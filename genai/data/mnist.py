@@ -4,7 +4,7 @@ import gzip
 import socket
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -48,6 +48,7 @@ class MNIST(ImageDataModule):
         variant: `mnist`; `fashion` for Fashion-MNIST; `stacked`.
         size: 28, or 32 with two rows of background around.
         num_triples: training pictures of `stacked`.
+        exclude: classes, by number, that train and val leave out; the test split has them all.
     """
 
     label_kind = "class"
@@ -62,6 +63,7 @@ class MNIST(ImageDataModule):
         num_workers: int = 0,
         seed: int = 0,
         augment: Augment | None = None,
+        exclude: Sequence[int] = (),
     ) -> None:
         super().__init__(root, batch_size, num_workers, seed, augment)
         self.variant = variant
@@ -71,6 +73,8 @@ class MNIST(ImageDataModule):
         self.class_names = class_names(variant)
         self.num_classes = len(self.class_names)
         self.image_shape = (3 if variant == "stacked" else 1, size, size)
+        self.exclude = exclude
+        self.check_exclude()
 
     def cache_options(self) -> dict[str, Any]:
         triples = {"num_triples": self.num_triples} if self.variant == "stacked" else {}

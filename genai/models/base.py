@@ -308,6 +308,41 @@ class Upscales(Protocol):
 
 
 @runtime_checkable
+class Reconstructs(Protocol):
+    """A model that draws an image again from its code."""
+
+    def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> the same from their codes, (N, C, H, W), without chance."""
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """A model that draws an image from a latent vector."""
+
+    def latents(self, seeds: Sequence[int]) -> Tensor:
+        """The latents (len(seeds), D) of which `sample` draws."""
+
+    def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Latents (N, D) -> images (N, C, H, W) in [-1, 1]."""
+
+
+@runtime_checkable
+class Encodes(Decodes, Protocol):
+    """A model that also finds the latent vector of an image."""
+
+    def encode(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> latents (N, D), without chance."""
+
+
+@runtime_checkable
+class Bounds(Protocol):
+    """A model with a lower bound of its likelihood, by importance sampling."""
+
+    def log_likelihood(self, images: Tensor, seeds: Sequence[int], num_samples: int, condition: Tensor | None = None) -> Tensor:
+        """Bound of ln p(x) in nats, summed over pixels, (N,) float64; tighter with more samples."""
+
+
+@runtime_checkable
 class CountsBits(Protocol):
     """A model with a density."""
 

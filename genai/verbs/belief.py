@@ -2,19 +2,18 @@
 
 import argparse
 import csv
-import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.models.base import Believes, GenerativeModel, condition_vector
-from genai.pictures import save_png, to_pil
+from genai.pictures import GAP, captioned, save_png
 from genai.pixels import to_float, to_uint8
 from genai.runs import Run
 from genai.verbs.arguments import output_path
@@ -22,8 +21,6 @@ from genai.verbs.data import data_of
 from genai.verbs.labels import label_texts, seeds_for
 
 MOST = 1024  # images of each set: they are judged in one go and shown in one picture
-MIN_TILE = 56  # pixels; smaller images are enlarged without smoothing
-GAP, CAPTION, HEADING = 8, 18, 34
 
 
 class Judged(NamedTuple):
@@ -148,21 +145,9 @@ def write_csv(sets: list[Judged], path: Path) -> None:
 
 def panel(judged: Judged) -> Image.Image:
     """The images from most to least convincing, the belief under each, below a heading."""
-    num, _, height, width = judged.images.shape
-    factor = math.ceil(MIN_TILE / min(height, width))
-    columns = math.ceil(math.sqrt(num))
-    across, down = width * factor + GAP, height * factor + CAPTION + GAP
-    picture = Image.new("RGB", (max(columns * across + GAP, 300), math.ceil(num / columns) * down + HEADING + GAP), "white")
-    draw, small = ImageDraw.Draw(picture), ImageFont.load_default(13)
-    heading = f"{num} {judged.kind}, mean belief {judged.mean:.2f}"
-    draw.text((GAP, HEADING / 2 + 2), heading, fill="black", font=ImageFont.load_default(18), anchor="lm")
-    for place, i in enumerate(np.argsort(judged.belief, kind="stable")[::-1]):
-        left, top = GAP + place % columns * across, HEADING + place // columns * down
-        tile = to_pil(judged.images[i]).convert("RGB")
-        picture.paste(tile.resize((width * factor, height * factor), Image.Resampling.NEAREST), (left, top))
-        middle = (left + width * factor / 2, top + height * factor + CAPTION / 2 + 1)
-        draw.text(middle, f"{judged.belief[i]:.2f}", fill="#444444", font=small, anchor="mm")
-    return picture
+    order = np.argsort(judged.belief, kind="stable")[::-1].copy()
+    heading = f"{len(order)} {judged.kind}, mean belief {judged.mean:.2f}"
+    return captioned(judged.images[torch.from_numpy(order)], [f"{judged.belief[i]:.2f}" for i in order], heading)
 
 
 def beside(panels: list[Image.Image]) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genai.data.base import ImageArray
 from genai.data.faces import decode
 from genai.errors import UserError
 from genai.models.base import GenerativeModel
@@ -22,21 +23,33 @@ from genai.verbs.prompts import is_prompted
 from genai.verbs.steps import add_step_options
 
 
-def edit_parser(name: str, description: str) -> VerbParser:
-    """The options that all have."""
+def run_parser(name: str, description: str) -> VerbParser:
+    """The options of a verb that writes what a run makes."""
     verb = VerbParser(prog=f"genai {name}", description=description)
     verb.add_argument("run", metavar="RUN", help="run directory, experiment (its newest run) or zoo/NAME")
     verb.add_argument("--seed", type=int, default=0, help="of the noise (0)")
-    verb.add_argument("--label", help="4, or a class name; of attributes: glasses,no-beard; default: say nothing")
-    verb.add_argument("--prompt", metavar="TEXT", help="of a model of text: what to draw")
-    verb.add_argument("--unknown-words", action="store_true", help="draw in spite of words that no training caption has")
-    add_step_options(verb)
-    verb.add_argument("--out", help="the PNG to write; default: a new one in RUN/samples (zoo: here)")
     verb.add_argument("--force", action="store_true", help="write over --out if it is there")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
     verb.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     verb.add_argument("--trust", action="append", default=[], help="a package whose classes the config may name")
-    verb.set_defaults(per_label=None, prompts=None, same_noise=False)
+    return verb
+
+
+def picture_parser(name: str, description: str) -> VerbParser:
+    """The options of a verb that writes a PNG of what it draws."""
+    verb = run_parser(name, description)
+    verb.add_argument("--label", help="4, or a class name; of attributes: glasses,no-beard; default: say nothing")
+    verb.add_argument("--out", help="the PNG to write; default: a new one in RUN/samples (zoo: here)")
+    verb.set_defaults(per_label=None, prompt=None, prompts=None, same_noise=False)
+    return verb
+
+
+def edit_parser(name: str, description: str) -> VerbParser:
+    """The options of a verb that edits pictures step by step."""
+    verb = picture_parser(name, description)
+    verb.add_argument("--prompt", metavar="TEXT", help="of a model of text: what to draw")
+    verb.add_argument("--unknown-words", action="store_true", help="draw in spite of words that no training caption has")
+    add_step_options(verb)
     return verb
 
 
@@ -46,8 +59,8 @@ def add_image_options(verb: VerbParser, num: int) -> None:
     verb.add_argument("--num", type=positive, default=num, help=f"results of each image ({num})")
 
 
-def load_capable(options: argparse.Namespace, capability: Any, verb: str) -> tuple[Run, Any]:
-    """The run and its model, which has `capability`, one of the protocols of models/base.py.
+def load_capable(options: argparse.Namespace, capability: Any, verb: str, who: str = "a diffusion run") -> tuple[Run, Any]:
+    """The run and its model, which has `capability`, one of the protocols of models/base.py; `who` can.
 
     Raises:
         UserError: the model cannot do what the verb asks, or the options are out of range.
@@ -59,7 +72,7 @@ def load_capable(options: argparse.Namespace, capability: Any, verb: str) -> tup
         picture_path(options, source, verb)
     model = load(source, options.checkpoint, options.device, options.trust)
     if not isinstance(model, capability):
-        raise UserError(f"{source.path} is a {type(model).__name__}, which cannot {verb}: name a diffusion run")
+        raise UserError(f"{source.path} is a {type(model).__name__}, which cannot {verb}: name {who}")
     return source, model
 
 
@@ -97,12 +110,17 @@ def read_picture(name: str, size: int, channels: int, what: str, choice: str) ->
         raise UserError(f"the {what} {name} cannot be read ({type(error).__name__}): name a PNG or JPEG") from None
 
 
-def test_image(index: int, run: Run, trust: list[str]) -> Tensor:
-    """Image `index` of the test split, uint8 (C, H, W)."""
+def test_split(run: Run, trust: list[str]) -> ImageArray:
+    """The test split of the run's data."""
     data = data_of(run, trust)
     data.prepare_data()
     data.setup("test")
-    images = data.split("test").images
+    return data.split("test")
+
+
+def test_image(index: int, run: Run, trust: list[str]) -> Tensor:
+    """Image `index` of the test split, uint8 (C, H, W)."""
+    images = test_split(run, trust).images
     if index >= len(images):
         raise UserError(f"there is no test/{index}: the test split has {len(images)} images, test/0 to test/{len(images) - 1}")
     return torch.from_numpy(images[index].copy())

@@ -54,6 +54,18 @@ def test_splits(root: Path) -> None:
     assert len({data.fingerprint(name) for name in ("train", "val", "test")}) == 3
 
 
+def test_excluded_classes_are_left_out_of_training_and_not_of_the_test(root: Path) -> None:
+    whole, data = MNIST(root=str(root)), MNIST(root=str(root), exclude=[3, 7])
+    assert set(data.split("train").labels) == set(data.split("val").labels) == set(range(10)) - {3, 7}
+    kept = ~np.isin(whole.split("train").labels, [3, 7])
+    assert np.array_equal(data.split("train").images, whole.split("train").images[kept])
+    assert set(data.split("test").labels) == set(range(10))
+    assert [data.fingerprint(name) == whole.fingerprint(name) for name in ("train", "val", "test")] == [False, False, True]
+    for wrong in ([10], list(range(10))):
+        with pytest.raises(UserError, match="should name some of the classes 0 to 9"):
+            MNIST(root=str(root), exclude=wrong)
+
+
 def test_size_32_pads_with_background(root: Path) -> None:
     data = MNIST(root=str(root), size=32)
     images = data.split("test").images

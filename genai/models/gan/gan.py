@@ -235,8 +235,11 @@ class GAN(GenerativeModel):
 
     def generate(self, seeds: Sequence[int], condition: Tensor | None, **options: Any) -> Tensor:
         """Decode one latent per seed: (len(seeds), C, H, W) in [-1, 1]."""
-        z = seeded_noise(seeds, (self.latent_dim,), self.device)
-        return self.decode(z, condition)
+        return self.decode(self.latents(seeds), condition)
+
+    def latents(self, seeds: Sequence[int]) -> Tensor:
+        """Latents (len(seeds), latent_dim), one per seed."""
+        return seeded_noise(seeds, (self.latent_dim,), self.device)
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""

@@ -113,8 +113,8 @@ class DiscretisedLogistic(Likelihood):
 class Gaussian(Likelihood):
     """Normal pixels with one learned standard deviation (Rybkin et al. 2021, sigma-VAE, arXiv:2006.13202).
 
-    The decoder gives means. The 256 values are spread evenly over their intervals; the density, times the width of one, bounds their probability from
-    below (Theis et al. 2015, arXiv:1511.01844, section 3.1).
+    The decoder gives means. The 256 values are spread evenly over their intervals; the density, times the width of one, bounds
+    their probability from below (Theis et al. 2015, arXiv:1511.01844, section 3.1).
     """
 
     def __init__(self) -> None:

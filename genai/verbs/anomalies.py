@@ -1,0 +1,198 @@
+"""genai anomalies: images ranked by how unlikely a model finds them."""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchmetrics.functional.classification import binary_auroc
+
+from genai.data import archives
+from genai.data.base import ImageDataModule, data_roots
+from genai.data.digits import Digits
+from genai.data.faces import decode
+from genai.data.mnist import MNIST
+from genai.errors import UserError
+from genai.metrics.reference import subset_indices
+from genai.models.base import Bounds, GenerativeModel, Shape, image_seeds
+from genai.pictures import captioned
+from genai.pixels import to_float, to_uint8
+from genai.runs import Run
+from genai.verbs.arguments import VerbParser, output_path, positive
+from genai.verbs.codes import A_VAE
+from genai.verbs.data import data_of
+from genai.verbs.editing import load_capable, nothing_said, run_parser
+
+STRANGEST = 36  # in the picture
+BATCH_SIZE = 50
+KNOWN = ("mnist", "fashion", "digits")
+
+
+class Judged(NamedTuple):
+    """Images uint8 (N, C, H, W), their names and labels in words, and how strange each is: -ln p(x) in nats, (N,) float64."""
+
+    images: Tensor
+    names: list[str]
+    labels: list[str]
+    scores: Tensor
+
+
+def parser() -> VerbParser:
+    """The options of `genai anomalies`."""
+    verb = run_parser("anomalies", "Rank images by the model's bound of -ln p(x): a CSV, and a picture of the strangest.")
+    verb.add_argument(
+        "data", metavar="DATA", help=f"test (the run's own), {', '.join(KNOWN)}, or a folder, zip or tar of pictures"
+    )
+    verb.add_argument(
+        "--out", dest="table", help="the CSV to write, the PNG beside it; default: new ones in RUN/samples (zoo: here)"
+    )
+    verb.add_argument("--num", type=positive, default=1000, help="images of a dataset, at most (1000)")
+    verb.add_argument("--samples", type=positive, default=32, help="importance samples of the bound (32)")
+    return verb
+
+
+def run(arguments: list[str]) -> None:
+    """Write the table and the picture; print how well the scores tell what is strange, where that is known."""
+    options = parser().parse_args(arguments)
+    source, model = load_capable(options, Bounds, "bound a likelihood", A_VAE)
+    table, picture = output_paths(options, source)
+    data = data_of(source, options.trust)
+    images, names, labels = images_of(options, data, model.image_shape)
+    judged = Judged(images, names, labels, strangeness(options, source, model, images))
+    print(summary(options, source, model, data, judged))
+    order = judged.scores.argsort(descending=True, stable=True)
+    write_csv(judged, order, table)
+    shown = order[:STRANGEST]
+    captions = [f"{judged.scores[i]:.0f}{f' ({judged.labels[i]})' if judged.labels[i] else ''}" for i in shown]
+    heading = f"{len(shown)} strangest of {len(order)}, nats"
+    captioned(judged.images[shown], captions, heading).save(picture)
+    print(f"wrote {table} and {picture}")
+
+
+def output_paths(options: argparse.Namespace, run: Run) -> tuple[Path, Path]:
+    """The CSV and the PNG to write: --out NAME.csv and NAME.png, or new ones.
+
+    Raises:
+        UserError: one is there already, or --out is no .csv.
+    """
+    folder, prefix = (Path(), f"{run.path.name}-") if run.is_exported else (run.path / "samples", "")
+    default = folder / f"{prefix}anomalies-{Path(options.data).stem}.csv"
+    table = output_path(options.table, default, options.force)
+    if table.suffix != ".csv":
+        raise UserError(f"--out {table} should end in .csv; the picture goes beside it, as {table.stem}.png")
+    return table, output_path(str(table.with_suffix(".png")), default, options.force)
+
+
+# -- images --------------------------------------------------------------------------------------------------------------
+
+
+def images_of(options: argparse.Namespace, data: ImageDataModule, shape: Shape) -> tuple[Tensor, list[str], list[str]]:
+    """Images (N, C, H, W) uint8 of --data, as the model takes them, with their names and labels in words (or "")."""
+    if options.data == "test" or options.data in KNOWN:
+        return images_of_split(data if options.data == "test" else known(options.data, data.root), options.num, shape)
+    return images_of_files(options.data, data.root, shape)
+
+
+def known(name: str, root: str | None) -> ImageDataModule:
+    """The dataset of that name."""
+    return Digits() if name == "digits" else MNIST(variant=name, root=root)  # type: ignore[arg-type]
+
+
+def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> tuple[Tensor, list[str], list[str]]:
+    """`num` images of a test split."""
+    data.prepare_data()
+    data.setup("test")
+    split = data.split("test")
+    rows = subset_indices(len(split), num)
+    images, labels = split.batch(rows)
+    texts = [data.class_names[k] for k in labels.tolist()] if data.label_kind == "class" else [""] * len(rows)
+    return fitted(images, shape), [f"test/{i}" for i in rows], texts
+
+
+def images_of_files(name: str, root: str | None, shape: Shape) -> tuple[Tensor, list[str], list[str]]:
+    """All pictures of a folder or archive that can be read.
+
+    Raises:
+        UserError: there is no such place, or no picture in it can be read.
+    """
+    places = [Path(name).expanduser(), *(folder / name for folder in data_roots(root))]
+    place = next((path for path in places if path.exists()), None)
+    if place is None:
+        raise UserError(f"there is no {name}: name test, {', '.join(KNOWN)}, or a folder, zip or tar of pictures")
+    images, names = [], []
+    for picture in archives.pictures(place):
+        try:
+            images.append(torch.from_numpy(decode(picture.content, shape[1], shape[0]).copy()))
+            names.append(picture.name)
+        except Exception as error:  # Pillow raises nearly anything on damaged bytes
+            print(f"left out: {picture.name} ({picture.problem or type(error).__name__})", file=sys.stderr)
+    if not images:
+        raise UserError(f"{place} has no picture that can be read: name another")
+    return torch.stack(images), names, [""] * len(names)
+
+
+def fitted(images: Tensor, shape: Shape) -> Tensor:
+    """uint8 images (N, c, h, w) -> (N, C, H, W): enlarged or reduced bicubically, grey of colours, or colours of grey."""
+    channels, *sides = shape
+    x = to_float(images)
+    if list(x.shape[2:]) != sides:
+        x = interpolate(x, sides, mode="bicubic", antialias=True)
+    x = x.mean(dim=1, keepdim=True) if channels == 1 else x.expand(-1, channels, -1, -1)
+    return to_uint8(x)
+
+
+# -- scores --------------------------------------------------------------------------------------------------------------
+
+
+def strangeness(options: argparse.Namespace, run: Run, model: Bounds, images: Tensor) -> Tensor:
+    """The bound of -ln p(x) in nats for uint8 images (N, C, H, W): (N,) float64; no labels are told."""
+    assert isinstance(model, GenerativeModel)
+    told = nothing_said(run, model, 1, options.trust) if model.conditional else None
+    seeds = image_seeds(options.seed, len(images))
+    starts = range(0, len(images), BATCH_SIZE)
+    parts = []
+    for start in track(starts, "scoring", transient=True, disable=not sys.stderr.isatty()):
+        batch = to_float(images[start : start + BATCH_SIZE])
+        condition = None if told is None else told.repeat_interleave(len(batch), dim=0)
+        parts.append(-model.log_likelihood(batch, seeds[start : start + len(batch)], options.samples, condition).cpu())
+    return torch.cat(parts)
+
+
+def summary(options: argparse.Namespace, run: Run, model: Bounds, data: ImageDataModule, judged: Judged) -> str:
+    """The mean score; and how well scores tell strange images from those of the training classes (area under ROC)."""
+    assert isinstance(model, GenerativeModel)
+    line = f"{judged.scores.mean():.2f} nats, mean over {len(judged.scores)} images"
+    strange, ordinary = split_by_class(data, judged) if options.data == "test" else (judged.scores, None)
+    if ordinary is None:
+        images, _, labels = images_of_split(data, options.num, model.image_shape)
+        own = Judged(images, [], labels, strangeness(options, run, model, images))
+        ordinary = split_by_class(data, own)[1]
+    if not len(strange) or not len(ordinary):
+        return line
+    scores = torch.cat([strange, ordinary])
+    is_strange = torch.cat([torch.ones(len(strange)), torch.zeros(len(ordinary))]).int()
+    ranks = scores.argsort().argsort().double() / len(scores)  # in [0, 1], as the metric wants them
+    auroc = float(binary_auroc(ranks, is_strange))
+    return f"{line}; AUROC {auroc:.4f} ({len(strange)} strange, {len(ordinary)} of the run's own test images)"
+
+
+def split_by_class(data: ImageDataModule, judged: Judged) -> tuple[Tensor, Tensor]:
+    """Scores of the images whose class training left out, and of the others."""
+    left_out = {data.class_names[k] for k in data.exclude}
+    is_strange = torch.tensor([label in left_out for label in judged.labels])
+    return judged.scores[is_strange], judged.scores[~is_strange]
+
+
+def write_csv(judged: Judged, order: Tensor, path: Path) -> None:
+    """One row per image, the strangest first: rank, image, label, score."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["rank", "image", "label", "score"])
+        for rank, i in enumerate(order.tolist(), start=1):
+            writer.writerow([rank, judged.names[i], judged.labels[i], f"{judged.scores[i]:.3f}"])
