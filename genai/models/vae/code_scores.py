@@ -2,10 +2,11 @@
 
 import math
 
+import torch
 from torch import Tensor
-from torchmetrics import MeanMetric, SumMetric
+from torchmetrics import MeanMetric
 
-from genai.models.vae.quantizers import perplexity, usage
+from genai.models.vae.quantizers import over_ranks, perplexity, usage
 
 
 class CodeScores:
@@ -22,12 +23,12 @@ class CodeScores:
         self.codes_per_dim = grid_size / num_pixels
         self.reconstruction = MeanMetric()
         self.nats = MeanMetric()
-        self.counts = SumMetric()
+        self.counts = torch.zeros(num_codes)
 
     def update(self, reconstruction: Tensor, codes: Tensor, nats: Tensor | None) -> None:
         """Add N images: distances (N,), codes (N, h, w) and, once there is a prior, the nats of each code (N, h * w)."""
         self.reconstruction.to(codes.device).update(reconstruction)
-        self.counts.to(codes.device).update(usage(codes, self.num_codes))
+        self.counts = self.counts.to(codes.device) + usage(codes, self.num_codes)
         if nats is not None:
             self.nats.to(codes.device).update(nats)
 
@@ -37,7 +38,7 @@ class CodeScores:
         The latter is what the prior needs to send the codes of an image, over the image's numbers: no density of the image
         itself, of which the codes leave something out.
         """
-        counts = self.counts.compute()
+        counts = over_ranks(self.counts.clone())
         figures = {
             "reconstruction": float(self.reconstruction.compute()),
             "codes_used": float((counts > 0).sum()),

@@ -278,9 +278,9 @@ class VQVAE(GenerativeModel):
         tokenizer = self.averaged_tokenizer
         return self.reconstruction.image(tokenizer.decoder(tokenizer.quantizer.codes(codes)).float())
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> what is left of them in their codes, the same at every call."""
-        return self.decode(self.encode(x))
+    def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> what is left of them in their codes; the tokenizer is told no condition."""
+        return self.decode(self.encode(images))
 
     def generate(self, seeds: Sequence[int], condition: Tensor | None, **settings: Any) -> Tensor:
         """Draw the codes of one image per seed and decode them: (len(seeds), C, H, W) in [-1, 1].
