@@ -13,6 +13,12 @@ FAMILIES = {
         "discriminator.init_args.dropout": "0",
     },
     "diffusion": {"network.init_args.channels": "[8]", "network.init_args.embedding_dim": "16"},
+    "vae": {
+        "encoder.init_args.channels": "[8]",
+        "encoder.init_args.patch_size": "2",
+        "decoder.init_args.channels": "[8]",
+        "decoder.init_args.patch_size": "2",
+    },
     "features": {"network": "tests.families.Logits"},
 }
 QUIET = ["--tracker", "csv", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]

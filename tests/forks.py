@@ -60,6 +60,8 @@ class Child:
 
 def run_child(job: dict) -> None:
     """In the fork: be the program."""
+    from lightning.pytorch.utilities import rank_zero_only
+
     from genai.cli import main
 
     descriptor = os.open(job["output"], os.O_WRONLY | os.O_CREAT)
@@ -67,6 +69,7 @@ def run_child(job: dict) -> None:
     os.dup2(descriptor, 2)
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
+    rank_zero_only.rank = int(os.environ.get("SLURM_PROCID", 0))  # read from the environment at import otherwise
     sys.argv = ["genai", *job["arguments"]]
     status = 1
     try:

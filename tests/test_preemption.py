@@ -75,7 +75,9 @@ def fail_on_signals_not_taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         signal.signal(number, handler)
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
+@pytest.fixture(
+    scope="module", params=["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name != "gan")]
+)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """An uninterrupted fit of each family."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -150,6 +152,7 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
     assert state(run)["images_seen"] == 8 * 64
 
 
+@pytest.mark.slow
 def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
     path = {"PATH": f"{fake_scontrol(workspace)}:{os.environ['PATH']}"}
     command = [*fit("gan"), "--trainer.max_epochs", "400", "--quality.every_n_epochs", "0", "--checkpoint_every_n_steps", "20"]

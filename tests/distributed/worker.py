@@ -24,13 +24,18 @@ from genai.data.base import ImageArray, ImageDataModule
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
+BATCH = 16  # of one rank
+
 
 def share(draw: Callable[..., Tensor], *size: Any, **options: Any) -> Tensor:
-    """This rank's rows of a larger draw, unless a generator says what is drawn."""
-    if "generator" in options:
+    """This rank's rows of a larger draw, unless a generator says what is drawn. Rows are the first of as many as a batch."""
+    shape = list(size[0] if isinstance(size[0], tuple | torch.Size) else size)
+    if "generator" in options or BATCH not in shape:
         return draw(*size, **options)
-    rows, *rest = size[0] if isinstance(size[0], tuple | torch.Size) else size
-    return draw((rows * WORLD, *rest), **options)[RANK::WORLD]
+    dim = shape.index(BATCH)
+    shape[dim] *= WORLD
+    mine = torch.arange(RANK, shape[dim], WORLD)
+    return draw(tuple(shape), **options).index_select(dim, mine)
 
 
 def share_noise(patch: pytest.MonkeyPatch) -> None:
@@ -49,6 +54,7 @@ def share_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch, "randn", randn)
     patch.setattr(torch, "rand", rand)
     patch.setattr(torch, "randn_like", lambda x, **options: randn(x.shape, **options))
+    patch.setattr(torch, "rand_like", lambda x, **options: rand(x.shape, **options))
     patch.setattr(diffusion, "stratified", shared_levels)
     patch.setattr(CountedRandomness, "on_train_batch_start", same_seed)
 
