@@ -68,7 +68,7 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(self, dirpath: Path, every_n_steps: int | None) -> None:
-        self.dirpath = dirpath
+        self.dirpath = dirpath.resolve()
         self.every_n_steps = every_n_steps
         self.saved_at = 0
 

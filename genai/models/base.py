@@ -2,13 +2,15 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import instantiate_class
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,16 +28,61 @@ class Model(L.LightningModule):
     Args:
         image_shape: (C, H, W) of the images, linked from the data.
         num_classes: width of the condition vector (classes or attributes), linked from the data; 0 without labels.
+        accumulate: parts that a batch is worked through in, for less memory; the step is that of the whole batch.
+        compile: have torch.compile make the networks faster after a slow first step; or the name of one of its backends.
     """
 
     averaged: Averaged
+    not_compiled: tuple[nn.Module | None, ...] = ()
 
-    def __init__(self, image_shape: Shape, num_classes: int) -> None:
+    def __init__(self, image_shape: Shape, num_classes: int, accumulate: int = 1, compile: bool | str = False) -> None:
         super().__init__()
+        if accumulate < 1:
+            raise UserError(f"a batch cannot be worked through in {accumulate} parts: set accumulate to 1 or more")
         self.image_shape: Shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_classes = num_classes
+        self.accumulate = accumulate
+        self.backend = "inductor" if compile is True else compile
         self.images_seen = 0
         self.is_exported = False
+
+    def setup(self, stage: str) -> None:
+        """Compile the networks, in place: their names in the state dict stay."""
+        for network in networks_of(self) if self.backend else ():
+            if network not in self.not_compiled:
+                network.compile(backend=self.backend)
+
+    def descend(self, optimizer: Any, loss: Callable[..., Tensor], *batch: Tensor | None) -> Tensor:
+        """One step of `optimizer` on the batch: see `accumulate_gradient`. Sets and returns the loss."""
+        optimizer.zero_grad()
+        self.loss_now = self.accumulate_gradient(loss, *batch)
+        optimizer.step()
+        return self.loss_now
+
+    def accumulate_gradient(self, loss: Callable[..., Tensor], *batch: Tensor | None) -> Tensor:
+        """Add the gradient of the mean loss of the batch, part after part, each freed before the next.
+
+        Returns the mean loss over the batches of all devices, so that all judge it alike.
+
+        Args:
+            loss: (part of each tensor of the batch) -> losses of the part's images (n,).
+            batch: tensors (N, ...), the first of them not None.
+        """
+        parts = split(self.accumulate, *batch)
+        num_images = sum(len(part[0]) for part in parts)
+        total = torch.zeros((), device=self.device)
+        for i, part in enumerate(parts):
+            share = loss(*part).sum() / num_images
+            with self.within_device() if i + 1 < len(parts) else nullcontext():
+                self.manual_backward(share)
+            total += share.detach()
+        mean: Tensor = self.trainer.strategy.reduce(total, reduce_op="mean")
+        return mean
+
+    def within_device(self) -> AbstractContextManager[None]:
+        """Where gradients are added up on each device; the last part's backward pass shares the sum with the others."""
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
 
     def advance(self, batch_images: int) -> int:
         """Count a batch of `batch_images` on this device; returns the images all devices saw in this step."""
@@ -82,8 +129,7 @@ class Model(L.LightningModule):
         Raises:
             UserError: the loss or the gradient is not finite; no weight has changed. A gradient scaler skips such steps.
         """
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm or math.inf)
+        norm = shorten_gradient(optimizer, max_norm)
         has_scaler = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         if not has_scaler and not bool((norm + loss).isfinite()):
             step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
@@ -152,6 +198,31 @@ class GenerativeModel(Model):
         """One image for each of the batch, of its label where the model is conditional: (N, C, H, W) in [-1, 1]."""
         seeds = [batch_idx * 2**20 + i for i in range(len(batch[0]))]
         return self.sample(seeds, batch[1] if self.conditional else None).cpu()
+
+
+def networks_of(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost modules inside of `module` that are called by themselves."""
+    for child in module.children():
+        if type(child).forward is nn.Module.forward:
+            yield from networks_of(child)
+        else:
+            yield child
+
+
+def split(num_parts: int, *batch: Tensor | None) -> list[tuple[Any, ...]]:
+    """Tensors (N, ...) or None -> the same in `num_parts` nearly equal parts, fewer where N is less."""
+    if num_parts == 1:
+        return [batch]
+    (size,) = {len(tensor) for tensor in batch if tensor is not None}
+    num_parts = min(num_parts, size)
+    columns = [num_parts * [None] if tensor is None else tensor.tensor_split(num_parts) for tensor in batch]
+    return list(zip(*columns, strict=True))
+
+
+def shorten_gradient(optimizer: Optimizer, max_norm: float | None) -> Tensor:
+    """Scale the gradient of all that `optimizer` trains to `max_norm` where it is longer; returns the norm before."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return torch.nn.utils.clip_grad_norm_(parameters, max_norm or math.inf)
 
 
 def has_finite_weights(path: Path) -> bool:

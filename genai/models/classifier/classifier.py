@@ -32,6 +32,7 @@ class Classifier(Model):
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
         lr_schedule: factor on the learning rate, a function of the images seen.
         ema_halflife_kimg: half-life of the averaged network, in thousands of images.
+        options: of `Model`.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class Classifier(Model):
         label_smoothing: float = 0.0,
         lr_schedule: Cosine | None = None,
         ema_halflife_kimg: float = 10.0,
+        **options: Any,
     ) -> None:
-        super().__init__(image_shape, num_classes)
+        super().__init__(image_shape, num_classes, **options)
         self.automatic_optimization = False
         self.network = network(self.image_shape, num_classes)
         self.averaged = Averaged(self.network, ema_halflife_kimg)
@@ -61,13 +63,14 @@ class Classifier(Model):
         images, labels = batch
         optimizer: Any = self.optimizers()
         self.set_learning_rates([optimizer], self.lr_schedule)
-        loss = classification_loss(self.network(images), labels, self.attributes, self.label_smoothing).mean()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
+        loss = self.descend(optimizer, self.training_loss, images, labels)
         num_images = self.advance(len(images))
         self.averaged.update(self.network, num_images, self.images_seen)
-        self.track({"train/loss": loss.detach(), "train/lr": optimizer.param_groups[0]["lr"]})
+        self.track({"train/loss": loss, "train/lr": optimizer.param_groups[0]["lr"]})
+
+    def training_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each image (N,)."""
+        return classification_loss(self.network(images), labels, self.attributes, self.label_smoothing)
 
     def on_validation_epoch_start(self) -> None:
         self.scores = Scores(self.num_classes, self.attributes)

@@ -97,6 +97,7 @@ class Diffusion(GenerativeModel):
         ema_halflife_kimg: half-life of the averaged network, in thousands of images.
         power_stds: widths of further averages, as shares of the training, of which `genai average` makes one of any width
             afterwards; two are enough, such as 0.05 and 0.1.
+        options: of `Model`.
     """
 
     def __init__(
@@ -118,8 +119,9 @@ class Diffusion(GenerativeModel):
         lr_schedule: Cosine | None = None,
         ema_halflife_kimg: float = 50.0,
         power_stds: Sequence[float] = (),
+        **options: Any,
     ) -> None:
-        super().__init__(image_shape, num_classes)
+        super().__init__(image_shape, num_classes, **options)
         self.automatic_optimization = False
         self.conditional = conditional
         self.network = network(self.image_shape, num_classes if conditional else 0)
@@ -165,19 +167,18 @@ class Diffusion(GenerativeModel):
         condition, base = dropped(self.condition(labels), self.label_dropout), self.training_base(images)
         sigma = self.noise(stratified(len(images), self.device))
         n = torch.randn_like(images)
-        if self.consistency is None:
-            loss = self.loss(self.network, images, sigma, n, condition, base).mean()
-        else:
-            denoise = partial(self.denoise, self.network, condition=condition, base=base)
-            loss = self.consistency(denoise, images, sigma, n, self.images_seen).mean()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        self.loss_now = loss.detach()
-        optimizer.step()
+        loss = self.descend(optimizer, self.training_loss, images, sigma, n, condition, base)
         num_images = self.advance(len(images))
         for average in (self.averaged, *self.power_averages):
             average.update(self.network, num_images, self.images_seen)
-        self.track({"train/loss": loss.detach(), "train/lr": optimizer.param_groups[0]["lr"]})
+        self.track({"train/loss": loss, "train/lr": optimizer.param_groups[0]["lr"]})
+
+    def training_loss(self, x_0: Tensor, sigma: Tensor, n: Tensor, condition: Tensor | None, base: Tensor | None) -> Tensor:
+        """What the network is trained on, of denoising or consistency: (N,), see `loss`."""
+        if self.consistency is None:
+            return self.loss(self.network, x_0, sigma, n, condition, base)
+        denoise = partial(self.denoise, self.network, condition=condition, base=base)
+        return self.consistency(denoise, x_0, sigma, n, self.images_seen)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.limit_gradients(optimizer, self.loss_now, self.max_grad_norm)

@@ -1,7 +1,7 @@
 """Generative adversarial networks: one LightningModule for every objective and pair of networks."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,14 +17,16 @@ from genai.models.base import (
     build_optimizer,
     condition_vector,
     seeded_noise,
+    shorten_gradient,
 )
 from genai.models.ema import Averaged
 from genai.models.gan.augmentation import DiffAugment
-from genai.models.gan.objectives import Discriminator, NonSaturating, Objective
+from genai.models.gan.objectives import NonSaturating, Objective
 from genai.models.schedules import Cosine
 
 BELIEF_FAKES = 64  # generated images that a belief is relative to
 ADAPT_EVERY = 4  # batches between two looks of an adaptive augmentation
+Draw = Callable[[Tensor, Tensor | None], Tensor]  # latents and conditions -> generated images
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2e-4, "betas": [0.5, 0.999]}}
 
 
@@ -47,6 +49,8 @@ class GAN(GenerativeModel):
         ema_halflife_kimg: half-life of the averaged generator, in thousands of images.
         skip_nonfinite: leave out a step whose loss or gradient is infinite or NaN, and count it (`train/skipped_steps`),
             in the place of stopping the run.
+        max_grad_norm: longer gradients, of either network, are shortened to this; None for no limit.
+        options: of `Model`.
     """
 
     def __init__(
@@ -65,8 +69,10 @@ class GAN(GenerativeModel):
         beta2_schedule: Cosine | None = None,
         ema_halflife_kimg: float = 10.0,
         skip_nonfinite: bool = False,
+        max_grad_norm: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(image_shape, num_classes)
+        super().__init__(image_shape, num_classes, **options)
         self.automatic_optimization = False
         self.conditional = conditional
         width = num_classes if conditional else 0
@@ -81,6 +87,9 @@ class GAN(GenerativeModel):
         self.lr_schedule = lr_schedule
         self.beta2_schedule = beta2_schedule
         self.skip_nonfinite = skip_nonfinite
+        self.max_grad_norm = max_grad_norm
+        if getattr(self.objective, "double_backward", False):
+            self.not_compiled = (self.discriminator, self.augmentation)  # compiled code is not differentiated twice
         self.skipped_steps = 0
         self.batches_seen = 0  # over all epochs, which may be shorter than what is counted with it
 
@@ -125,25 +134,32 @@ class GAN(GenerativeModel):
         real, labels = batch
         condition = self.condition(labels)
         g_optimizer, d_optimizer = self.scheduled_optimizers()
-        discriminator = partial(self.judge, condition=condition)
-        fake = self.generator(torch.randn(len(real), self.latent_dim, device=self.device), condition)
+        z = torch.randn(len(real), self.latent_dim, device=self.device)
+        draw: Draw = cache(self.generator) if self.accumulate == 1 else self.generator  # once for both players, if undivided
 
-        d_loss = self.objective.discriminator_loss(discriminator, real, fake.detach(), self.images_seen).mean()
-        self.play("discriminator", d_optimizer, d_loss)
-        metrics: dict[str, Tensor | float] = {"train/discriminator_loss": d_loss.detach()}
+        d_loss = self.play("discriminator", d_optimizer, partial(self.discriminator_loss, draw), real, z, condition)
+        metrics: dict[str, Tensor | float] = {"train/discriminator_loss": d_loss}
         if (self.batches_seen + 1) % self.num_discriminator_steps == 0:
             self.discriminator.requires_grad_(False)
-            g_loss = self.objective.generator_loss(discriminator, real, fake).mean()
-            self.play("generator", g_optimizer, g_loss)
+            g_loss = self.play("generator", g_optimizer, partial(self.generator_loss, draw), real, z, condition)
             self.discriminator.requires_grad_(True)
-            metrics["train/generator_loss"] = g_loss.detach()
+            metrics["train/generator_loss"] = g_loss
 
         images = self.advance(len(real))
         self.averaged.update(self.generator, images, self.images_seen)
         self.batches_seen += 1
         if self.batches_seen % ADAPT_EVERY == 0:
-            self.adapt_augmentation(discriminator, real, fake.detach(), images * ADAPT_EVERY)
+            self.adapt_augmentation(draw, real, z, condition, images * ADAPT_EVERY)
         self.track(metrics | self.settings())
+
+    def discriminator_loss(self, draw: Draw, real: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Loss (N,) of the discriminator on real images and those of the latents z."""
+        judge = partial(self.judge, condition=condition)
+        return self.objective.discriminator_loss(judge, real, draw(z, condition).detach(), self.images_seen)
+
+    def generator_loss(self, draw: Draw, real: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Loss (N,) of the generator, whose images meet the real ones."""
+        return self.objective.generator_loss(partial(self.judge, condition=condition), real, draw(z, condition))
 
     def scheduled_optimizers(self) -> list[Any]:
         """The optimisers of generator and discriminator, set as the schedules say."""
@@ -160,10 +176,10 @@ class GAN(GenerativeModel):
         logits: Tensor = self.discriminator(images if self.augmentation is None else self.augmentation(images), condition)
         return logits.float()
 
-    def play(self, player: str, optimizer: Any, loss: Tensor) -> None:
-        """One step of the network called `player`; none with a loss or gradient that is not finite."""
+    def play(self, player: str, optimizer: Any, losses: Callable[..., Tensor], *batch: Tensor | None) -> Tensor:
+        """One step of the network called `player`, none with a loss or gradient that is not finite; returns the mean loss."""
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        loss = self.accumulate_gradient(losses, *batch)
         if self.is_finite(loss, optimizer):
             optimizer.step()
         elif self.skip_nonfinite:
@@ -171,6 +187,11 @@ class GAN(GenerativeModel):
         else:
             advice = f"lower the {player}'s learning rate, or leave such steps out with --model.init_args.skip_nonfinite true"
             raise UserError(self.nonfinite_message(f"the {player}'s", loss.item(), self.batches_seen + 1, advice))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.max_grad_norm is not None:
+            shorten_gradient(optimizer, self.max_grad_norm)
 
     def is_finite(self, loss: Tensor, optimizer: Any) -> bool:
         """Whether the loss and the gradients are; a gradient scaler (16-mixed) sees to infinite gradients itself."""
@@ -189,11 +210,11 @@ class GAN(GenerativeModel):
         return values
 
     @torch.no_grad()
-    def adapt_augmentation(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images: int) -> None:
+    def adapt_augmentation(self, draw: Draw, real: Tensor, z: Tensor, condition: Tensor | None, images: int) -> None:
         """Let the augmentation see how well the discriminator tells real from generated, on all devices."""
         if self.augmentation is None or self.augmentation.target is None:
             return
-        logits = torch.stack([discriminator(real), discriminator(fake)])
+        logits = torch.stack([self.judge(real, condition), self.judge(draw(z, condition), condition)])
         gathered: Any = self.all_gather(logits)  # (devices, 2, N), or (2, N) of a single one
         real_logits, fake_logits = gathered.reshape(-1, *logits.shape).movedim(1, 0)
         self.augmentation.adapt(real_logits, fake_logits, images)

@@ -3,7 +3,7 @@
 `discriminator` maps images (N, C, H, W) to logits (N,); condition and augmentation are already bound to it, so a penalty
 on its gradient is one with respect to the image before augmentation. `images_seen` is for weights that change in training.
 Symbols: D the discriminator's logit, x a real image, G(z) a generated one. A new objective is one class with these three
-methods, named in the YAML.
+methods, named in the YAML; one with a penalty on D's gradient says `double_backward = True`, for torch.compile.
 """
 
 from collections.abc import Callable
@@ -91,6 +91,8 @@ class WassersteinGP:
         penalty: lambda, the weight of the penalty.
     """
 
+    double_backward = True
+
     def __init__(self, penalty: float = 10.0) -> None:
         self.penalty = penalty
 
@@ -116,6 +118,8 @@ class Relativistic:
     Args:
         gamma: weight of both penalties, constant or a function of the images seen.
     """
+
+    double_backward = True
 
     def __init__(self, gamma: float | Cosine = 1.0) -> None:
         self.gamma = gamma
