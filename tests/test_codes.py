@@ -18,6 +18,7 @@ from genai.data.avatars import Avatars
 from genai.data.base import ImageDataModule
 from genai.data.digits import Digits
 from genai.engine import label_record
+from genai.latents.novelty import novelty
 from genai.loading import build_model
 from genai.models.base import image_seeds
 from genai.pixels import to_float, to_uint8
@@ -215,6 +216,16 @@ def test_a_class_left_out_of_training_is_the_strange_one(place: Path, capsys: py
     assert f"({len(strange)} strange, {len(ordinary)} of the run's own test images)" in line
     won = np.mean([(one > other) + 0.5 * (one == other) for one in strange for other in ordinary])
     assert float(line.split("AUROC ")[1].split()[0]) == pytest.approx(won, abs=2e-3)
+
+
+def test_codes_are_ranked_by_their_distance_to_those_of_training_images(place: Path) -> None:
+    assert main(["anomalies", "sevenless", "test", "--num", "50", "--score", "codes", "--out", "a.csv"]) == 0
+    model, data = model_of("sevenless"), Digits(exclude=[7])
+    train, test = (to_float(torch.from_numpy(np.asarray(data.split(name).images))) for name in ("train", "test"))
+    expected = novelty(model.encode(test), model.encode(train))
+    for row in table("a.csv"):
+        assert float(row["score"]) == pytest.approx(float(expected[int(row["image"].removeprefix("test/"))]), abs=1e-3)
+    assert main(["anomalies", "classes", "test", "--num", "5", "--score", "codes", "--out", "b.csv"]) == 0
 
 
 def test_pictures_of_a_folder_are_ranked_beside_the_runs_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,10 @@
 import argparse
 import csv
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.progress import track
@@ -18,8 +20,9 @@ from genai.data.digits import Digits
 from genai.data.faces import decode
 from genai.data.mnist import MNIST
 from genai.errors import UserError
+from genai.latents.novelty import novelty
 from genai.metrics.reference import subset_indices
-from genai.models.base import Bounds, GenerativeModel, Shape, image_seeds
+from genai.models.base import Bounds, Encodes, GenerativeModel, Shape, image_seeds
 from genai.pictures import captioned
 from genai.pixels import to_float, to_uint8
 from genai.runs import Run
@@ -30,11 +33,12 @@ from genai.verbs.editing import load_capable, nothing_said, run_parser
 
 STRANGEST = 36  # in the picture
 BATCH_SIZE = 50
+KNOWN_CODES = 10_000  # training images that codes are compared with
 KNOWN = ("mnist", "fashion", "digits")
 
 
 class Judged(NamedTuple):
-    """Images uint8 (N, C, H, W), their names and labels in words, and how strange each is: -ln p(x) in nats, (N,) float64."""
+    """Images uint8 (N, C, H, W), their names and labels in words, and how strange each is, (N,)."""
 
     images: Tensor
     names: list[str]
@@ -44,12 +48,18 @@ class Judged(NamedTuple):
 
 def parser() -> VerbParser:
     """The options of `genai anomalies`."""
-    verb = run_parser("anomalies", "Rank images by the model's bound of -ln p(x): a CSV, and a picture of the strangest.")
+    verb = run_parser("anomalies", "Rank images by how strange the model finds them: a CSV, and a picture of the strangest.")
     verb.add_argument(
         "data", metavar="DATA", help=f"test (the run's own), {', '.join(KNOWN)}, or a folder, zip or tar of pictures"
     )
     verb.add_argument(
         "--out", dest="table", help="the CSV to write, the PNG beside it; default: new ones in RUN/samples (zoo: here)"
+    )
+    verb.add_argument(
+        "--score",
+        choices=("bound", "codes"),
+        default="bound",
+        help="the bound of -ln p(x), or how far the code lies from those of training images, for its length (bound)",
     )
     verb.add_argument("--num", type=positive, default=1000, help="images of a dataset, at most (1000)")
     verb.add_argument("--samples", type=positive, default=32, help="importance samples of the bound (32)")
@@ -59,17 +69,19 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Write the table and the picture; print how well the scores tell what is strange, where that is known."""
     options = parser().parse_args(arguments)
-    source, model = load_capable(options, Bounds, "bound a likelihood", A_VAE)
+    capability, verb = (Bounds, "bound a likelihood") if options.score == "bound" else (Encodes, "encode")
+    source, model = load_capable(options, capability, verb, A_VAE)
     table, picture = output_paths(options, source)
     data = data_of(source, options.trust)
     images, names, labels = images_of(options, data, model.image_shape)
-    judged = Judged(images, names, labels, strangeness(options, source, model, images))
-    print(summary(options, source, model, data, judged))
+    score = partial(SCORES[options.score], options, source, model, data)
+    judged = Judged(images, names, labels, score(images))
+    print(summary(options, data, judged, score))
     order = judged.scores.argsort(descending=True, stable=True)
     write_csv(judged, order, table)
     shown = order[:STRANGEST]
-    captions = [f"{judged.scores[i]:.0f}{f' ({judged.labels[i]})' if judged.labels[i] else ''}" for i in shown]
-    heading = f"{len(shown)} strangest of {len(order)}, nats"
+    captions = [f"{judged.scores[i]:.3g}{f' ({judged.labels[i]})' if judged.labels[i] else ''}" for i in shown]
+    heading = f"{len(shown)} strangest of {len(order)}, {UNITS[options.score]}"
     captioned(judged.images[shown], captions, heading).save(picture)
     print(f"wrote {table} and {picture}")
 
@@ -149,34 +161,50 @@ def fitted(images: Tensor, shape: Shape) -> Tensor:
 # -- scores --------------------------------------------------------------------------------------------------------------
 
 
-def strangeness(options: argparse.Namespace, run: Run, model: Bounds, images: Tensor) -> Tensor:
-    """The bound of -ln p(x) in nats for uint8 images (N, C, H, W): (N,) float64; no labels are told."""
-    assert isinstance(model, GenerativeModel)
-    told = nothing_said(run, model, 1, options.trust) if model.conditional else None
+def told(options: argparse.Namespace, run: Run, model: GenerativeModel, num: int) -> Tensor | None:
+    """Labels that say nothing, of `num` images; None for an unconditional model."""
+    return nothing_said(run, model, num, options.trust) if model.conditional else None
+
+
+def by_bound(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule, images: Tensor) -> Tensor:
+    """The bound of -ln p(x) in nats for uint8 images (N, C, H, W): (N,) float64."""
     seeds = image_seeds(options.seed, len(images))
-    starts = range(0, len(images), BATCH_SIZE)
     parts = []
-    for start in track(starts, "scoring", transient=True, disable=not sys.stderr.isatty()):
+    for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):
         batch = to_float(images[start : start + BATCH_SIZE])
-        condition = None if told is None else told.repeat_interleave(len(batch), dim=0)
+        condition = told(options, run, model, len(batch))
         parts.append(-model.log_likelihood(batch, seeds[start : start + len(batch)], options.samples, condition).cpu())
     return torch.cat(parts)
 
 
-def summary(options: argparse.Namespace, run: Run, model: Bounds, data: ImageDataModule, judged: Judged) -> str:
+def by_codes(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule, images: Tensor) -> Tensor:
+    """The novelty of the codes of uint8 images (N, C, H, W) among those of training images: (N,)."""
+    data.setup("fit")
+    train = data.split("train")
+    known = train.batch(subset_indices(len(train), KNOWN_CODES)).images
+
+    def codes(part: Tensor) -> Tensor:
+        batches = part.split(10 * BATCH_SIZE)
+        return torch.cat([model.encode(to_float(batch), told(options, run, model, len(batch))).cpu() for batch in batches])
+
+    return novelty(codes(images), codes(known))
+
+
+SCORES = {"bound": by_bound, "codes": by_codes}
+UNITS = {"bound": "nats", "codes": "distance of codes"}
+
+
+def summary(options: argparse.Namespace, data: ImageDataModule, judged: Judged, score: Callable[[Tensor], Tensor]) -> str:
     """The mean score; and how well scores tell strange images from those of the training classes (area under ROC)."""
-    assert isinstance(model, GenerativeModel)
-    line = f"{judged.scores.mean():.2f} nats, mean over {len(judged.scores)} images"
+    line = f"{judged.scores.mean():.2f} {UNITS[options.score]}, mean over {len(judged.scores)} images"
     strange, ordinary = split_by_class(data, judged) if options.data == "test" else (judged.scores, None)
     if ordinary is None:
-        images, _, labels = images_of_split(data, options.num, model.image_shape)
-        own = Judged(images, [], labels, strangeness(options, run, model, images))
-        ordinary = split_by_class(data, own)[1]
+        images, _, labels = images_of_split(data, options.num, data.image_shape)
+        ordinary = split_by_class(data, Judged(images, [], labels, score(images)))[1]
     if not len(strange) or not len(ordinary):
         return line
-    scores = torch.cat([strange, ordinary])
     is_strange = torch.cat([torch.ones(len(strange)), torch.zeros(len(ordinary))]).int()
-    ranks = scores.argsort().argsort().double() / len(scores)  # in [0, 1], as the metric wants them
+    ranks = torch.cat([strange, ordinary]).argsort().argsort().double() / len(is_strange)  # in [0, 1], as the metric wants
     auroc = float(binary_auroc(ranks, is_strange))
     return f"{line}; AUROC {auroc:.4f} ({len(strange)} strange, {len(ordinary)} of the run's own test images)"
 
