@@ -39,7 +39,7 @@ def parser() -> VerbParser:
     verb.add_argument("run", metavar="RUN", help="run directory, experiment (its newest run) or zoo/NAME")
     verb.add_argument("--num", type=positive, default=256, help="test images (256)")
     verb.add_argument("--samples", type=positive, default=5000, help="of a VAE's posterior for each image (5000)")
-    verb.add_argument("--steps", type=positive, default=50, help="noise levels of a diffusion model's ODE solver (50)")
+    verb.add_argument("--steps", type=positive, default=100, help="noise levels of a diffusion model's ODE solver (100)")
     verb.add_argument("--unconditional", action="store_true", help="do not tell the model the labels")
     verb.add_argument("--seed", type=int, default=0, help="of binarisation, dequantising noise, probe and samples (0)")
     verb.add_argument("--bfloat16", action="store_true", help="let the networks compute in bfloat16, faster and less exact")
