@@ -71,6 +71,8 @@ def together(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     for name in FAMILIES:
         prepare = ["drop"] if name == "features" else []  # 349 images: 174 and 175 in batches of 29
         jobs[f"validate {name}"] = {"arguments": validate(folder / "trained" / name), "prepare": prepare}
+    parts = [*fit("gan", 16), "--model.init_args.accumulate", "2", "--experiment", "parts"]
+    jobs["parts"] = {"arguments": parts, "prepare": ["share"]}
     noisy = [*fit("gan", 16), "--data.init_args.augment", "{translate: 0.2}", "--experiment", "noisy"]
     jobs["noisy"] = {"arguments": [*noisy, "--trainer.max_epochs", "1"], "prepare": ["record"]}
     return folder, torchrun(folder, jobs)
@@ -95,6 +97,13 @@ def test_losses_are_equal(name: str, alone: Path, together: tuple[Path, list[dic
     assert one.keys() == two.keys()
     for key in one:
         assert len(one[key]) == len(two[key]) == 50
+        assert one[key] == pytest.approx(two[key], rel=2e-4), key
+
+
+def test_losses_in_parts_are_equal(alone: Path, together: tuple[Path, list[dict]]) -> None:
+    (run,) = (together[0] / "runs/parts").iterdir()
+    one, two = losses(run_of(alone, "gan")), losses(runs.Run(run))
+    for key in one:
         assert one[key] == pytest.approx(two[key], rel=2e-4), key
 
 
@@ -143,7 +152,9 @@ def test_more_processes_than_images_are_refused() -> None:
 
 def test_exactly_one_process_writes(together: tuple[Path, list[dict]]) -> None:
     folder = together[0]
-    assert sorted(path.name for path in (folder / "runs").iterdir()) == sorted([*(f"digits-{n}" for n in FAMILIES), "noisy"])
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == sorted(
+        [*(f"digits-{n}" for n in FAMILIES), "noisy", "parts"]
+    )
     for name in FAMILIES:
         run = run_of(folder, name)
         assert len(losses(run)) > 0
