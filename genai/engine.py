@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ class GenaiCLI(LightningCLI):
     """The suite's LightningCLI: data shapes flow into the model, every run has a directory."""
 
     lock: RunLock | None = None
+    trust: Sequence[str] = ()  # packages that a run to start from may name
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -140,7 +142,7 @@ class GenaiCLI(LightningCLI):
         quality = self._get(self.config_init, "quality")
         self.check_early(quality)
         if self.subcommand == "fit" and options.start and not options.ckpt_path:
-            begin_with(self.model, options.start)
+            begin_with(self.model, options.start, self.trust)
         if self.subcommand == "fit" and options.run_dir is None and not options.trainer.fast_dev_run:
             options.run_dir = str(new_run_dir(options.experiment or "run"))
         run_dir = Path(options.run_dir) if options.run_dir else None
@@ -185,7 +187,7 @@ class GenaiCLI(LightningCLI):
         return config
 
 
-def begin_with(model: L.LightningModule, start: str) -> None:
+def begin_with(model: L.LightningModule, start: str, trust: Sequence[str]) -> None:
     """Give a new model the averaged weights of the run or zoo entry `start`.
 
     Raises:
@@ -193,7 +195,7 @@ def begin_with(model: L.LightningModule, start: str) -> None:
     """
     if not isinstance(model, Starts):
         raise UserError(f"a {type(model).__name__} cannot start from another run: leave --start out")
-    other = runs.load(start)
+    other = runs.load(start, trust=trust)
     try:
         model.start_from(other.export_state())
     except RuntimeError as error:
@@ -352,34 +354,33 @@ def check_configs(arguments: list[str]) -> None:
             raise UserError(f"{name} is not valid YAML: {error}") from None
 
 
-def with_run(run: runs.Run, checkpoint: Path | None, rest: list[str]) -> list[str]:
-    """The arguments that reproduce a run's config, before the user's own."""
-    trust = option(rest, "trust")
-    check_trusted(run.config(), [trust] if trust else [], run.path / "config.yaml")
+def with_run(run: runs.Run, checkpoint: Path | None, rest: list[str], trust: list[str]) -> list[str]:
+    """The arguments that reproduce a run's config, before the user's own; its trainer may be built of Lightning's parts."""
+    check_trusted(run.config(), ["lightning", *trust], run.path / "config.yaml")
     arguments = ["-c", str(run.path / "config.yaml"), "--run_dir", str(run.path)]
     return [*arguments, *(["--ckpt_path", str(checkpoint)] if checkpoint else []), *rest]
 
 
-def resolve_fit(arguments: list[str]) -> list[str]:
+def resolve_fit(arguments: list[str], trust: list[str]) -> list[str]:
     """Expand `--resume RUN`, and name the experiment after the first YAML."""
     resume = option(arguments, "resume")
     if resume:
-        return resumed(runs.find(resume), arguments)
+        return resumed(runs.find(resume), arguments, trust)
     if cluster.is_requeued() and (earlier := run_of_job()):
-        return resumed(earlier, [])
+        return resumed(earlier, [], trust)
     config = first_config(arguments)
     if config and not any(argument.startswith("--experiment") for argument in arguments):
         arguments += ["--experiment", experiment_name(config)]
     return arguments
 
 
-def resumed(run: runs.Run, arguments: list[str]) -> list[str]:
+def resumed(run: runs.Run, arguments: list[str], trust: list[str]) -> list[str]:
     """The arguments that go on with `run`: from its last checkpoint or the named one, or from the start where it has none."""
     if run.is_exported:
         raise UserError(f"{run.path} is a zoo entry, which has no optimiser state: resume a run directory")
     which = option(arguments, "checkpoint")
     has_none = which is None and not (run.path / "checkpoints/last.ckpt").is_file()
-    return with_run(run, None if has_none else run.checkpoint(which or "last"), arguments)
+    return with_run(run, None if has_none else run.checkpoint(which or "last"), arguments, trust)
 
 
 def run_of_job() -> runs.Run | None:
@@ -389,7 +390,7 @@ def run_of_job() -> runs.Run | None:
     return next(ours, None)
 
 
-def resolve_run(verb: str, arguments: list[str]) -> list[str]:
+def resolve_run(verb: str, arguments: list[str], trust: list[str]) -> list[str]:
     """Expand `genai test RUN` (or the newest run of `-c configs/...`) to its config and checkpoint."""
     which = option(arguments, "checkpoint") or "best"
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
@@ -401,7 +402,7 @@ def resolve_run(verb: str, arguments: list[str]) -> list[str]:
     if name is None:
         return arguments
     run = runs.find(name)
-    return with_run(run, None if run.is_exported else run.checkpoint(which), arguments)
+    return with_run(run, None if run.is_exported else run.checkpoint(which), arguments, trust)
 
 
 def quiet_libraries() -> None:
@@ -426,17 +427,18 @@ def run(verb: str, arguments: list[str]) -> None:
         print(VERB_HELP[verb])
         return
     check_configs(arguments)
+    trust = list(iter(lambda: option(arguments, "trust"), None))
     if arguments[0] == "--help-all":
         arguments = ["--help"]
     elif "--print_config" not in arguments or verb == "fit":
-        arguments = resolve_fit(arguments) if verb == "fit" else resolve_run(verb, arguments)
+        arguments = resolve_fit(arguments, trust) if verb == "fit" else resolve_run(verb, arguments, trust)
     quiet_libraries()
-    run_lightning(verb, arguments)
+    run_lightning(verb, arguments, trust)
 
 
-def run_lightning(verb: str, arguments: list[str]) -> None:
+def run_lightning(verb: str, arguments: list[str], trust: list[str]) -> None:
     """Build the CLI, run the verb and say where things are."""
-    cli = ready_cli(verb, arguments)
+    cli = ready_cli(verb, arguments, trust)
     run_dir = Path(cli.options.run_dir) if cli.options.run_dir else None
     call: dict[str, Any] = {"datamodule": cli.datamodule, "weights_only": True}
     call |= {key: cli.options.get(key) for key in ("ckpt_path", "verbose") if key in cli.options}
@@ -444,8 +446,9 @@ def run_lightning(verb: str, arguments: list[str]) -> None:
         import_weights(cli.model, run_dir / "weights.safetensors")
     if verb == "predict" and cli.trainer.world_size > 1:
         raise UserError("predict draws with one process: add --trainer.devices 1")
+    checkpoint = read_checkpoint(Path(call["ckpt_path"])) if call.get("ckpt_path") else None
     if verb == "fit":
-        forget_rows(cli.trainer, Path(call["ckpt_path"]) if call.get("ckpt_path") else None)
+        forget_rows(cli.trainer, checkpoint["images_seen"] if checkpoint else 0)
     try:
         output = getattr(cli.trainer, verb)(cli.model, **call)
     except RuntimeError as error:
@@ -471,10 +474,12 @@ def run_lightning(verb: str, arguments: list[str]) -> None:
         print(f"{state}: {run_dir}\nnext: genai test {run_dir}  |  genai sample {run_dir}  |  {resume}")
 
 
-def ready_cli(verb: str, arguments: list[str]) -> GenaiCLI:
+def ready_cli(verb: str, arguments: list[str], trusted: list[str]) -> GenaiCLI:
     """Parse and instantiate, without running the verb."""
 
     class Prepared(GenaiCLI):
+        trust = trusted
+
         def _run_subcommand(self, subcommand: str) -> None:
             """The verb runs afterwards, where its errors are told apart from those of parsing."""
 
@@ -493,9 +498,8 @@ def ready_cli(verb: str, arguments: list[str]) -> GenaiCLI:
     )
 
 
-def forget_rows(trainer: L.Trainer, checkpoint: Path | None) -> None:
+def forget_rows(trainer: L.Trainer, images_seen: int) -> None:
     """Drop the rows of metrics.csv that lie after the checkpoint a fit resumes from."""
-    images_seen = read_checkpoint(checkpoint)["images_seen"] if checkpoint else 0
     for logger in trainer.loggers:
         if isinstance(logger, MetricsCSV):
             logger.forget_after(images_seen)

@@ -9,6 +9,7 @@ common options (any dotted option of the YAML works: --model.init_args.ema_halfl
   --quality.every_n_epochs K       score each K epochs; 0: never                   --quality.features NAME
   --tracker wandb|csv|tensorboard|none    W&B works without an account (offline); metrics.csv is always written
   --seed_everything N              the run's seed (0)
+  --trust PACKAGE                  a package, besides genai and torch, whose classes a run's config may name
   --print_config                   print the whole configuration and stop; the output is a valid -c file
   --help-all                       every option"""
 

@@ -1,6 +1,9 @@
 """From a run directory to a model: the config is checked before anything it names is imported."""
 
+import inspect
 import pickle
+import pydoc
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,26 +18,45 @@ from genai.runs import Run
 
 TRUSTED = ("genai", "torch")
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError)  # what torch.load raises
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+FILES = ("zip", "tar", "gz", "tgz", "png", "jpg", "txt", "csv", "npz", "ckpt", "safetensors", "json", "yaml", "pt", "pth")
 
 
-def class_paths(config: Any) -> Iterator[str]:
-    """Every `class_path` in a nested config."""
+def import_paths(config: Any) -> Iterator[str]:
+    """Every string of a nested config that could be imported: each `class_path`, and others that look like one."""
     if isinstance(config, dict):
         if "class_path" in config:
             yield str(config["class_path"])
         for value in config.values():
-            yield from class_paths(value)
+            yield from import_paths(value)
     elif isinstance(config, list):
         for value in config:
-            yield from class_paths(value)
+            yield from import_paths(value)
+    elif isinstance(config, str) and DOTTED.fullmatch(config) and not config.endswith(FILES):
+        yield config
 
 
 def check_trusted(config: Any, trust: Sequence[str], source: Path) -> None:
-    """Raise UserError when a config names a class outside genai, torch and the packages in `trust`."""
-    for path in class_paths(config):
+    """Raise UserError when a config names something outside of genai, torch and the packages in `trust`.
+
+    What a trusted package merely imports, such as genai.runs.os.system, is outside of it.
+    """
+    trusted = (*TRUSTED, *trust)
+    for path in import_paths(config):
         package = path.split(".")[0]
-        if package not in (*TRUSTED, *trust):
-            raise UserError(f"{source} names {path}, outside genai and torch: pass trust=['{package}'] if you trust it")
+        if "." in path and package in trusted:
+            package = home(path)
+        if "." in path and package not in trusted:
+            raise UserError(
+                f"{source} names {path}, outside genai and torch: if you trust it, add --trust {package} (trust=['{package}'])"
+            )
+
+
+def home(path: str) -> str:
+    """The package in which the object at an import path is defined; that of the path where there is no such object."""
+    found = pydoc.locate(path)
+    module = found.__name__ if inspect.ismodule(found) else getattr(found, "__module__", None)
+    return (module or path).split(".")[0]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -14,6 +14,11 @@ class VerbParser(argparse.ArgumentParser):
         raise UserError(f"{message}; `{self.prog} --help` explains the options")
 
 
+def add_trust_option(verb: VerbParser) -> None:
+    """`--trust PACKAGE`, as often as needed."""
+    verb.add_argument("--trust", action="append", default=[], help="a package whose classes the config may name")
+
+
 def whole_numbers(text: str) -> list[int]:
     """`1,60,200` -> [1, 60, 200]."""
     try:

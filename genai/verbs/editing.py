@@ -16,7 +16,7 @@ from genai.models.base import GenerativeModel
 from genai.pictures import grid, save_png
 from genai.pixels import to_float, to_uint8
 from genai.runs import Run, find, load
-from genai.verbs.arguments import VerbParser, output_path, positive
+from genai.verbs.arguments import VerbParser, add_trust_option, output_path, positive
 from genai.verbs.data import data_of
 from genai.verbs.labels import label_examples, label_kind, labels_for
 from genai.verbs.prompts import is_prompted
@@ -31,7 +31,7 @@ def run_parser(name: str, description: str) -> VerbParser:
     verb.add_argument("--force", action="store_true", help="write over --out if it is there")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
     verb.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    verb.add_argument("--trust", action="append", default=[], help="a package whose classes the config may name")
+    add_trust_option(verb)
     return verb
 
 

@@ -13,7 +13,7 @@ from genai.callbacks.quality import SampleQuality
 from genai.errors import UserError
 from genai.models.base import Model
 from genai.runs import Run, find, load, write_json
-from genai.verbs.arguments import VerbParser
+from genai.verbs.arguments import VerbParser, add_trust_option
 from genai.verbs.data import data_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -64,6 +64,7 @@ def parser() -> VerbParser:
         help="auto: bfloat16 where no score changes by more than 1 %%, else float32",
     )
     verb.add_argument("--force", action="store_true", help="replace the folder if it is there")
+    add_trust_option(verb)
     return verb
 
 
@@ -163,7 +164,7 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"{target} is there already: choose another name, or add --force")
     if source.is_exported:
         raise UserError(f"{source.path} is a zoo entry already: copy the folder")
-    model = load(source, options.checkpoint)
+    model = load(source, options.checkpoint, trust=options.trust)
     dtype, test = choose_dtype(options.dtype, model, source, tested(source, model))
     record = source.record() | {"images_seen": model.images_seen, "dtype": dtype}
     folder = target.with_name(target.name + ".tmp")

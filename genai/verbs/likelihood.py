@@ -15,7 +15,7 @@ from genai.metrics.reference import subset_indices
 from genai.models.base import Bounds, CountsBits, GenerativeModel, image_seeds
 from genai.pixels import to_float
 from genai.runs import Run, merge_json
-from genai.verbs.arguments import VerbParser, positive
+from genai.verbs.arguments import VerbParser, add_trust_option, positive
 from genai.verbs.editing import load_capable, nothing_said, test_split
 
 BATCH_SIZE = 64
@@ -45,7 +45,7 @@ def parser() -> VerbParser:
     verb.add_argument("--bfloat16", action="store_true", help="let the networks compute in bfloat16, faster and less exact")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
     verb.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    verb.add_argument("--trust", action="append", default=[], help="a package whose classes the config may name")
+    add_trust_option(verb)
     return verb
 
 

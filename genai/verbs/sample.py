@@ -12,7 +12,7 @@ from genai.models.base import GenerativeModel
 from genai.pictures import grid, save_png, to_pil
 from genai.pixels import to_uint8
 from genai.runs import Run, find, load
-from genai.verbs.arguments import VerbParser, output_path, positive
+from genai.verbs.arguments import VerbParser, add_trust_option, output_path, positive
 from genai.verbs.belief import write_belief
 from genai.verbs.labels import label_texts, labels_for, seeds_for
 from genai.verbs.prompts import PER_PROMPT, add_prompt_options, is_prompted
@@ -35,7 +35,7 @@ def parser() -> VerbParser:
     verb.add_argument("--force", action="store_true", help="write over --out if it is there")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
     verb.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    verb.add_argument("--trust", action="append", default=[], help="a package whose classes the config may name")
+    add_trust_option(verb)
     return verb
 
 

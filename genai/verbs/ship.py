@@ -18,7 +18,7 @@ from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.scores import Scores
 from genai.pixels import to_float
 from genai.runs import Run, find, load
-from genai.verbs.arguments import VerbParser
+from genai.verbs.arguments import VerbParser, add_trust_option
 from genai.verbs.export import data_of
 
 WEIGHTS = Path(__file__).parent.parent / "metrics" / "weights"
@@ -67,6 +67,7 @@ def parser() -> VerbParser:
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
     verb.add_argument("name", metavar="NAME", help=f"{', '.join(SHIPPED)}, utkface, or the path of a .safetensors file")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
+    add_trust_option(verb)
     return verb
 
 
@@ -185,10 +186,10 @@ def run(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     path = target(options.name)
     source = find(options.run)
-    model = load(source, options.checkpoint)
+    model = load(source, options.checkpoint, trust=options.trust)
     if not isinstance(model, Classifier):
         raise UserError(f"{source.path} is a {type(model).__name__}: a feature network is the run of a Classifier")
-    data = data_of(source)
+    data = data_of(source, options.trust)
     split = data.split("test")
     dtype = narrow(model, data.split("val"), data.class_names)
     scores = measure(model, split, data.class_names)
