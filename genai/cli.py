@@ -28,6 +28,7 @@ OWN_VERBS = {
     "interpolate": "go from one picture, or sample, to another through the latent space",
     "denoise": "draw what a model's code keeps of noisy pictures",
     "anomalies": "rank images by how unlikely a model finds them",
+    "classify": "tell test images apart by Bayes' rule, beside discriminative baselines",
     "latents": "draw a two-dimensional latent space and where each class lies in it",
     "restoration": "score inpainting and upscaling on held-out images",
     "diffuse": "watch an image dissolve into noise, and samples emerge from it",
@@ -77,8 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (2 for a user's mistake, printed as one line)."""
     try:
         run_verb(sys.argv[1:] if arguments is None else arguments)
-    except UserError as error:
-        print(f"genai: {' '.join(str(error).split())}", file=sys.stderr)
+    except (UserError, ValueError) as error:
+        refused = error if isinstance(error, UserError) else error.__cause__  # jsonargparse wraps what a class refuses
+        if not isinstance(refused, UserError):
+            raise
+        print(f"genai: {' '.join(str(refused).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 1

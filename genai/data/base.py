@@ -117,6 +117,7 @@ class ImageDataModule(L.LightningDataModule):
     touching a file, and says where its images come from: `cache_options`, `source`, `build`. `padding` is what augmentation
     puts where it moves the picture away: "black", or for photographs "border" (the nearest pixel). `exclude` names classes that
     train and val leave out; the test split has them all, so that one can see what a model makes of what it has never seen.
+    `num_train` keeps that many training images, as many of each class as there are, the same ones each time.
 
     Where `label_kind` is "text", `class_names` is the vocabulary (see `genai.data.words`), `num_classes` its size, and the
     labels are the `captions`, which have at most `caption_length` words; the labels in the cache are then not used.
@@ -139,6 +140,7 @@ class ImageDataModule(L.LightningDataModule):
     caption_length: int = 0
     padding: Padding = "black"
     exclude: Sequence[int] = ()
+    num_train: int | None = None
 
     def __init__(
         self,
@@ -192,6 +194,9 @@ class ImageDataModule(L.LightningDataModule):
         if self.exclude and name != "test":
             kept = ~np.isin(labels, self.exclude)
             images, labels = images[kept], labels[kept]
+        if self.num_train is not None and name == "train":
+            chosen = balanced(labels, self.num_train)
+            images, labels = images[chosen], labels[chosen]
         return ImageArray(images, labels)
 
     def captions(self, split: Split) -> list[str]:
@@ -208,7 +213,8 @@ class ImageDataModule(L.LightningDataModule):
     def fingerprint(self, split: Split) -> str:
         """Short hash of the dataset, the options that change pixels, the content and the split."""
         left_out = {"exclude": sorted(self.exclude)} if self.exclude and split != "test" else {}
-        return key_of({"name": self.name, "sha256": self.stored().meta["sha256"], "split": split, **left_out})
+        few = {"num_train": self.num_train} if self.num_train is not None and split == "train" else {}
+        return key_of({"name": self.name, "sha256": self.stored().meta["sha256"], "split": split, **left_out, **few})
 
     def check_exclude(self) -> None:
         """Raise UserError unless `exclude` names classes, and leaves some."""
@@ -217,6 +223,11 @@ class ImageDataModule(L.LightningDataModule):
             raise UserError(
                 f"exclude {list(self.exclude)} should name some of the classes 0 to {self.num_classes - 1}, not all"
             )
+
+    def check_num_train(self) -> None:
+        """Raise UserError unless `num_train`, where it is given, leaves an image."""
+        if self.num_train is not None and self.num_train < 1:
+            raise UserError(f"num_train {self.num_train} leaves nothing to learn from: use 1 or more")
 
     def prepare_data(self) -> None:
         self.stored()
@@ -322,6 +333,14 @@ class ImageDataModule(L.LightningDataModule):
         """What the order of training depends on, beside the epoch."""
         world_size = self.trainer.world_size if self.trainer else 1
         return {"seed": self.seed, "batch_size": self.batch_size, "world_size": world_size}
+
+
+def balanced(labels: np.ndarray, num: int) -> np.ndarray:
+    """Rows of the first `num` images, in order, of labels (N,) taken in turn from each class."""
+    turn = np.empty(len(labels), np.int64)
+    for k in np.unique(labels):
+        turn[labels == k] = np.arange((labels == k).sum())
+    return np.sort(np.argsort(turn, kind="stable")[:num])
 
 
 def whole(batch: Any) -> Any:

@@ -21,6 +21,7 @@ class Digits(ImageDataModule):
         size: 8, or larger for networks that want more pixels (bicubic).
         root: not used: the data come with scikit-learn.
         exclude: digits that train and val leave out; the test split has them all.
+        num_train: how many training images to keep, as many of each class; all unless given.
     """
 
     name = "digits"
@@ -37,12 +38,15 @@ class Digits(ImageDataModule):
         seed: int = 0,
         augment: Augment | None = None,
         exclude: Sequence[int] = (),
+        num_train: int | None = None,
     ) -> None:
         super().__init__(root, batch_size, num_workers, seed, augment)
         self.size = size
         self.image_shape = (1, size, size)
         self.exclude = exclude
         self.check_exclude()
+        self.num_train = num_train
+        self.check_num_train()
 
     def cache_options(self) -> dict[str, Any]:
         return {"size": self.size}

@@ -49,6 +49,7 @@ class MNIST(ImageDataModule):
         size: 28, or 32 with two rows of background around.
         num_triples: training pictures of `stacked`.
         exclude: classes, by number, that train and val leave out; the test split has them all.
+        num_train: how many training images to keep, as many of each class; all unless given.
     """
 
     label_kind = "class"
@@ -64,6 +65,7 @@ class MNIST(ImageDataModule):
         seed: int = 0,
         augment: Augment | None = None,
         exclude: Sequence[int] = (),
+        num_train: int | None = None,
     ) -> None:
         super().__init__(root, batch_size, num_workers, seed, augment)
         self.variant = variant
@@ -75,6 +77,8 @@ class MNIST(ImageDataModule):
         self.image_shape = (3 if variant == "stacked" else 1, size, size)
         self.exclude = exclude
         self.check_exclude()
+        self.num_train = num_train
+        self.check_num_train()
 
     def cache_options(self) -> dict[str, Any]:
         triples = {"num_triples": self.num_triples} if self.variant == "stacked" else {}

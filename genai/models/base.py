@@ -336,6 +336,14 @@ class Believes(Protocol):
 
 
 @runtime_checkable
+class Classifies(Protocol):
+    """A model that tells classes apart."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Probabilities (N, num_classes) for images (N, C, H, W), uint8 or float in [-1, 1]."""
+
+
+@runtime_checkable
 class Stepwise(Protocol):
     """A model that draws in steps; `sample` takes the fields of `sampling` as options."""
 
