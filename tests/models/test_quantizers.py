@@ -19,6 +19,13 @@ def ready(codebook: Tensor, **options) -> VectorQuantizer:
     return quantizer
 
 
+def learn(quantizer: Quantizer, z: Tensor) -> Tensor:
+    """A step in training; the indices that z has chosen."""
+    indices = quantizer(z).indices
+    quantizer.learn(z, indices)
+    return indices
+
+
 def grid_of(vectors: Tensor) -> Tensor:
     """(L, dim) -> (1, dim, 1, L)."""
     return vectors.T[None, :, None]
@@ -29,7 +36,7 @@ def test_the_gradient_goes_straight_through(quantizer: Quantizer) -> None:
     """What reaches z is the gradient at z_q; FSQ's passes the bounding function, whose slope at 0 is known."""
     torch.manual_seed(0)
     z = (1e-4 * torch.randn(2, 3, 4, 4)).requires_grad_()
-    z_q, _, loss = quantizer.eval()(z)
+    z_q, _, loss = quantizer(z)
     weights = torch.randn_like(z_q)
     ((weights * z_q).sum() + loss.sum()).backward()
     slope = torch.ones(3)
@@ -41,7 +48,7 @@ def test_the_gradient_goes_straight_through(quantizer: Quantizer) -> None:
 
 
 def test_the_commitment_pulls_vectors_to_their_codes_and_no_gradient_reaches_the_codes() -> None:
-    quantizer = ready(torch.tensor([[0.0, 0.0], [10.0, 10.0]]), commitment=0.25).eval()
+    quantizer = ready(torch.tensor([[0.0, 0.0], [10.0, 10.0]]), commitment=0.25)
     z = grid_of(torch.tensor([[1.0, 2.0], [9.0, 10.0]])).requires_grad_()
     z_q, indices, loss = quantizer(z)
     assert indices.flatten().tolist() == [0, 1]
@@ -55,16 +62,16 @@ def test_the_commitment_pulls_vectors_to_their_codes_and_no_gradient_reaches_the
 def test_codes_move_to_the_mean_of_their_vectors() -> None:
     """e = (0.9 m + 0.1 (sum of its vectors)) / (0.9 N + 0.1 (their number)), equations 6 to 8."""
     quantizer = ready(torch.tensor([[0.0], [10.0]]), decay=0.9, dead_share=0.0)
-    quantizer.train()(grid_of(torch.tensor([[1.0], [2.0], [11.0]])))
+    learn(quantizer, grid_of(torch.tensor([[1.0], [2.0], [11.0]])))
     expected = torch.tensor([[(0.9 * 0 + 0.1 * 3) / (0.9 + 0.2)], [(0.9 * 10 + 0.1 * 11) / (0.9 + 0.1)]])
     torch.testing.assert_close(quantizer.codebook, expected)
     for _ in range(200):
-        quantizer(grid_of(torch.tensor([[1.0], [2.0], [11.0]])))
+        learn(quantizer, grid_of(torch.tensor([[1.0], [2.0], [11.0]])))
     torch.testing.assert_close(quantizer.codebook, torch.tensor([[1.5], [11.0]]), rtol=0, atol=1e-4)
 
 
-def test_evaluation_changes_nothing() -> None:
-    quantizer = VectorQuantizer(8, 2).eval()
+def test_choosing_changes_nothing() -> None:
+    quantizer = VectorQuantizer(8, 2).train()
     before = {name: value.clone() for name, value in quantizer.state_dict().items()}
     quantizer(torch.randn(2, 2, 3, 3))
     assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
@@ -74,7 +81,7 @@ def test_the_first_codes_are_vectors_of_the_first_batch() -> None:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(8, 2, decay=1.0, dead_share=0.0)
     z = 100 + torch.randn(4, 2, 3, 3)
-    quantizer.train()(z)
+    learn(quantizer, z)
     distances = torch.cdist(quantizer.codebook, z.movedim(1, -1).flatten(0, 2)).min(dim=1).values
     assert float(distances.max()) < 1e-3
     assert len(quantizer.codebook.unique(dim=0)) == 8
@@ -89,16 +96,16 @@ def test_dead_codes_are_put_where_the_error_is() -> None:
     centres = torch.tensor([[0.0, 0.0], [30.0, 0.0], [0.0, 30.0]]).repeat(40, 1)
     z = grid_of(centres + 0.01 * torch.randn_like(centres))
     for _ in range(10):
-        quantizer.train()(z)
+        learn(quantizer, z)
     assert set(quantizer(z).indices.flatten().tolist()) >= {0}
-    assert float((quantizer.eval()(z).z_q - z).abs().max()) < 0.1
+    assert float((quantizer(z).z_q - z).abs().max()) < 0.1
 
 
 def test_without_revival_dead_codes_stay_dead() -> None:
     torch.manual_seed(0)
     quantizer = ready(torch.tensor([[0.0], [1000.0]]), decay=0.5, dead_share=0.0)
     for _ in range(10):
-        used = quantizer.train()(grid_of(torch.tensor([[0.0], [30.0]]))).indices.unique()
+        used = learn(quantizer, grid_of(torch.tensor([[0.0], [30.0]]))).unique()
     assert used.tolist() == [0]
 
 
@@ -108,7 +115,7 @@ def test_revival_is_a_function_of_the_generator() -> None:
         quantizer, batches = VectorQuantizer(32, 2, decay=0.8, dead_share=0.5), torch.randn(20, 4, 2, 3, 3)
         for i, z in enumerate(batches):
             torch.manual_seed(seed + i)
-            quantizer.train()(z)
+            learn(quantizer, z)
         return quantizer.codebook
 
     assert torch.equal(trained(1), trained(1))

@@ -20,7 +20,7 @@ from genai.models.vae.code_scores import CodeScores
 from genai.models.vae.drawing import Drawing, draw_sequence, seeded_uniform
 from genai.models.vae.quantizers import FSQ, VectorQuantizer
 from genai.models.vae.reconstruction import Bernoulli, Pixelwise
-from genai.models.vae.vqvae import VQVAE, code_nats
+from genai.models.vae.vqvae import VQVAE, code_nats, with_wrong
 from genai.networks.codec import ConvDecoder, ConvEncoder
 from genai.networks.transformer import Cache, Transformer
 
@@ -125,6 +125,19 @@ def test_a_fit_that_ends_in_the_first_stage_says_so() -> None:
         fit(tiny(), 2)
 
 
+@pytest.mark.parametrize("num_batches", [3, 6], ids=["tokenizer", "prior"])
+def test_a_batch_in_parts_is_a_batch(num_batches: int) -> None:
+    """Statistics of the codes and their revival are of the whole batch."""
+    plain = {"tokenizer_optimizer": partial(SGD, lr=0.1), "prior_optimizer": partial(SGD, lr=0.1)}
+    whole, parts = tiny(**plain), tiny(accumulate=3, **plain)
+    for model in (whole, parts):
+        torch.manual_seed(1)
+        fit(model, num_batches)
+    one, other = state(whole), state(parts)
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
+
+
 def test_a_loss_that_is_not_finite_stops_before_a_weight_changes() -> None:
     model = tiny(reconstruction=Pixelwise(squared=float("inf")))
     before = [p.detach().clone() for p in model.parameters()]
@@ -206,12 +219,13 @@ def test_the_tokenizer_learns_to_reconstruct() -> None:
     optimizer = torch.optim.Adam(model.tokenizer.parameters(), 1e-2)
     for _ in range(60):
         x = (torch.randint(4, (16, 1, 1, 1)) / 2 - 0.75).expand(-1, *SHAPE)
-        loss, figures = model.tokenizer_loss(x)
+        loss = model.tokenizer_loss(x, parts := [])
         optimizer.zero_grad()
-        loss.backward()
+        loss.mean().backward()
         optimizer.step()
-    assert float(figures["reconstruction"]) < 0.01  # the variance is 0.3
-    assert float(figures["perplexity"]) > 3.5
+        model.tokenizer.quantizer.learn(parts[0].z, parts[0].quantized.indices)
+    assert float(model.reconstruction(parts[0].output.detach(), x).mean()) < 0.01  # the variance is 0.3
+    assert len(parts[0].quantized.indices.unique()) >= 4
 
 
 def test_scores_of_a_split() -> None:
@@ -345,6 +359,24 @@ def test_samples_follow_a_distribution_that_the_prior_has_learned() -> None:
     climbs = codes.diff(dim=1)
     assert float((climbs == 1).float().mean()) == pytest.approx(0.5, abs=0.05)
     assert float(((climbs == 0) | (climbs == 1)).float().mean()) > 0.95
+
+
+def test_a_share_of_the_codes_is_wrong() -> None:
+    torch.manual_seed(0)
+    codes = torch.full((50, 7, 7), 3)
+    assert torch.equal(with_wrong(codes, 10, 0.0), codes)
+    wrong = with_wrong(codes, 10, 0.2)
+    assert float((wrong != codes).float().mean()) == pytest.approx(0.2 * 0.9, abs=0.03)
+    assert set(wrong.unique().tolist()) == set(range(10))
+
+
+def test_the_prior_predicts_the_true_codes_whatever_it_is_shown() -> None:
+    prior, codes = random_model().averaged_prior, torch.randint(16, (4, 2, 2))
+    shown = codes.clone()
+    shown[:, 0, 1] = (codes[:, 0, 1] + 1) % 16
+    true, misled = code_nats(prior, codes, None).detach(), code_nats(prior, codes, None, shown).detach()
+    torch.testing.assert_close(misled[:, :2], true[:, :2])
+    assert not torch.allclose(misled[:, 2:], true[:, 2:])
 
 
 def test_exported_weights_draw_the_same_images() -> None:

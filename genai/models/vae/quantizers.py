@@ -36,6 +36,10 @@ class Quantizer(nn.Module, ABC):
     def codes(self, indices: Tensor) -> Tensor:
         """indices (N, h, w) -> codes (N, dim, h, w)."""
 
+    @abstractmethod
+    def learn(self, z: Tensor, indices: Tensor) -> None:
+        """After a step in training: fit the codes to z (N, dim, h, w), whose vectors have chosen `indices` (N, h, w)."""
+
 
 class VectorQuantizer(Quantizer):
     """VQ (van den Oord et al. 2017, arXiv:1711.00937): the nearest of learned codes, moving averages of what they stand for.
@@ -71,31 +75,23 @@ class VectorQuantizer(Quantizer):
         self.register_buffer("is_ready", torch.tensor(False))
 
     def forward(self, z: Tensor) -> Quantized:
-        """z (N, dim, h, w) -> its codes; in training they then move towards z."""
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
-            vectors = z.detach().movedim(1, -1).flatten(0, -2)  # (N * h * w, dim)
-            if self.training and not self.is_ready:
-                self.begin(vectors)
-            chosen = nearest(vectors, self.codebook)
-            indices = chosen.view(len(z), *z.shape[2:])
+            indices = nearest(vectors_of(z), self.codebook).view(len(z), *z.shape[2:])
             e = self.codes(indices)
-            if self.training:
-                self.learn(vectors, chosen)
             loss = self.commitment * (z - e).square().flatten(1).mean(dim=1)
             return Quantized(straight_through(e, z), indices, loss)
 
     def codes(self, indices: Tensor) -> Tensor:
         return embedding(indices, self.codebook).movedim(-1, 1)
 
-    def begin(self, vectors: Tensor) -> None:
-        """Put all codes on some of the vectors (L, dim)."""
-        every = torch.arange(self.num_codes, device=vectors.device)
-        self.place(every, vectors, torch.ones_like(vectors[:, 0]), count=1.0)
-        self.is_ready.fill_(True)
-
-    def learn(self, vectors: Tensor, chosen: Tensor) -> None:
-        """Move the codes to the mean of their vectors (L, dim) (appendix A.1, equations 6 to 8) and revive the dead ones."""
+    @torch.no_grad()
+    def learn(self, z: Tensor, indices: Tensor) -> None:
+        """Move the codes to the mean of their vectors (appendix A.1, equations 6 to 8) and revive the dead ones."""
+        vectors, chosen = vectors_of(z.float()), indices.flatten()
+        if not self.is_ready:
+            self.begin(vectors)
+            return
         distances = (vectors - self.codebook[chosen]).square().sum(dim=1)
         sums = torch.zeros_like(self.sums).index_add_(0, chosen, vectors)
         self.counts.lerp_(over_ranks(usage(chosen, self.num_codes)), 1 - self.decay)
@@ -105,6 +101,12 @@ class VectorQuantizer(Quantizer):
         dead = (self.counts < fewest).nonzero()[:, 0]
         if len(dead):
             self.place(dead, vectors, distances, REVIVED_COUNT * fewest)
+
+    def begin(self, vectors: Tensor) -> None:
+        """Put all codes on some of the vectors (L, dim)."""
+        every = torch.arange(self.num_codes, device=vectors.device)
+        self.place(every, vectors, torch.ones_like(vectors[:, 0]), count=1.0)
+        self.is_ready.fill_(True)
 
     def place(self, which: Tensor, vectors: Tensor, weights: Tensor, count: float) -> None:
         """Put the codes `which` (M,) on vectors (L, dim) drawn in proportion to `weights` (L,), the same ones on every rank."""
@@ -150,6 +152,9 @@ class FSQ(Quantizer):
         steps = indices[:, None] // self.basis % self.levels - half
         return steps / half
 
+    def learn(self, z: Tensor, indices: Tensor) -> None:
+        """Nothing: the codes are what they are."""
+
     def bound(self, z: Tensor) -> Tensor:
         """z (N, dim, h, w) squeezed so that rounding gives `levels` integers, 0 to 0 (section 3.1 and appendix A)."""
         half_width = (self.levels - 1) * (1 + 1e-3) / 2  # the paper has 1 - 1e-3, which two levels cannot reach
@@ -161,6 +166,11 @@ class FSQ(Quantizer):
 def straight_through(quantized: Tensor, z: Tensor) -> Tensor:
     """`quantized`, with the gradient of `z` (Bengio et al. 2013, arXiv:1308.3432)."""
     return z + (quantized - z).detach()
+
+
+def vectors_of(z: Tensor) -> Tensor:
+    """z (N, dim, h, w) -> its vectors (N * h * w, dim), without their gradient."""
+    return z.detach().movedim(1, -1).flatten(0, -2)
 
 
 def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ is a function of the images seen, so that a run resumes in either.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -31,6 +32,14 @@ ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "betas": [0.
 PriorFactory = Callable[[int, int, int], nn.Module]  # (codes, length of a sequence, width of the condition) -> network
 
 
+class Coded(NamedTuple):
+    """output (N, C, H, W) of the decoder, float32; the codes; z (N, dim, h, w) of the encoder, without its gradient."""
+
+    output: Tensor
+    quantized: Quantized
+    z: Tensor
+
+
 class Tokenizer(nn.Module):
     """Encoder, quantizer and decoder.
 
@@ -46,15 +55,11 @@ class Tokenizer(nn.Module):
         self.quantizer = quantizer
         self.decoder = decoder
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Quantized]:
-        """x (N, C, H, W) in [-1, 1] -> what the decoder makes of its codes, (N, C, H, W) float32, and the codes."""
-        quantized = self.quantize(x)
-        return self.decoder(quantized.z_q).float(), quantized
-
-    def quantize(self, x: Tensor) -> Quantized:
-        """x (N, C, H, W) in [-1, 1] -> its codes."""
-        quantized: Quantized = self.quantizer(self.encoder(x))
-        return quantized
+    def forward(self, x: Tensor) -> Coded:
+        """x (N, C, H, W) in [-1, 1] -> its vectors, their codes and what the decoder makes of these."""
+        z = self.encoder(x)
+        quantized = self.quantizer(z)
+        return Coded(self.decoder(quantized.z_q).float(), quantized, z.detach())
 
     @torch.no_grad()
     def grid(self, image_shape: Shape) -> tuple[int, int]:
@@ -79,11 +84,14 @@ class VQVAE(GenerativeModel):
         prior_optimizer: any torch optimiser.
         conditional: tell the prior the label of the data; otherwise the labels are unused.
         label_dropout: share of the labels left out in training, so that guidance has an unconditional prior.
+        wrong_codes: share of the codes before the one to predict that are random in training, so that the prior does not
+            depend on each of them, some of which will be ill drawn.
         drawing: how codes are drawn unless `sample` is told otherwise.
         max_grad_norm: longer gradients are shortened to this; None for no limit.
         tokenizer_schedule: factor on the tokenizer's learning rate, a function of the images seen.
         prior_schedule: factor on the prior's learning rate, a function of the images seen by the prior.
         ema_halflife_kimg: half-life of the averaged networks, in thousands of images.
+        options: of `Model`.
     """
 
     sample_chunk = 128
@@ -102,13 +110,15 @@ class VQVAE(GenerativeModel):
         prior_optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
         conditional: bool = False,
         label_dropout: float = 0.1,
+        wrong_codes: float = 0.0,
         drawing: Drawing | None = None,
         max_grad_norm: float | None = 1.0,
         tokenizer_schedule: Cosine | None = None,
         prior_schedule: Cosine | None = None,
         ema_halflife_kimg: float = 10.0,
+        **options: Any,
     ) -> None:
-        super().__init__(image_shape, num_classes)
+        super().__init__(image_shape, num_classes, **options)
         self.automatic_optimization = False
         self.conditional = conditional
         quantizer = quantizer or VectorQuantizer()
@@ -122,6 +132,7 @@ class VQVAE(GenerativeModel):
         self.tokenizer_optimizer = tokenizer_optimizer
         self.prior_optimizer = prior_optimizer
         self.label_dropout = label_dropout
+        self.wrong_codes = wrong_codes
         self.drawing = drawing or Drawing()
         self.max_grad_norm = max_grad_norm
         self.tokenizer_schedule = tokenizer_schedule
@@ -169,17 +180,13 @@ class VQVAE(GenerativeModel):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
         optimizer = self.scheduled_optimizer()
-        loss, figures = self.tokenizer_loss(images) if self.learns_tokenizer else self.prior_loss(images, labels)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        self.loss_now = loss.detach()
-        optimizer.step()
         was_learning = self.learns_tokenizer
+        figures = self.tokenizer_step(optimizer, images) if was_learning else self.prior_step(optimizer, images, labels)
         num_images = self.advance(len(images))
         self.averaged.update(self.networks(), num_images, self.images_seen)
         if was_learning and not self.learns_tokenizer:
             self.freeze_tokenizer()
-        figures |= {"loss": loss.detach(), "lr": optimizer.param_groups[0]["lr"]}
+        figures |= {"loss": self.loss_now, "lr": optimizer.param_groups[0]["lr"]}
         self.track({f"train/{name}": value for name, value in figures.items()})
 
     def scheduled_optimizer(self) -> Any:
@@ -196,20 +203,34 @@ class VQVAE(GenerativeModel):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.limit_gradients(optimizer, self.loss_now, self.max_grad_norm)
 
-    def tokenizer_loss(self, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Distance of x (N, C, H, W) from its reconstruction, and of its vectors from their codes; the mean, and figures."""
-        output, quantized = self.tokenizer(x)
-        reconstruction = self.reconstruction(output, x).mean()
-        counts = usage(quantized.indices, self.tokenizer.quantizer.num_codes)
-        figures = {"codes_used": (counts > 0).sum().float(), "perplexity": perplexity(counts)}
-        figures |= {"reconstruction": reconstruction.detach(), "commitment": quantized.loss.detach().mean()}
-        return reconstruction + quantized.loss.mean(), figures
+    def tokenizer_step(self, optimizer: Any, x: Tensor) -> dict[str, Any]:
+        """One step of encoder and decoder, after which the codes learn too; figures for the loggers."""
+        parts: list[Coded] = []
+        self.descend(optimizer, partial(self.tokenizer_loss, parts=parts), x)
+        indices = torch.cat([part.quantized.indices for part in parts])
+        self.tokenizer.quantizer.learn(torch.cat([part.z for part in parts]), indices)
+        counts = usage(indices, self.tokenizer.quantizer.num_codes)
+        commitment = torch.cat([part.quantized.loss for part in parts]).detach().mean()
+        figures = {"codes_used": (counts > 0).sum().float(), "perplexity": perplexity(counts), "commitment": commitment}
+        return figures | {"reconstruction": self.loss_now - commitment}
 
-    def prior_loss(self, x: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Nats per code of x (N, C, H, W) under the prior in training; the mean, and figures."""
+    def tokenizer_loss(self, x: Tensor, parts: list[Coded]) -> Tensor:
+        """Distance of x (N, C, H, W) from its reconstruction, and of its vectors from their codes: (N,), kept in `parts`."""
+        coded = self.tokenizer(x)
+        parts.append(coded)
+        loss: Tensor = self.reconstruction(coded.output, x) + coded.quantized.loss
+        return loss
+
+    def prior_step(self, optimizer: Any, x: Tensor, labels: Tensor) -> dict[str, Any]:
+        """One step of the prior; figures for the loggers."""
+        codes = self.encode(x)
+        shown = with_wrong(codes, self.tokenizer.quantizer.num_codes, self.wrong_codes)
         told = dropped(self.condition(labels), self.label_dropout)
-        nats = code_nats(self.prior, self.encode(x), told).mean()
-        return nats, {"prior_nats": nats.detach()}
+        return {"prior_nats": self.descend(optimizer, self.prior_loss, codes, shown, told)}
+
+    def prior_loss(self, codes: Tensor, shown: Tensor, told: Tensor | None) -> Tensor:
+        """Mean over the codes (N, h, w) of an image of the nats of each under the prior in training: (N,)."""
+        return code_nats(self.prior, codes, told, shown).mean(dim=1)
 
     def freeze_tokenizer(self) -> None:
         """Put the averaged tokenizer in the place of the trained one: from here on neither changes."""
@@ -250,7 +271,7 @@ class VQVAE(GenerativeModel):
     def score(self, batch: tuple[Tensor, Tensor]) -> None:
         """Add how the averaged networks reconstruct a batch and, once there is a prior, predict its codes."""
         images, labels = batch
-        output, quantized = self.averaged_tokenizer(images)
+        output, quantized, _ = self.averaged_tokenizer(images)
         nats = None if self.learns_tokenizer else code_nats(self.averaged_prior, quantized.indices, self.condition(labels))
         self.scores.update(self.reconstruction(output, images), quantized.indices, nats)
 
@@ -270,7 +291,9 @@ class VQVAE(GenerativeModel):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] -> codes (N, h, w) int64 of the averaged tokenizer."""
-        return self.averaged_tokenizer.quantize(x).indices
+        tokenizer = self.averaged_tokenizer
+        indices: Tensor = tokenizer.quantizer(tokenizer.encoder(x)).indices
+        return indices
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -318,8 +341,21 @@ class VQVAE(GenerativeModel):
         return logits
 
 
-def code_nats(prior: nn.Module, codes: Tensor, condition: Tensor | None) -> Tensor:
-    """-log p of each of the codes (N, h, w), given those before it and the condition: (N, h * w) nats."""
-    tokens = codes.flatten(1)
-    logits = prior(tokens[:, :-1], condition).float()  # (N, h * w, K)
-    return cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+def code_nats(prior: nn.Module, codes: Tensor, condition: Tensor | None, shown: Tensor | None = None) -> Tensor:
+    """-log p of each of the codes (N, h, w), given those before it and the condition: (N, h * w) nats.
+
+    Args:
+        prior: the network in training, or its average.
+        codes: (N, h, w) int64.
+        condition: what the prior is told.
+        shown: what it is shown in the place of the codes before, (N, h, w); None shows them as they are.
+    """
+    seen = (codes if shown is None else shown).flatten(1)[:, :-1]
+    logits = prior(seen, condition).float()  # (N, h * w, K)
+    return cross_entropy(logits.transpose(1, 2), codes.flatten(1), reduction="none")
+
+
+def with_wrong(codes: Tensor, num_codes: int, share: float) -> Tensor:
+    """`codes` (N, h, w), a `share` of which are random ones."""
+    is_wrong = torch.rand(codes.shape, device=codes.device) < share
+    return torch.where(is_wrong, torch.randint_like(codes, num_codes), codes)
