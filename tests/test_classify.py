@@ -25,7 +25,7 @@ def test_a_vae_a_classifier_and_baselines_are_compared(workspace: Path, capsys: 
     capsys.readouterr()
     arguments = ["classify", vae, classifier, "--checkpoint", "last", "--num", "100", "--samples", "4", "--out", "table.csv"]
     assert main(arguments) == 0
-    rows = list(csv.DictReader(Path("table.csv").open()))
+    rows = list(csv.DictReader(Path("table.csv").read_text().splitlines()))
     assert {(row["method"], row["training_images"]) for row in rows} == {
         ("VAE by Bayes' rule", "600"),
         ("classifier", "1097"),

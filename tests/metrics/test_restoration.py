@@ -19,5 +19,6 @@ def test_an_image_is_nearest_to_itself_and_psnr_is_its_formula() -> None:
     assert shifted.psnr == pytest.approx(20 * math.log10(255 / 10), abs=1e-3)
     assert shifted.ssim < 1
     noisy = fidelity(torch.randint_like(images, 256), images, network)
-    assert noisy.psnr < shifted.psnr and noisy.ssim < shifted.ssim
+    assert noisy.psnr < shifted.psnr
+    assert noisy.ssim < shifted.ssim
     assert noisy.feature_distance > shifted.feature_distance
