@@ -278,7 +278,7 @@ class VQVAE(GenerativeModel):
     def publish(self, split: str) -> None:
         """Log the split's scores at `images_seen`."""
         metrics = {f"{split}/{name}": value for name, value in self.scores.compute().items()}
-        self.log_dict(metrics, logger=False)
+        self.log_dict(metrics, logger=False, sync_dist=True)
         if self.trainer.sanity_checking:
             return
         for logger in self.loggers:
