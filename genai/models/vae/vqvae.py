@@ -39,6 +39,10 @@ class Coded(NamedTuple):
     quantized: Quantized
     z: Tensor
 
+    def detached(self) -> "Coded":
+        """The same without what a gradient needs."""
+        return Coded(self.output.detach(), Quantized(*(part.detach() for part in self.quantized)), self.z)
+
 
 class Tokenizer(nn.Module):
     """Encoder, quantizer and decoder.
@@ -210,14 +214,14 @@ class VQVAE(GenerativeModel):
         indices = torch.cat([part.quantized.indices for part in parts])
         self.tokenizer.quantizer.learn(torch.cat([part.z for part in parts]), indices)
         counts = usage(indices, self.tokenizer.quantizer.num_codes)
-        commitment = torch.cat([part.quantized.loss for part in parts]).detach().mean()
+        commitment = torch.cat([part.quantized.loss for part in parts]).mean()
         figures = {"codes_used": (counts > 0).sum().float(), "perplexity": perplexity(counts), "commitment": commitment}
         return figures | {"reconstruction": self.loss_now - commitment}
 
     def tokenizer_loss(self, x: Tensor, parts: list[Coded]) -> Tensor:
         """Distance of x (N, C, H, W) from its reconstruction, and of its vectors from their codes: (N,), kept in `parts`."""
         coded = self.tokenizer(x)
-        parts.append(coded)
+        parts.append(coded.detached())
         loss: Tensor = self.reconstruction(coded.output, x) + coded.quantized.loss
         return loss
 
