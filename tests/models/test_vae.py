@@ -1,7 +1,9 @@
 """The VAE family against closed forms: divergences, likelihoods, and a model whose marginal likelihood is known."""
 
+import csv
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, kl_divergence
 from torch.distributions import Normal as TorchNormal
 
+from genai.cli import main
 from genai.data.digits import Digits
 from genai.errors import UserError
 from genai.models.vae.bound import importance_weighted_bound
@@ -19,10 +22,12 @@ from genai.models.vae.gaussian import Mixture, Normal, StandardNormalLatents
 from genai.models.vae.likelihoods import HALF_LEVEL, Bernoulli, DiscretisedLogistic, Gaussian, Likelihood
 from genai.models.vae.objectives import ELBO, IWAE, Evidence
 from genai.models.vae.priors import VampPrior
+from genai.models.vae.scores import BoundScores
 from genai.models.vae.vae import VAE
 from genai.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from genai.pixels import to_float
 
+ROOT = Path(__file__).parents[2]
 SHAPE = (1, 8, 8)
 EVERY_VALUE = to_float(torch.arange(256, dtype=torch.uint8)).view(256, 1, 1, 1)
 encoder = partial(MLPEncoder, hidden=[32])
@@ -404,3 +409,29 @@ def test_training_beats_independent_pixels(objective: Any) -> None:
     means = (images.mean(dim=0) / 2 + 0.5).clamp(1e-3, 1 - 1e-3)
     independent = Bernoulli().log_prob(means.logit().expand_as(x), x).mean()
     assert float(model.log_likelihood(test, range(len(test)), 32).mean()) > float(independent) + 2
+
+
+def test_the_terms_are_logged_at_the_images_seen(workspace: Path) -> None:
+    options = ["--tracker", "none", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+    options += ["--trainer.max_epochs", "1", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+    assert main(["fit", "-c", str(ROOT / "configs/digits/vae-2d.yaml"), *options]) == 0
+    (path,) = workspace.glob("runs/digits-vae-2d/*/metrics.csv")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["images_seen"] for row in rows] == ["64", "1088"]
+    val = {name: float(rows[-1][f"val/{name}"]) for name in ("loss", "elbo", "reconstruction", "kl", "bits_per_dim")}
+    assert val["loss"] == -val["elbo"] == pytest.approx(val["reconstruction"] + val["kl"])
+    assert val["bits_per_dim"] == pytest.approx(val["loss"] / (64 * math.log(2)))
+    assert 0 <= float(rows[-1]["val/active_units"]) <= 2
+    assert float(rows[0]["train/reconstruction"]) > 0
+
+
+def test_a_latent_is_active_where_its_means_differ() -> None:
+    scores = BoundScores(64)
+    means = torch.stack([torch.linspace(-1, 1, 40), torch.linspace(-0.1, 0.1, 40), torch.full((40,), 3.0)], dim=1)
+    for rows in (slice(20), slice(20, 40)):
+        evidence = some_evidence(1, 20)
+        scores.update(evidence, means[rows])
+    computed = scores.compute()
+    assert computed["active_units"] == 1
+    assert computed["elbo"] == pytest.approx(float(evidence.elbo.mean()), abs=1e-5)
