@@ -1,22 +1,27 @@
-"""MNIST diffusion by other libraries, with their own defaults scaled to two cores; called by benchmarks/diffusion.py.
+"""MNIST by other libraries, with their own defaults scaled to two cores; called by benchmarks/diffusion.py and vae.py.
 
-    python -m venv rivals && rivals/bin/pip install denoising-diffusion-pytorch diffusers
-    rivals/bin/python benchmarks/rivals.py ddpm|diffusers IMAGES.npy SAMPLES.npy --minutes 10 --num 10000
+    python -m venv rivals && rivals/bin/pip install denoising-diffusion-pytorch diffusers pythae
+    rivals/bin/python benchmarks/rivals.py ddpm|diffusers|pythae FOLDER --minutes 10 --num 10000
 
-IMAGES.npy holds (N, 1, 28, 28) uint8. Needs neither genai nor a network. Prints a line of JSON: images/s of training and of
-sampling, parameters, images seen.
+FOLDER holds train.npy and test.npy, (N, 1, 28, 28) uint8; LIBRARY.npy, samples of that form, is written there. Needs no genai
+installed. Prints a line of JSON: parameters, images seen, images/s of training and of sampling, for pythae the bound.
 """
 
 import argparse
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 SAMPLE_BATCH = 250
+BOUND = Path(__file__).parent.parent / "genai/models/vae/bound.py"
+BOUND_IMAGES, BOUND_SAMPLES, AT_ONCE = 500, 500, 25
 
 
 class DenoisingDiffusionPyTorch:
@@ -26,6 +31,7 @@ class DenoisingDiffusionPyTorch:
     """
 
     batch_size = 32
+    side = 32
 
     def __init__(self) -> None:
         from denoising_diffusion_pytorch import GaussianDiffusion, Unet
@@ -60,6 +66,7 @@ class Diffusers:
     """
 
     batch_size = 16
+    side = 32
 
     def __init__(self) -> None:
         from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
@@ -109,15 +116,77 @@ class Diffusers:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
 
-RIVALS: dict[str, Callable[[], DenoisingDiffusionPyTorch | Diffusers]] = {
+class Pythae:
+    """pythae's VAE with the convolutional networks of its MNIST benchmark: 16 latents, Bernoulli pixels, batches of 64.
+
+    Binarised anew at each step; Adam at 1e-3, as in its tutorial.
+    """
+
+    batch_size = 64
+    side = 28
+
+    def __init__(self) -> None:
+        from pythae.models import VAE, VAEConfig
+        from pythae.models.nn.benchmarks.mnist import Decoder_Conv_AE_MNIST, Encoder_Conv_VAE_MNIST
+
+        config = VAEConfig(input_dim=(1, 28, 28), latent_dim=16, reconstruction_loss="bce")
+        self.model = VAE(config, encoder=Encoder_Conv_VAE_MNIST(config), decoder=Decoder_Conv_AE_MNIST(config))
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+
+    def step(self, images: Tensor) -> None:
+        """One step on (N, 1, 28, 28) in [0, 1]."""
+        self.model({"data": torch.bernoulli(images)}).loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def draw(self, num: int) -> Tensor:
+        """(num, 1, 28, 28) in [0, 1]."""
+        self.model.eval()
+        drawn: Tensor = self.model.decoder(torch.randn(num, 16)).reconstruction
+        return drawn.float()
+
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @torch.no_grad()
+    def bound(self, images: Tensor) -> float:
+        """The importance-weighted bound of -ln p(x) in nats, mean over images (N, 1, 28, 28) in [0, 1], binarised at random."""
+        self.model.eval()
+        x = torch.bernoulli(images, generator=torch.Generator().manual_seed(0))
+        posterior = self.model.encoder(x)
+        q = torch.distributions.Normal(posterior.embedding, (posterior.log_covariance / 2).exp())
+        prior = torch.distributions.Normal(0.0, 1.0)
+
+        def log_weights(num: int) -> Tensor:
+            z = q.sample((num,))  # (num, N, 16)
+            p = self.model.decoder(z.flatten(0, 1)).reconstruction.view(num, *x.shape).clamp(1e-6, 1 - 1e-6)
+            log_likelihood = torch.where(x > 0, p.log(), (1 - p).log()).flatten(2).sum(2)
+            return log_likelihood + (prior.log_prob(z) - q.log_prob(z)).sum(2)
+
+        return -float(evaluator().importance_weighted_bound(log_weights, BOUND_SAMPLES, AT_ONCE).mean())
+
+
+def evaluator() -> Any:
+    """genai's bound, a file that needs torch alone."""
+    spec = importlib.util.spec_from_file_location("bound", BOUND)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RIVALS: dict[str, Callable[[], DenoisingDiffusionPyTorch | Diffusers | Pythae]] = {
     "ddpm": DenoisingDiffusionPyTorch,
     "diffusers": Diffusers,
+    "pythae": Pythae,
 }
 
 
-def batches(images: np.ndarray, size: int) -> Iterator[Tensor]:
-    """Batches of `size` without end, shuffled anew each epoch: (size, 1, 32, 32) in [0, 1]."""
-    padded = torch.nn.functional.pad(torch.from_numpy(images), (2, 2, 2, 2))
+def batches(images: np.ndarray, size: int, side: int) -> Iterator[Tensor]:
+    """Batches of `size` without end, shuffled anew each epoch: (size, 1, side, side) in [0, 1]."""
+    margin = (side - images.shape[-1]) // 2
+    padded = torch.nn.functional.pad(torch.from_numpy(images), (margin,) * 4)
     while True:
         for rows in torch.randperm(len(padded)).split(size):
             yield padded[rows].float() / 255
@@ -127,15 +196,14 @@ def main() -> None:
     """Train, draw, say how fast."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library", choices=RIVALS)
-    parser.add_argument("images")
-    parser.add_argument("samples")
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--num", type=int, default=10_000)
     options = parser.parse_args()
     torch.manual_seed(0)
     rival = RIVALS[options.library]()
     began, seen = time.perf_counter(), 0
-    for images in batches(np.load(options.images), rival.batch_size):
+    for images in batches(np.load(options.folder / "train.npy"), rival.batch_size, rival.side):
         with torch.autocast("cpu", torch.bfloat16):
             rival.step(images)
         seen += len(images)
@@ -145,10 +213,15 @@ def main() -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         drawn = [rival.draw(min(SAMPLE_BATCH, options.num - i)) for i in range(0, options.num, SAMPLE_BATCH)]
     seconds = time.perf_counter() - trained
-    samples = torch.cat(drawn)[:, :, 2:-2, 2:-2].float()
-    np.save(options.samples, (255 * samples.clamp(0, 1)).round().to(torch.uint8).numpy())
-    speed = {"training": round(seen / (trained - began), 1), "sampling": round(options.num / seconds, 1)}
-    print(json.dumps({"parameters": rival.num_parameters(), "images_seen": seen, **speed}))
+    inside = slice((rival.side - 28) // 2, (rival.side - 28) // 2 + 28)
+    samples = torch.cat(drawn)[:, :, inside, inside].float()
+    np.save(options.folder / f"{options.library}.npy", (255 * samples.clamp(0, 1)).round().to(torch.uint8).numpy())
+    figures: dict[str, Any] = {"parameters": rival.num_parameters(), "images_seen": seen}
+    figures |= {"training": round(seen / (trained - began), 1), "sampling": round(options.num / seconds, 1)}
+    if isinstance(rival, Pythae):
+        tested = np.load(options.folder / "test.npy")[:BOUND_IMAGES]
+        figures["nats"] = round(rival.bound(torch.from_numpy(tested).float() / 255), 2)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

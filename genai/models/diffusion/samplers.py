@@ -107,7 +107,7 @@ def dpmpp(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
     return x
 
 
-def unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, order: int = 3) -> Tensor:
+def unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, order: int = 2) -> Tensor:
     """UniPC (Zhao et al. 2023, arXiv:2302.04867) on denoised images, one evaluation a step.
 
     A multistep predictor, and a corrector that uses the evaluation at the predicted point for the step that led there. The
@@ -115,7 +115,7 @@ def unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, order: int 
 
     Args:
         denoise, x, sigmas, noise: see the module.
-        order: of the predictor, lower in the first steps and the last.
+        order: of the predictor, lower in the first steps and the last; 3 is unstable in steps as long as ten make them.
     """
     history: list[tuple[float, Tensor]] = []  # (lambda, denoised), the latest last
     denoised = denoise(x, level(x, float(sigmas[0])))

@@ -1,0 +1,39 @@
+"""Variational autoencoders of MNIST by genai and pythae: the same wall-clock, the same evaluator.
+
+    python -m venv rivals && rivals/bin/pip install pythae
+    python benchmarks/vae.py --rivals rivals/bin/python [--minutes 10] [--kimg 500] [--num 2000]
+
+pythae's convolutional network for MNIST lives in an environment of its own; benchmarks/rivals.py says which settings it has.
+The bound is that of 500 test images, binarised at random, with 500 importance samples each (genai/models/vae/bound.py).
+"""
+
+from typing import Any
+
+import torch
+from side_by_side import compare, parser
+
+from genai.data.mnist import MNIST
+from genai.models.base import image_seeds
+from genai.pixels import to_float
+
+BOUND_IMAGES, BOUND_SAMPLES = 500, 500
+
+
+def bound(model: Any, data: MNIST) -> dict[str, float]:
+    """The bound of -ln p(x) in nats, mean over the first test images."""
+    images = torch.from_numpy(data.split("test").images[:BOUND_IMAGES].copy())
+    parts = [
+        model.log_likelihood(to_float(part), image_seeds(start, len(part)), BOUND_SAMPLES)
+        for start, part in enumerate(images.split(50))
+    ]
+    return {"nats": round(-float(torch.cat(parts).mean()), 2)}
+
+
+def main() -> None:
+    """Train, draw, score, print."""
+    options = parser("Variational autoencoders of MNIST by two libraries.", kimg=500).parse_args()
+    compare(options, ["pythae"], "configs/mnist/vae.yaml", bound)
+
+
+if __name__ == "__main__":
+    main()
