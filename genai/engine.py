@@ -40,6 +40,7 @@ from genai.loading import check_trusted, import_weights, read_checkpoint
 from genai.locks import RunLock
 from genai.models.base import Model, Starts
 from genai.pixels import to_uint8
+from genai.sharding import Sharded, ShardNetworks
 from genai.tracking import MetricsCSV, Tracker, finish, loggers
 
 LABEL_EXAMPLES = 64
@@ -148,8 +149,9 @@ class GenaiCLI(LightningCLI):
         run_dir = Path(options.run_dir) if options.run_dir else None
         seed = int(options.seed_everything)
         kwargs |= cluster.launched()
-        kwargs["strategy"] = strategy(options.trainer, self.model)
-        kwargs["plugins"] = [*(options.trainer.plugins or []), AtomicCheckpointIO()]
+        chosen = self._get(self.config_init, "trainer")
+        kwargs["strategy"] = strategy(chosen, self.model)
+        kwargs["plugins"] = [*(chosen.plugins or []), AtomicCheckpointIO()]
         if run_dir is not None and runs.Run(run_dir).is_exported:
             run_dir = None  # a zoo entry is read, never written
         for name in ("quality", "gallery", "collapse", "averages"):
@@ -167,7 +169,9 @@ class GenaiCLI(LightningCLI):
         else:
             kwargs["logger"] = False
         kwargs["enable_checkpointing"] = run_dir is not None and self.subcommand == "fit"
-        kwargs["callbacks"] = [*(self._get(self.config_init, "trainer").callbacks or []), *callbacks]
+        if isinstance(kwargs["strategy"], Sharded):
+            callbacks.append(ShardNetworks())
+        kwargs["callbacks"] = [*(chosen.callbacks or []), *callbacks]
         return super().instantiate_trainer(**kwargs)
 
     def take_lock(self, run_dir: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import lightning as L
 import torch
 from lightning.pytorch.cli import instantiate_class
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -129,11 +129,20 @@ class Model(L.LightningModule):
         Raises:
             UserError: the loss or the gradient is not finite; no weight has changed. A gradient scaler skips such steps.
         """
-        norm = shorten_gradient(optimizer, max_norm)
+        norm = self.shorten_gradient(optimizer, max_norm)
         has_scaler = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         if not has_scaler and not bool((norm + loss).isfinite()):
             step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
             raise UserError(self.nonfinite_message("the", float(loss), step, "lower the learning rate"))
+
+    def shorten_gradient(self, optimizer: Optimizer, max_norm: float | None) -> Tensor:
+        """Scale the gradient of all that `optimizer` trains to `max_norm` where it is longer; returns the norm before."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if isinstance(self.trainer.strategy, FSDPStrategy):  # each device has a share of every gradient
+            norm = self.trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm or math.inf, norm)
+        return norm
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["images_seen"] = self.images_seen
@@ -217,12 +226,6 @@ def split(num_parts: int, *batch: Tensor | None) -> list[tuple[Any, ...]]:
     num_parts = min(num_parts, size)
     columns = [num_parts * [None] if tensor is None else tensor.tensor_split(num_parts) for tensor in batch]
     return list(zip(*columns, strict=True))
-
-
-def shorten_gradient(optimizer: Optimizer, max_norm: float | None) -> Tensor:
-    """Scale the gradient of all that `optimizer` trains to `max_norm` where it is longer; returns the norm before."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return torch.nn.utils.clip_grad_norm_(parameters, max_norm or math.inf)
 
 
 def has_finite_weights(path: Path) -> bool:

@@ -17,7 +17,6 @@ from genai.models.base import (
     build_optimizer,
     condition_vector,
     seeded_noise,
-    shorten_gradient,
 )
 from genai.models.ema import Averaged
 from genai.models.gan.augmentation import DiffAugment
@@ -191,7 +190,7 @@ class GAN(GenerativeModel):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self.max_grad_norm is not None:
-            shorten_gradient(optimizer, self.max_grad_norm)
+            self.shorten_gradient(optimizer, self.max_grad_norm)
 
     def is_finite(self, loss: Tensor, optimizer: Any) -> bool:
         """Whether the loss and the gradients are; a gradient scaler (16-mixed) sees to infinite gradients itself."""

@@ -1,0 +1,50 @@
+"""Fully sharded training (FSDP) for networks that one device cannot hold."""
+
+from typing import Any, Literal
+
+import lightning as L
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import nn
+from torch.distributed.fsdp.wrap import wrap
+
+from genai.errors import UserError
+from genai.models.ema import PowerAveraged
+from genai.networks.unet import UNet
+
+
+class Sharded(FSDPStrategy):
+    """FSDP with the parameters under their own names, for optimisers and averages.
+
+    Args:
+        state_dict_type: "full" gathers a checkpoint on one process; "sharded" has each write its part, into a folder.
+        options: of Lightning's FSDPStrategy.
+    """
+
+    def __init__(self, state_dict_type: Literal["full", "sharded"] = "full", **options: Any) -> None:
+        super().__init__(state_dict_type=state_dict_type, use_orig_params=True, **options)
+
+
+class ShardNetworks(L.Callback):
+    """Shards each UNet, and its averaged copies in the same way, so that averaging stays a sum of the shards of a device.
+
+    The model around them is not sharded: FSDP finishes a backward pass at its outermost module, and a model that calls
+    `backward` by itself is still in its forward pass then.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if any(isinstance(module, PowerAveraged) for module in pl_module.modules()):
+            raise UserError("the snapshots of power-function averages are not sharded: add --model.init_args.power_stds '[]'")
+        with trainer.strategy.model_sharded_context():
+            if not shard(pl_module):
+                raise UserError(f"a {type(pl_module).__name__} without a UNet is not sharded: use configs/trainer/ddp.yaml")
+        pl_module.to(trainer.strategy.root_device)
+
+
+def shard(module: nn.Module) -> int:
+    """Replace each UNet inside of `module` by a sharded one; returns how many there were."""
+    count = 0
+    for name, child in list(module.named_children()):
+        if isinstance(child, UNet):
+            setattr(module, name, wrap(child))
+        count += isinstance(child, UNet) or shard(child)
+    return count
