@@ -1,8 +1,9 @@
 """Fully sharded training (FSDP) for networks that one device cannot hold."""
 
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.distributed.fsdp.wrap import wrap
@@ -13,15 +14,14 @@ from genai.networks.unet import UNet
 
 
 class Sharded(FSDPStrategy):
-    """FSDP with the parameters under their own names, for optimisers and averages.
+    """FSDP with the parameters under their own names, for optimisers and averages; a checkpoint is gathered and written whole.
 
     Args:
-        state_dict_type: "full" gathers a checkpoint on one process; "sharded" has each write its part, into a folder.
         options: of Lightning's FSDPStrategy.
     """
 
-    def __init__(self, state_dict_type: Literal["full", "sharded"] = "full", **options: Any) -> None:
-        super().__init__(state_dict_type=state_dict_type, use_orig_params=True, **options)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(state_dict_type="full", use_orig_params=True, **options)
 
 
 class ShardNetworks(L.Callback):
@@ -45,6 +45,7 @@ def shard(module: nn.Module) -> int:
     count = 0
     for name, child in list(module.named_children()):
         if isinstance(child, UNet):
-            setattr(module, name, wrap(child))
+            # FSDP gives the optimiser's state of channels-last weights back with its entries in another order (torch 2.15)
+            setattr(module, name, wrap(child.to(memory_format=torch.contiguous_format)))
         count += isinstance(child, UNet) or shard(child)
     return count

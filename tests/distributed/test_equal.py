@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import genai
 from genai import runs
 from genai.cli import main
 from genai.data.base import ImageArray, StridedSampler, even_batch_size
@@ -40,7 +41,7 @@ def torchrun(folder: Path, jobs: dict[str, dict], processes: int = 2) -> list[di
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = os.environ | {"GENAI_RUNS": str(folder / "runs"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "-m", "tests.distributed.worker", str(path)], env=environment, capture_output=True, text=True, timeout=280
+        [*command, "-m", "tests.distributed.worker", str(path)], env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "output.txt").write_text(done.stdout + done.stderr)
@@ -73,6 +74,11 @@ def together(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         jobs[f"validate {name}"] = {"arguments": validate(folder / "trained" / name), "prepare": prepare}
     parts = [*fit("gan", 16), "--model.init_args.accumulate", "2", "--experiment", "parts"]
     jobs["parts"] = {"arguments": parts, "prepare": ["share"]}
+    fsdp = ["-c", str(ROOT / "configs/trainer/fsdp.yaml"), "--trainer.accelerator", "cpu", "--trainer.precision", "32"]
+    sharded = [*fit("diffusion", 16), *fsdp, "--experiment", "sharded"]
+    jobs["sharded"] = {"arguments": [*sharded, "--trainer.max_epochs", "1"], "prepare": ["share", "processors"]}
+    again = ["fit", "--resume", "sharded", "--trainer.max_epochs", "2"]
+    jobs["sharded again"] = {"arguments": again, "prepare": ["share", "processors"]}
     noisy = [*fit("gan", 16), "--data.init_args.augment", "{translate: 0.2}", "--experiment", "noisy"]
     jobs["noisy"] = {"arguments": [*noisy, "--trainer.max_epochs", "1"], "prepare": ["record"]}
     return folder, torchrun(folder, jobs)
@@ -124,6 +130,16 @@ def test_scores_are_equal(name: str, alone: Path, together: tuple[Path, list[dic
             assert two[part][key] == (value if value is None else pytest.approx(value, rel=1e-6)), key
 
 
+def test_a_sharded_network_learns_the_same_and_loads_whole(alone: Path, together: tuple[Path, list[dict]]) -> None:
+    """Also over a resume after half of the steps."""
+    (path,) = (together[0] / "runs/sharded").iterdir()
+    one, two = losses(run_of(alone, "diffusion")), losses(runs.Run(path))
+    assert one["train/loss"] == pytest.approx(two["train/loss"], rel=2e-4)
+    whole, part = genai.load(run_of(alone, "diffusion"), "last"), genai.load(path, "last")
+    seeds, labels = range(4), torch.arange(4)
+    torch.testing.assert_close(part.sample(seeds, labels), whole.sample(seeds, labels), rtol=1e-3, atol=1e-3)
+
+
 def test_a_held_out_image_counts_once_however_many_processes_share_them(alone: Path, together: tuple[Path, list[dict]]) -> None:
     with (run_of(alone, "features").path / "metrics.csv").open(newline="") as file:
         one = list(csv.DictReader(file))[-1]
@@ -152,14 +168,13 @@ def test_more_processes_than_images_are_refused() -> None:
 
 def test_exactly_one_process_writes(together: tuple[Path, list[dict]]) -> None:
     folder = together[0]
-    assert sorted(path.name for path in (folder / "runs").iterdir()) == sorted(
-        [*(f"digits-{n}" for n in FAMILIES), "noisy", "parts"]
-    )
+    others = {"noisy", "parts", "sharded"}
+    assert {path.name for path in (folder / "runs").iterdir()} == {f"digits-{name}" for name in FAMILIES} | others
     for name in FAMILIES:
         run = run_of(folder, name)
         assert len(losses(run)) > 0
         assert not list(run.path.rglob("*.tmp")) + list(run.path.rglob("lock"))
-    assert (folder / "output.txt").read_text().count("2 devices x 16 images = 32 images per step") == len(FAMILIES) + 1
+    assert (folder / "output.txt").read_text().count("2 devices x 16 images = 32 images per step") == len(FAMILIES) + 3
 
 
 def test_noise_and_augmentation_differ_between_ranks(together: tuple[Path, list[dict]]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel, _optim_utils
 
 import genai.models.diffusion.diffusion as diffusion
 from genai.callbacks.randomness import CountedRandomness
@@ -59,6 +60,27 @@ def share_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CountedRandomness, "on_train_batch_start", same_seed)
 
 
+def allow_processors(patch: pytest.MonkeyPatch) -> None:
+    """Let FSDP work on the CPU.
+
+    Lightning would have to name the device. And torch gathers each part of the optimiser's state into the same buffer, from
+    which `.cpu()` copies it on a GPU alone: on the CPU, Adam's first moments would be saved as its second.
+    """
+    begin, unflatten = FullyShardedDataParallel.__init__, _optim_utils._unflatten_orig_param_states
+
+    def on_processor(self: Any, *arguments: Any, device_id: Any = None, **options: Any) -> None:
+        begin(self, *arguments, device_id=torch.device("cpu"), **options)
+
+    def copied(info: Any, states: dict[str, dict[str, Any]], name: str, *arguments: Any) -> None:
+        unflatten(info, states, name, *arguments)
+        for state in states.values():
+            if name in state:
+                state[name] = state[name].clone()
+
+    patch.setattr(FullyShardedDataParallel, "__init__", on_processor)
+    patch.setattr(_optim_utils, "_unflatten_orig_param_states", copied)
+
+
 def drop_one_image(patch: pytest.MonkeyPatch) -> None:
     """Give each split an odd number of images, of which one rank has one more than the other."""
     split = ImageDataModule.split
@@ -89,7 +111,12 @@ def record_batches(patch: pytest.MonkeyPatch, seen: list[float]) -> None:
     patch.setattr(CountedRandomness, "on_train_batch_start", seeded)
 
 
-PREPARE: dict[str, Callable[..., None]] = {"share": share_noise, "drop": drop_one_image, "record": record_batches}
+PREPARE: dict[str, Callable[..., None]] = {
+    "share": share_noise,
+    "drop": drop_one_image,
+    "record": record_batches,
+    "processors": allow_processors,
+}
 
 
 def run(path: Path) -> None:
