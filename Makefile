@@ -16,7 +16,7 @@ demo: $(VENV)/ready
 	$(BIN)/genai sample demo --num 100
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
