@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 120  # seconds
+PATIENCE = 600  # seconds; machines are shared
 
 
 class Forks:
