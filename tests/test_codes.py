@@ -243,6 +243,12 @@ def test_pictures_of_a_folder_are_ranked_beside_the_runs_own(place: Path, capsys
     assert "should end in .csv" in refused(capsys, "anomalies", "plain", "test", "--out", "a.png")
 
 
+def test_faces_of_another_style_are_ranked_beside_avatars(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["anomalies", "faces", "lorelei", "--num", "6", "--samples", "2", "--out", "a.csv"]) == 0
+    assert {row["image"] for row in table("a.csv")} == {f"lorelei/{i}" for i in range(6)}
+    assert "(6 strange, 6 of the run's own test images)" in capsys.readouterr().out
+
+
 def test_images_are_fitted_to_the_model() -> None:
     grey = torch.randint(256, (2, 1, 8, 8), dtype=torch.uint8)
     assert torch.equal(fitted(grey, (1, 8, 8)), grey)

@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 from torchmetrics.functional.classification import binary_auroc
 
 from genai.data import archives
+from genai.data.avatars.styles import STYLES, draw_style
 from genai.data.base import ImageDataModule, data_roots
 from genai.data.digits import Digits
 from genai.data.faces import decode
@@ -50,7 +51,9 @@ def parser() -> VerbParser:
     """The options of `genai anomalies`."""
     verb = run_parser("anomalies", "Rank images by how strange the model finds them: a CSV, and a picture of the strangest.")
     verb.add_argument(
-        "data", metavar="DATA", help=f"test (the run's own), {', '.join(KNOWN)}, or a folder, zip or tar of pictures"
+        "data",
+        metavar="DATA",
+        help=f"test (the run's own), {', '.join(KNOWN)}, a style of faces ({', '.join(STYLES)}), or a folder, zip or tar of pictures",
     )
     verb.add_argument(
         "--out", dest="table", help="the CSV to write, the PNG beside it; default: new ones in RUN/samples (zoo: here)"
@@ -107,6 +110,8 @@ def images_of(options: argparse.Namespace, data: ImageDataModule, shape: Shape) 
     """Images (N, C, H, W) uint8 of --data, as the model takes them, with their names and labels in words (or "")."""
     if options.data == "test" or options.data in KNOWN:
         return images_of_split(data if options.data == "test" else known(options.data, data.root), options.num, shape)
+    if options.data in STYLES:
+        return images_of_style(options.data, options.num, shape)
     return images_of_files(options.data, data.root, shape)
 
 
@@ -126,6 +131,12 @@ def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> tuple[Tens
     return fitted(images, shape), [f"test/{i}" for i in rows], texts
 
 
+def images_of_style(name: str, num: int, shape: Shape) -> tuple[Tensor, list[str], list[str]]:
+    """`num` faces of another style than that of the avatars."""
+    faces = torch.stack([torch.from_numpy(draw_style(name, seed, shape[1])) for seed in range(num)])
+    return fitted(faces, shape), [f"{name}/{seed}" for seed in range(num)], [""] * num
+
+
 def images_of_files(name: str, root: str | None, shape: Shape) -> tuple[Tensor, list[str], list[str]]:
     """All pictures of a folder or archive that can be read.
 
@@ -135,7 +146,7 @@ def images_of_files(name: str, root: str | None, shape: Shape) -> tuple[Tensor, 
     places = [Path(name).expanduser(), *(folder / name for folder in data_roots(root))]
     place = next((path for path in places if path.exists()), None)
     if place is None:
-        raise UserError(f"there is no {name}: name test, {', '.join(KNOWN)}, or a folder, zip or tar of pictures")
+        raise UserError(f"there is no {name}: name test, {', '.join(KNOWN)}, a style of faces, or a folder, zip or tar of pictures")
     images, names = [], []
     for picture in archives.pictures(place):
         try:

@@ -5,6 +5,7 @@ import pytest
 
 from genai.data.avatars import ATTRIBUTES, CHOICES, FIRST_SEED, Avatars, attributes, caption, draw
 from genai.data.avatars.captions import MAX_WORDS, caption_words
+from genai.data.avatars.styles import STYLES, draw_style
 from genai.data.words import decode, words_of
 from genai.errors import UserError
 
@@ -169,3 +170,12 @@ def test_captions_are_labels_of_the_same_images(small: Avatars, monkeypatch) -> 
         assert np.array_equal(small.attributes(name), small.split(name).labels)
     assert data.fingerprint("val") == small.fingerprint("val")
     assert next(iter(data.train_dataloader())).labels.shape == (12, MAX_WORDS)
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_faces_of_other_styles_differ_from_seed_to_seed(name: str) -> None:
+    faces = [draw_style(name, seed, 32) for seed in (0, 1)]
+    assert [face.shape for face in faces] == [(3, 32, 32)] * 2
+    assert (faces[0] != faces[1]).mean() > 0.2
+    assert np.array_equal(draw_style(name, 1, 32), faces[1])
+    assert not np.array_equal(draw({}, 1, 32), faces[1])

@@ -103,11 +103,16 @@ def draw(values: Attributes, seed: int, size: int = 64) -> np.ndarray:
     What `values` does not name (other attributes, the cut of hair and clothes, colours, position) depends on `seed` only,
     so the same face can be drawn with and without glasses.
     """
+    return pixels(svg(values, seed), size)
+
+
+def pixels(drawing: str, size: int) -> np.ndarray:
+    """An SVG as uint8 (3, size, size)."""
     from resvg_py import svg_to_bytes
 
-    png = svg_to_bytes(svg_string=svg(values, seed), width=size, height=size, skip_system_fonts=True)
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))  # (size, size, 3)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    png = svg_to_bytes(svg_string=drawing, width=size, height=size, skip_system_fonts=True)
+    rendered = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))  # (size, size, 3)
+    return np.ascontiguousarray(rendered.transpose(2, 0, 1))
 
 
 def svg(values: Attributes, seed: int) -> str:

@@ -1,0 +1,31 @@
+"""Faces of DiceBear's other styles, which no model of avatars has seen: outliers for anomaly detection.
+
+Each is another artist's; `Style.meta` of the package dicebear-styles has names and licences (CC0 or CC BY 4.0). They are drawn
+here when asked for; none is shipped.
+"""
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from genai.data.avatars.drawing import BACKGROUNDS, pixels
+
+STYLES = ("adventurer", "big-ears", "big-smile", "lorelei", "micah", "miniavs", "notionists", "open-peeps", "personas", "toon-head")
+
+
+def draw_style(name: str, seed: int, size: int = 64) -> np.ndarray:
+    """Face `seed` of the style `name`, one of STYLES, on a background that avatars have: uint8 (3, size, size)."""
+    from dicebear import Avatar
+
+    return pixels(str(Avatar(style(name), {"seed": str(seed), "backgroundColor": BACKGROUNDS[seed % len(BACKGROUNDS)]})), size)
+
+
+@cache
+def style(name: str) -> Any:
+    """A style as DiceBear publishes it."""
+    from dicebear import Style
+
+    return Style(json.loads(files("dicebear_styles").joinpath(f"{name}.json").read_text("utf-8")))
