@@ -53,7 +53,8 @@ def parser() -> VerbParser:
     verb.add_argument(
         "data",
         metavar="DATA",
-        help=f"test (the run's own), {', '.join(KNOWN)}, a style of faces ({', '.join(STYLES)}), or a folder, zip or tar of pictures",
+        help=f"test (the run's own), {', '.join(KNOWN)}, a style of faces ({', '.join(STYLES)}), "
+        "or a folder, zip or tar of pictures",
     )
     verb.add_argument(
         "--out", dest="table", help="the CSV to write, the PNG beside it; default: new ones in RUN/samples (zoo: here)"
@@ -146,7 +147,8 @@ def images_of_files(name: str, root: str | None, shape: Shape) -> tuple[Tensor, 
     places = [Path(name).expanduser(), *(folder / name for folder in data_roots(root))]
     place = next((path for path in places if path.exists()), None)
     if place is None:
-        raise UserError(f"there is no {name}: name test, {', '.join(KNOWN)}, a style of faces, or a folder, zip or tar of pictures")
+        named = ", ".join(("test", *KNOWN, *STYLES))
+        raise UserError(f"there is no {name}: name {named}, or a folder, zip or tar of pictures")
     images, names = [], []
     for picture in archives.pictures(place):
         try:

@@ -13,7 +13,18 @@ import numpy as np
 
 from genai.data.avatars.drawing import BACKGROUNDS, pixels
 
-STYLES = ("adventurer", "big-ears", "big-smile", "lorelei", "micah", "miniavs", "notionists", "open-peeps", "personas", "toon-head")
+STYLES = (
+    "adventurer",
+    "big-ears",
+    "big-smile",
+    "lorelei",
+    "micah",
+    "miniavs",
+    "notionists",
+    "open-peeps",
+    "personas",
+    "toon-head",
+)
 
 
 def draw_style(name: str, seed: int, size: int = 64) -> np.ndarray:
