@@ -21,7 +21,7 @@ from torch import Tensor
 
 SAMPLE_BATCH = 250
 BOUND = Path(__file__).parent.parent / "genai/models/vae/bound.py"
-BOUND_IMAGES, BOUND_SAMPLES, AT_ONCE = 500, 500, 25
+BOUND_IMAGES, BOUND_SAMPLES, AT_ONCE = 200, 200, 25
 
 
 class DenoisingDiffusionPyTorch:
@@ -220,7 +220,8 @@ def main() -> None:
     figures |= {"training": round(seen / (trained - began), 1), "sampling": round(options.num / seconds, 1)}
     if isinstance(rival, Pythae):
         tested = np.load(options.folder / "test.npy")[:BOUND_IMAGES]
-        figures["nats"] = round(rival.bound(torch.from_numpy(tested).float() / 255), 2)
+        with torch.autocast("cpu", torch.bfloat16):
+            figures["nats"] = round(rival.bound(torch.from_numpy(tested).float() / 255), 2)
     print(json.dumps(figures))
 
 

@@ -19,6 +19,18 @@ FAMILIES = {
         "decoder.init_args.channels": "[8]",
         "decoder.init_args.patch_size": "2",
     },
+    "vqvae": {
+        "encoder.init_args.channels": "[8]",
+        "encoder.init_args.num_blocks": "[0]",
+        "decoder.init_args.channels": "[8]",
+        "decoder.init_args.num_blocks": "[0]",
+        "prior.init_args.dim": "16",
+        "prior.init_args.num_heads": "2",
+        "prior.init_args.depth": "1",
+        "prior.init_args.dropout": "0",
+        "quantizer.init_args.num_codes": "24",
+        "tokenizer_kimg": "0.8",
+    },
     "features": {"network": "tests.families.Logits"},
 }
 QUIET = ["--tracker", "csv", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]

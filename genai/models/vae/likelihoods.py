@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, so
 
 from genai.models.base import seeded_generator
 
+MAX_LOG_SCALE = 5.0  # of the logistic distribution: flat over all pixel values
 HALF_LEVEL = 1 / 255  # half the distance of two neighbouring values of uint8 pixels in [-1, 1]
 Binarisation = Literal["dynamic", "static"]
 
@@ -97,7 +98,7 @@ class DiscretisedLogistic(Likelihood):
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         mean, log_scale = parameters.chunk(2, dim=-3)
-        log_scale = log_scale.clamp(min=self.min_log_scale)
+        log_scale = log_scale.clamp(self.min_log_scale, MAX_LOG_SCALE)
         above = (x - mean + HALF_LEVEL) * (-log_scale).exp()  # ends of the pixel's interval, in scales
         below = (x - mean - HALF_LEVEL) * (-log_scale).exp()
         # ln(sigmoid(a) - sigmoid(b)) = ln sigmoid(a) + ln sigmoid(-b) + ln(1 - exp(b - a))

@@ -109,7 +109,8 @@ class VectorQuantizer(Quantizer):
         self.is_ready.fill_(True)
 
     def place(self, which: Tensor, vectors: Tensor, weights: Tensor, count: float) -> None:
-        """Put the codes `which` (M,) on vectors (L, dim) drawn in proportion to `weights` (L,), the same ones on every rank."""
+        """Put the codes `which` (M,) on vectors (L, dim) of any rank, drawn in proportion to `weights` (L,)."""
+        vectors, weights = of_all_ranks(vectors), of_all_ranks(weights)
         drawn = torch.multinomial(weights + 1e-12, len(which), replacement=len(which) > len(vectors))
         self.codebook[which] = of_first_rank(vectors[drawn])
         self.counts[which] = count
@@ -194,6 +195,15 @@ def over_ranks(values: Tensor) -> Tensor:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(values)
     return values
+
+
+def of_all_ranks(values: Tensor) -> Tensor:
+    """`values` (L, ...) of all processes, in the order of their ranks: (ranks * L, ...)."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return values
+    gathered = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(gathered, values.contiguous())
+    return torch.cat(gathered)
 
 
 def of_first_rank(values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ class VAE(GenerativeModel):
         max_grad_norm: longer gradients are shortened to this; None for no limit.
         lr_schedule: factor on the learning rate, a function of the images seen.
         ema_halflife_kimg: half-life of the averaged networks, in thousands of images.
+        options: of `Model`.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class VAE(GenerativeModel):
         max_grad_norm: float | None = 100.0,
         lr_schedule: Cosine | None = None,
         ema_halflife_kimg: float = 20.0,
+        **options: Any,
     ) -> None:
-        super().__init__(image_shape, num_classes)
+        super().__init__(image_shape, num_classes, **options)
         self.automatic_optimization = False
         self.conditional = conditional
         self.latent_dim = latent_dim
@@ -101,24 +104,22 @@ class VAE(GenerativeModel):
         self.set_learning_rates([optimizer], self.lr_schedule)
         x = self.network.likelihood.observe(images, torch.rand_like(images))
         told = dropped(self.told(labels, len(images)), self.label_dropout)
-        epsilon = torch.randn(self.objective.num_samples, len(images), self.latent_dim, device=self.device)
-        evidence = self.network.evidence(x, self.network.posterior(x, told), self.network.latents(), epsilon, told)
-        loss = self.objective(evidence, self.images_seen).mean()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        self.loss_now = loss.detach()
-        optimizer.step()
+        epsilon = torch.randn(len(images), self.objective.num_samples, self.latent_dim, device=self.device)
+        parts: list[Tensor] = []
+        loss = self.descend(optimizer, partial(self.loss, parts=parts), x, epsilon, told)
         num_images = self.advance(len(images))
         self.averaged.update(self.network, num_images, self.images_seen)
-        self.track(
-            {
-                "train/loss": loss.detach(),
-                "train/elbo": evidence.elbo.detach().mean(),
-                "train/reconstruction": -evidence.log_likelihood.detach().mean(),
-                "train/kl": evidence.kl.detach().sum(dim=1).mean(),
-                "train/lr": optimizer.param_groups[0]["lr"],
-            }
-        )
+        log_likelihood, kl, elbo = torch.cat(parts, dim=1).mean(dim=1)
+        figures = {"loss": loss, "elbo": elbo, "reconstruction": -log_likelihood, "kl": kl}
+        self.track({f"train/{name}": value for name, value in figures.items()} | {"train/lr": optimizer.param_groups[0]["lr"]})
+
+    def loss(self, x: Tensor, epsilon: Tensor, told: Tensor | None, parts: list[Tensor]) -> Tensor:
+        """The objective of x (N, C, H, W) with noise (N, K, D): (N,). Keeps ln p(x|z), KL and bound, (3, N), in `parts`."""
+        network = self.network
+        evidence = network.evidence(x, network.posterior(x, told), network.latents(), epsilon.transpose(0, 1), told)
+        figures = evidence.log_likelihood.mean(dim=0), evidence.kl.sum(dim=1), evidence.elbo
+        parts.append(torch.stack(figures).detach())
+        return self.objective(evidence, self.images_seen)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.limit_gradients(optimizer, self.loss_now, self.max_grad_norm)
