@@ -24,7 +24,7 @@ FAMILIES = {
         "encoder.init_args.num_blocks": "[0]",
         "decoder.init_args.channels": "[8]",
         "decoder.init_args.num_blocks": "[0]",
-        "prior.init_args.dim": "16",
+        "prior.init_args.dim": "24",
         "prior.init_args.num_heads": "2",
         "prior.init_args.depth": "1",
         "prior.init_args.dropout": "0",

@@ -19,7 +19,7 @@ from genai.data.digits import Digits
 from genai.errors import UserError
 from genai.models.vae.bound import importance_weighted_bound
 from genai.models.vae.gaussian import Mixture, Normal, StandardNormalLatents
-from genai.models.vae.likelihoods import HALF_LEVEL, Bernoulli, DiscretisedLogistic, Gaussian, Likelihood
+from genai.models.vae.likelihoods import HALF_LEVEL, LOG_STD_GAIN, Bernoulli, DiscretisedLogistic, Gaussian, Likelihood
 from genai.models.vae.objectives import ELBO, IWAE, Evidence
 from genai.models.vae.priors import VampPrior
 from genai.models.vae.scores import BoundScores
@@ -144,7 +144,7 @@ def test_a_discretised_logistic_is_a_difference_of_sigmoids() -> None:
 
 def test_gaussian_nats_are_those_of_a_density_times_the_width_of_a_value() -> None:
     likelihood = Gaussian()
-    likelihood.log_std.data.fill_(-1.5)
+    likelihood.scaled_log_std.data.fill_(-1.5 / LOG_STD_GAIN)
     x, mean = random_images(2), torch.randn(2, *SHAPE)
     expected = (TorchNormal(mean, math.exp(-1.5)).log_prob(x) + math.log(2 / 255)).sum(dim=(1, 2, 3))
     torch.testing.assert_close(likelihood.log_prob(mean, x), expected)
@@ -155,7 +155,7 @@ def test_gaussian_nats_are_those_of_a_density_times_the_width_of_a_value() -> No
 
 def test_the_learned_scale_of_a_gaussian_is_the_error_of_the_means() -> None:
     likelihood = Gaussian()
-    optimizer = torch.optim.Adam(likelihood.parameters(), 0.05)
+    optimizer = torch.optim.Adam(likelihood.parameters(), 0.05 / LOG_STD_GAIN)
     errors = 0.2 * torch.randn(10, *SHAPE, generator=torch.Generator().manual_seed(0))
     for _ in range(150):
         optimizer.zero_grad()
@@ -263,7 +263,7 @@ def linear_gaussian() -> VAE:
     """p(z) = N(0, I), p(x|z) = N(W z + b, STD^2), so p(x) = N(b, W W^T + STD^2)."""
     model = VAE((1, 2, 2), 0, LinearEncoder, LinearDecoder, latent_dim=2, likelihood=Gaussian())
     for likelihood in (model.network.likelihood, model.trained.likelihood):
-        likelihood.log_std.data.fill_(math.log(STD))  # type: ignore[union-attr]
+        likelihood.scaled_log_std.data.fill_(math.log(STD) / LOG_STD_GAIN)  # type: ignore[union-attr]
     return model.eval()
 
 

@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, so
 
 from genai.models.base import seeded_generator
 
+LOG_STD_GAIN = 20.0  # Adam moves a weight by its learning rate a step, too slow for what begins at 1 and ends near 0.05
 MAX_LOG_SCALE = 5.0  # of the logistic distribution: flat over all pixel values
 HALF_LEVEL = 1 / 255  # half the distance of two neighbouring values of uint8 pixels in [-1, 1]
 Binarisation = Literal["dynamic", "static"]
@@ -120,7 +121,12 @@ class Gaussian(Likelihood):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log_std = nn.Parameter(torch.zeros(()))
+        self.scaled_log_std = nn.Parameter(torch.zeros(()))
+
+    @property
+    def log_std(self) -> Tensor:
+        """Logarithm of the standard deviation; it moves LOG_STD_GAIN times as fast as a weight."""
+        return LOG_STD_GAIN * self.scaled_log_std.float()
 
     def num_parameters(self, channels: int) -> int:
         return channels
@@ -132,7 +138,7 @@ class Gaussian(Likelihood):
         return images
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        log_std = self.log_std.float()
+        log_std = self.log_std
         log_width = math.log(2 * HALF_LEVEL)
         squares = (x - parameters).square() * (-2 * log_std).exp()
         return (log_width - log_std - 0.5 * (squares + math.log(2 * math.pi))).sum(dim=(-3, -2, -1))
