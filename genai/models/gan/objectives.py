@@ -126,7 +126,7 @@ class Relativistic:
 
     def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
         """-log sigmoid(D(x) - D(G(z))) + gamma / 2 (||grad D(x)||^2 + ||grad D(G(z))||^2)."""
-        real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
+        real, fake = (exact(images).requires_grad_() for images in (real, fake))
         real_logits, fake_logits = discriminator(real), discriminator(fake)
         r1 = gradient(real_logits, real).square().sum(dim=1)
         r2 = gradient(fake_logits, fake).square().sum(dim=1)
@@ -142,6 +142,11 @@ class Relativistic:
     def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Mean over generated images of sigmoid(D(x) - D(G(z))): how surely x is the real one of such a pair."""
         return torch.sigmoid(logits[:, None] - fake_logits).mean(dim=1)
+
+
+def exact(images: Tensor) -> Tensor:
+    """The images without their gradient, in float32 or better: a generator under autocast gives bfloat16."""
+    return images.detach().to(torch.promote_types(images.dtype, torch.float32))
 
 
 def gradient(logits: Tensor, images: Tensor) -> Tensor:
