@@ -1,7 +1,7 @@
 """Images a second of training by process and by precision, beside a bare loop; and the share of it that waits for data.
 
     python benchmarks/scaling.py [--configs configs/digits/gan.yaml ...] [--steps 200] [--rounds 3]
-    python benchmarks/scaling.py --by precision [--device cuda] [--batch-size 256] [--configs ...]
+    python benchmarks/scaling.py --by precision [--device cuda] [--batch-size 256] [--threads 2] [--configs ...]
 
 By process, each config is trained with the same images per step in one process with one thread, one with two threads, and two
 (gloo) with one thread each. By precision, in one process: float32, bf16-mixed, bf16-mixed compiled, and bf16-mixed in a bare
@@ -39,7 +39,7 @@ class Way(NamedTuple):
 
     name: str
     processes: int = 1
-    threads: int = 2
+    threads: int = 0  # as --threads says
     options: tuple[str, ...] = ()
     bare: bool = False
 
@@ -173,7 +173,7 @@ def measure(config: str, options: argparse.Namespace, i: int) -> dict[str, float
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if way.processes > 1 else []
         command = [sys.executable, *launch, __file__, "--configs", config, "--by", options.by, "--way", str(i)]
         command += ["--steps", str(options.steps), "--batch-size", str(options.batch_size), "--device", options.device]
-        threads = {"OMP_NUM_THREADS": str(way.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        threads = {"OMP_NUM_THREADS": str(way.threads or options.threads), "OMP_WAIT_POLICY": "PASSIVE"}
         done = subprocess.run(
             [*command, "--write", str(result)],
             env=os.environ | threads | {"GENAI_RUNS": folder},
@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", default=["configs/digits/gan.yaml", "configs/digits/diffusion.yaml"])
     parser.add_argument("--by", choices=WAYS, default="process")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="of the process, by precision (2)")
     parser.add_argument("--batch-size", type=int, default=64, help="images a step, of all processes together (64)")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
