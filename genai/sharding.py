@@ -10,7 +10,10 @@ from torch.distributed.fsdp.wrap import wrap
 
 from genai.errors import UserError
 from genai.models.ema import PowerAveraged
+from genai.networks.dit import DiT
 from genai.networks.unet import UNet
+
+DENOISERS = (UNet, DiT)
 
 
 class Sharded(FSDPStrategy):
@@ -25,7 +28,7 @@ class Sharded(FSDPStrategy):
 
 
 class ShardNetworks(L.Callback):
-    """Shards each UNet, and its averaged copies in the same way, so that averaging stays a sum of the shards of a device.
+    """Shards each UNet and DiT, and its averaged copies in the same way: averaging stays a sum of the shards of a device.
 
     The model around them is not sharded: FSDP finishes a backward pass at its outermost module, and a model that calls
     `backward` by itself is still in its forward pass then.
@@ -36,16 +39,18 @@ class ShardNetworks(L.Callback):
             raise UserError("the snapshots of power-function averages are not sharded: add --model.init_args.power_stds '[]'")
         with trainer.strategy.model_sharded_context():
             if not shard(pl_module):
-                raise UserError(f"a {type(pl_module).__name__} without a UNet is not sharded: use configs/trainer/ddp.yaml")
+                raise UserError(
+                    f"a {type(pl_module).__name__} without a UNet or DiT is not sharded: use configs/trainer/ddp.yaml"
+                )
         pl_module.to(trainer.strategy.root_device)
 
 
 def shard(module: nn.Module) -> int:
-    """Replace each UNet inside of `module` by a sharded one; returns how many there were."""
+    """Replace each denoiser inside of `module` by a sharded one; returns how many there were."""
     count = 0
     for name, child in list(module.named_children()):
-        if isinstance(child, UNet):
+        if isinstance(child, DENOISERS):
             # FSDP gives the optimiser's state of channels-last weights back with its entries in another order (torch 2.15)
             setattr(module, name, wrap(child.to(memory_format=torch.contiguous_format)))
-        count += isinstance(child, UNet) or shard(child)
+        count += isinstance(child, DENOISERS) or shard(child)
     return count
