@@ -129,7 +129,6 @@ def test_weights_are_equal(name: str, alone: Path, together: tuple[Path, list[di
     one, two = (torch.load(run_of(f, name).checkpoint("last"), weights_only=True) for f in (alone, together[0]))
     assert one["images_seen"] == two["images_seen"] == 50 * 32
     for key, value in one["state_dict"].items():
-        atol = 1e-4
         if not (name == CODES and "prior." in key):
             torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-3, atol=1e-4, msg=key)
 
