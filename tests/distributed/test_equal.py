@@ -144,11 +144,12 @@ def test_scores_are_equal(name: str, alone: Path, together: tuple[Path, list[dic
 
 def test_a_sharded_network_learns_the_same_and_loads_whole(alone: Path, together: tuple[Path, list[dict]]) -> None:
     """Also over a resume after half of the steps, which the UNet has."""
-    for one, two in (("digits-diffusion", "sharded"), ("transformer", "sharded-transformer")):
+    pairs = (("digits-diffusion", "sharded", 1e-3), ("transformer", "sharded-transformer", 1e-2))
+    for one, two, tolerance in pairs:
         (whole,), (part,) = (alone / "runs" / one).iterdir(), (together[0] / "runs" / two).iterdir()
         assert losses(runs.Run(whole))["train/loss"] == pytest.approx(losses(runs.Run(part))["train/loss"], rel=2e-4)
         samples = [genai.load(path, "last").sample(range(4), torch.arange(4)) for path in (whole, part)]
-        torch.testing.assert_close(*samples, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(*samples, rtol=tolerance, atol=tolerance)
 
 
 def test_a_held_out_image_counts_once_however_many_processes_share_them(alone: Path, together: tuple[Path, list[dict]]) -> None:
