@@ -24,16 +24,17 @@ from genai.runs import find
 from genai.verbs.data import data_of
 
 PLANS: tuple[dict[str, Any], ...] = (
-    {"sampler": "heun", "steps": 18},
-    {"sampler": "heun", "steps": 6},
-    {"sampler": "dpmpp", "steps": 5},
-    {"sampler": "dpmpp", "steps": 10},
-    {"sampler": "dpmpp", "steps": 20},
-    {"sampler": "unipc", "steps": 5},
-    {"sampler": "unipc", "steps": 10},
-    {"sampler": "euler", "steps": 10},
-    {"sampler": "euler", "steps": 35},
-    {"sampler": "ddpm", "steps": 35},
+    {"sampler": "heun", "steps": 18, "schedule": "karras"},
+    {"sampler": "dpmpp", "steps": 10, "schedule": "karras"},
+    {"sampler": "dpmpp", "steps": 5, "schedule": "flow"},
+    {"sampler": "dpmpp", "steps": 10, "schedule": "flow"},
+    {"sampler": "dpmpp", "steps": 20, "schedule": "flow"},
+    {"sampler": "heun", "steps": 6, "schedule": "flow"},
+    {"sampler": "unipc", "steps": 5, "schedule": "flow"},
+    {"sampler": "unipc", "steps": 10, "schedule": "flow"},
+    {"sampler": "euler", "steps": 10, "schedule": "flow"},
+    {"sampler": "euler", "steps": 35, "schedule": "flow"},
+    {"sampler": "ddpm", "steps": 35, "schedule": "flow"},
 )
 BATCH_SIZE = 500
 
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     """One way to draw and its scores."""
 
     sampler: str
+    schedule: str
     steps: int
     nfe: float
     fid: float
@@ -97,7 +99,7 @@ def measure(model: Any, plan: dict[str, Any], yardstick: Yardstick, condition: A
         features.append(yardstick.network(to_uint8(images)).cpu())
     scores = yardstick.measure(type(features[0])(*(torch.cat(parts) for parts in zip(*features, strict=True))), asked).scores
     nfe = evaluations / calls
-    return Row(plan["sampler"], plan["steps"], nfe, scores.fid, scores.precision, scores.recall, round(seconds, 1))
+    return Row(plan["sampler"], plan["schedule"], plan["steps"], nfe, scores.fid, scores.precision, scores.recall, round(seconds, 1))
 
 
 def write(rows: list[Row], floor: float, out: Path) -> None:
@@ -109,9 +111,9 @@ def write(rows: list[Row], floor: float, out: Path) -> None:
         writer.writerows(rows)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for sampler in dict.fromkeys(row.sampler for row in rows):
-        points = sorted((row.nfe, row.fid) for row in rows if row.sampler == sampler)
-        axes.plot(*zip(*points, strict=True), "o-", label=sampler)
+    for way in dict.fromkeys(row[:2] for row in rows):
+        points = sorted((row.nfe, row.fid) for row in rows if row[:2] == way)
+        axes.plot(*zip(*points, strict=True), "o-", label=", ".join(way))
     axes.axhline(floor, color="grey", linestyle=":", label="real against real")
     axes.set(xlabel="evaluations of the network for an image (NFE)", ylabel="FID", xscale="log", yscale="log")
     axes.legend()
