@@ -98,8 +98,8 @@ def measure(model: Any, plan: dict[str, Any], yardstick: Yardstick, condition: A
         calls += -(-len(seeds[rows]) // model.sample_chunk)
         features.append(yardstick.network(to_uint8(images)).cpu())
     scores = yardstick.measure(type(features[0])(*(torch.cat(parts) for parts in zip(*features, strict=True))), asked).scores
-    nfe = evaluations / calls
-    return Row(plan["sampler"], plan["schedule"], plan["steps"], nfe, scores.fid, scores.precision, scores.recall, round(seconds, 1))
+    found = scores.fid, scores.precision, scores.recall
+    return Row(plan["sampler"], plan["schedule"], plan["steps"], evaluations / calls, *found, round(seconds, 1))
 
 
 def write(rows: list[Row], floor: float, out: Path) -> None:
