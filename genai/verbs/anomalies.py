@@ -84,10 +84,15 @@ def run(arguments: list[str]) -> None:
     order = judged.scores.argsort(descending=True, stable=True)
     write_csv(judged, order, table)
     shown = order[:STRANGEST]
-    captions = [f"{judged.scores[i]:.3g}{f' ({judged.labels[i]})' if judged.labels[i] else ''}" for i in shown]
+    captions = [f"{brief(judged.scores[i])}{f' ({judged.labels[i]})' if judged.labels[i] else ''}" for i in shown]
     heading = f"{len(shown)} strangest of {len(order)}, {UNITS[options.score]}"
     captioned(judged.images[shown], captions, heading).save(picture)
     print(f"wrote {table} and {picture}")
+
+
+def brief(score: Tensor) -> str:
+    """Three digits, or all before the point."""
+    return f"{score:.0f}" if abs(score) >= 1000 else f"{score:.3g}"
 
 
 def output_paths(options: argparse.Namespace, run: Run) -> tuple[Path, Path]:
