@@ -23,6 +23,7 @@ from genai.loading import build_model
 from genai.models.base import image_seeds
 from genai.pixels import to_float, to_uint8
 from genai.runs import write_json
+from genai.verbs import latents
 from genai.verbs.anomalies import fitted
 from genai.verbs.codes import stacked
 from tests.test_editing import refused, test_images, tiles
@@ -179,6 +180,16 @@ def test_the_manifold_rises_to_the_right_and_upwards(place: Path) -> None:
     assert np.abs(grid[[0, 0, 2], [0, 2, 0]] - expected).max() <= 3
     assert Image.open("out-codes.png").size == (960, 960)
     assert main(["latents", "faces", "--out", "faces.png"]) == 0
+
+
+def test_the_whole_test_split_is_encoded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, draw = [], latents.scatter
+    monkeypatch.setattr(latents, "scatter", lambda codes, labels, run: seen.append((codes, labels)) or draw(codes, labels, run))
+    assert main(["latents", "plain", "--side", "3"]) == 0
+    ((codes, labels),) = seen
+    split = Digits().split("test")
+    torch.testing.assert_close(codes, model_of("plain").encode(to_float(torch.from_numpy(np.asarray(split.images)))))
+    assert np.array_equal(labels, split.labels)
 
 
 def test_only_two_latents_can_be_drawn(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

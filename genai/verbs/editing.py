@@ -128,7 +128,7 @@ def test_image(index: int, run: Run, trust: list[str]) -> Tensor:
 
 def asked(options: argparse.Namespace, model: GenerativeModel, run: Run, num: int) -> Tensor | None:
     """What each of `num` images is asked to be; where the options say nothing, a label that says nothing."""
-    options.num = num
+    options = argparse.Namespace(**(vars(options) | {"num": num}))
     if options.label or is_prompted(options) or not model.conditional:
         return labels_for(options, model, run)
     return nothing_said(run, model, num, options.trust)
