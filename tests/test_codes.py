@@ -24,7 +24,7 @@ from genai.models.base import image_seeds
 from genai.pixels import to_float, to_uint8
 from genai.runs import write_json
 from genai.verbs import latents
-from genai.verbs.anomalies import fitted
+from genai.verbs.anomalies import fitted, training_images
 from genai.verbs.codes import stacked
 from tests.test_editing import refused, test_images, tiles
 
@@ -203,7 +203,7 @@ def test_only_two_latents_can_be_drawn(place: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_table_ranks_images_by_their_bound(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["anomalies", "plain", "test", "--num", "60", "--samples", "4", "--out", "a.csv"]) == 0
+    assert main(["anomalies", "plain", "test", "--num", "60", "--samples", "4", "--score", "bound", "--out", "a.csv"]) == 0
     rows = table("a.csv")
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
@@ -232,11 +232,27 @@ def test_a_class_left_out_of_training_is_the_strange_one(place: Path, capsys: py
 def test_codes_are_ranked_by_their_distance_to_those_of_training_images(place: Path) -> None:
     assert main(["anomalies", "sevenless", "test", "--num", "50", "--score", "codes", "--out", "a.csv"]) == 0
     model, data = model_of("sevenless"), Digits(exclude=[7])
-    train, test = (to_float(torch.from_numpy(np.asarray(data.split(name).images))) for name in ("train", "test"))
-    expected = novelty(model.encode(test), model.encode(train))
+    (known, usual), test = training_images(data), data.split("test").images
+    assert len(known) + len(usual) == len(data.split("train"))
+    expected = novelty(*(model.encode(to_float(torch.as_tensor(np.asarray(images)))) for images in (test, known)))
     for row in table("a.csv"):
         assert float(row["score"]) == pytest.approx(float(expected[int(row["image"].removeprefix("test/"))]), abs=1e-3)
     assert main(["anomalies", "classes", "test", "--num", "5", "--score", "codes", "--out", "b.csv"]) == 0
+
+
+def test_both_scores_count_in_standard_deviations_of_training_images(place: Path) -> None:
+    columns = []
+    for score in ("excess", "codes", "both"):
+        assert (
+            main(["anomalies", "plain", "test", "--num", "30", "--samples", "2", "--score", score, "--out", f"{score}.csv"])
+            == 0
+        )
+        columns.append({row["image"]: float(row["score"]) for row in table(f"{score}.csv")})
+    excess, codes, both = (torch.tensor([column[name] for name in sorted(columns[0])]) for column in columns)
+    terms = torch.stack([excess, codes, torch.ones(30)], dim=1)
+    weights = torch.linalg.lstsq(terms, both[:, None]).solution
+    torch.testing.assert_close((terms @ weights)[:, 0], both, rtol=0, atol=0.05)
+    assert bool((weights[:2] > 0).all())
 
 
 def test_pictures_of_a_folder_are_ranked_beside_the_runs_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

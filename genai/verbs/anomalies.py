@@ -4,7 +4,6 @@ import argparse
 import csv
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +20,9 @@ from genai.data.digits import Digits
 from genai.data.faces import decode
 from genai.data.mnist import MNIST
 from genai.errors import UserError
-from genai.latents.novelty import novelty
+from genai.latents.novelty import excess, novelty, standardised
 from genai.metrics.reference import subset_indices
-from genai.models.base import Bounds, Encodes, GenerativeModel, Shape, image_seeds
+from genai.models.base import Bounds, GenerativeModel, Shape, image_seeds
 from genai.pictures import captioned
 from genai.pixels import to_float, to_uint8
 from genai.runs import Run
@@ -34,8 +33,12 @@ from genai.verbs.editing import load_capable, nothing_said, run_parser
 
 STRANGEST = 36  # in the picture
 BATCH_SIZE = 50
-KNOWN_CODES = 10_000  # training images that codes are compared with
+NUM_KNOWN = 10_000  # training images that codes are compared with
+NUM_USUAL = 1000  # other training images, which say what scores are usual
 KNOWN = ("mnist", "fashion", "digits")
+
+
+Score = Callable[[Tensor], Tensor]  # uint8 images (N, C, H, W) -> how strange each is, (N,)
 
 
 class Judged(NamedTuple):
@@ -61,24 +64,24 @@ def parser() -> VerbParser:
     )
     verb.add_argument(
         "--score",
-        choices=("bound", "codes"),
-        default="bound",
-        help="the bound of -ln p(x), or how far the code lies from those of training images, for its length (bound)",
+        choices=tuple(SCORES),
+        default="both",
+        help="bound: of -ln p(x); excess: the bound less what is usual for an image as bright and intricate; codes: how far "
+        "the code lies from those of training images, for its length; both: excess and codes, standardised and added (both)",
     )
     verb.add_argument("--num", type=positive, default=1000, help="images of a dataset, at most (1000)")
-    verb.add_argument("--samples", type=positive, default=32, help="importance samples of the bound (32)")
+    verb.add_argument("--samples", type=positive, default=8, help="importance samples of the bound (8)")
     return verb
 
 
 def run(arguments: list[str]) -> None:
     """Write the table and the picture; print how well the scores tell what is strange, where that is known."""
     options = parser().parse_args(arguments)
-    capability, verb = (Bounds, "bound a likelihood") if options.score == "bound" else (Encodes, "encode")
-    source, model = load_capable(options, capability, verb, A_VAE)
+    source, model = load_capable(options, Bounds, "bound a likelihood", A_VAE)
     table, picture = output_paths(options, source)
     data = data_of(source, options.trust)
     images, names, labels = images_of(options, data, model.image_shape)
-    score = partial(SCORES[options.score], options, source, model, data)
+    score = SCORES[options.score](options, source, model, data)
     judged = Judged(images, names, labels, score(images))
     print(summary(options, data, judged, score))
     order = judged.scores.argsort(descending=True, stable=True)
@@ -184,35 +187,65 @@ def told(options: argparse.Namespace, run: Run, model: GenerativeModel, num: int
     return nothing_said(run, model, num, options.trust) if model.conditional else None
 
 
-def by_bound(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule, images: Tensor) -> Tensor:
-    """The bound of -ln p(x) in nats for uint8 images (N, C, H, W): (N,) float64."""
-    seeds = image_seeds(options.seed, len(images))
-    parts = []
-    for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):
-        batch = to_float(images[start : start + BATCH_SIZE])
-        condition = told(options, run, model, len(batch))
-        parts.append(-model.log_likelihood(batch, seeds[start : start + len(batch)], options.samples, condition).cpu())
-    return torch.cat(parts)
+def by_bound(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule) -> Score:
+    """The bound of -ln p(x) in nats."""
+
+    def score(images: Tensor) -> Tensor:
+        seeds = image_seeds(options.seed, len(images))
+        parts = []
+        for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):
+            batch = to_float(images[start : start + BATCH_SIZE])
+            condition = told(options, run, model, len(batch))
+            nats = -model.log_likelihood(batch, seeds[start : start + len(batch)], options.samples, condition)
+            parts.append(nats.cpu())
+        return torch.cat(parts)
+
+    return score
 
 
-def by_codes(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule, images: Tensor) -> Tensor:
-    """The novelty of the codes of uint8 images (N, C, H, W) among those of training images: (N,)."""
-    data.setup("fit")
-    train = data.split("train")
-    known = train.batch(subset_indices(len(train), KNOWN_CODES)).images
+def by_excess(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule) -> Score:
+    """The bound less what is usual, see `excess`."""
+    bound, usual = by_bound(options, run, model, data), training_images(data)[1]
+    usual_nats = bound(usual)
+    return lambda images: excess(bound(images), to_float(images), usual_nats, to_float(usual))
 
-    def codes(part: Tensor) -> Tensor:
-        batches = part.split(10 * BATCH_SIZE)
+
+def by_codes(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule) -> Score:
+    """The novelty of codes among those of training images."""
+
+    def codes(images: Tensor) -> Tensor:
+        batches = images.split(10 * BATCH_SIZE)
         return torch.cat([model.encode(to_float(batch), told(options, run, model, len(batch))).cpu() for batch in batches])
 
-    return novelty(codes(images), codes(known))
+    known = codes(training_images(data)[0])
+    return lambda images: novelty(codes(images), known)
 
 
-SCORES = {"bound": by_bound, "codes": by_codes}
-UNITS = {"bound": "nats", "codes": "distance of codes"}
+def by_both(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule) -> Score:
+    """Excess and novelty of codes, each in standard deviations of what is usual, added."""
+    usual = training_images(data)[1]
+    scores = [by(options, run, model, data) for by in (by_excess, by_codes)]
+    usual_scores = [score(usual) for score in scores]
+    return lambda images: sum(
+        (standardised(score(images), own) for score, own in zip(scores, usual_scores, strict=True)), torch.zeros(len(images))
+    )
 
 
-def summary(options: argparse.Namespace, data: ImageDataModule, judged: Judged, score: Callable[[Tensor], Tensor]) -> str:
+def training_images(data: ImageDataModule) -> tuple[Tensor, Tensor]:
+    """Training images uint8 (N, C, H, W) that codes are compared with, and others that say what is usual."""
+    data.setup("fit")
+    train = data.split("train")
+    rows = torch.as_tensor(subset_indices(len(train), NUM_KNOWN + NUM_USUAL))
+    is_usual = torch.arange(len(rows)) % max(2, len(rows) // NUM_USUAL) == 0
+    known, usual = (train.batch(chosen.tolist()).images for chosen in (rows[~is_usual], rows[is_usual]))
+    return known, usual
+
+
+SCORES = {"bound": by_bound, "excess": by_excess, "codes": by_codes, "both": by_both}
+UNITS = {"bound": "nats", "excess": "nats more than usual", "codes": "distance of codes", "both": "standard deviations"}
+
+
+def summary(options: argparse.Namespace, data: ImageDataModule, judged: Judged, score: Score) -> str:
     """The mean score; and how well scores tell strange images from those of the training classes (area under ROC)."""
     line = f"{judged.scores.mean():.2f} {UNITS[options.score]}, mean over {len(judged.scores)} images"
     strange, ordinary = split_by_class(data, judged) if options.data == "test" else (judged.scores, None)
