@@ -223,12 +223,15 @@ def by_codes(options: argparse.Namespace, run: Run, model: Any, data: ImageDataM
 
 def by_both(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule) -> Score:
     """Excess and novelty of codes, each in standard deviations of what is usual, added."""
+    bound, codes = by_bound(options, run, model, data), by_codes(options, run, model, data)
     usual = training_images(data)[1]
-    scores = [by(options, run, model, data) for by in (by_excess, by_codes)]
-    usual_scores = [score(usual) for score in scores]
-    return lambda images: sum(
-        (standardised(score(images), own) for score, own in zip(scores, usual_scores, strict=True)), torch.zeros(len(images))
-    )
+    usual_nats = bound(usual)
+
+    def parts(images: Tensor, nats: Tensor) -> tuple[Tensor, Tensor]:
+        return excess(nats, to_float(images), usual_nats, to_float(usual)), codes(images)
+
+    usual_parts = parts(usual, usual_nats)
+    return lambda images: sum(map(standardised, parts(images, bound(images)), usual_parts), torch.zeros(len(images)))
 
 
 def training_images(data: ImageDataModule) -> tuple[Tensor, Tensor]:
