@@ -170,3 +170,13 @@ def test_a_model_of_text_is_scored_by_the_attributes_of_its_captions(capsys: pyt
     rows = torch.arange(60) % 50  # 60 samples of 50 captions
     assert seen == pytest.approx(agreement(logits[rows], asked[rows], ATTRIBUTES))
     assert "seen as asked, farthest below real images of 16 attributes: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", ["cr3gan", "vae", "vqvae", "diffusion"])
+def test_networks_that_take_no_words_refuse_captions(preset: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vector = "genai.networks.conditioning.VectorConditioner"
+    options = ["--model.init_args.network.init_args.conditioner", vector] if preset == "diffusion" else []
+    options += ["--data.init_args.labels", "captions", "--data.init_args.num_images", "200", "--tracker", "csv"]
+    config = Path(__file__).parent.parent / f"configs/avatars/{preset}.yaml"
+    assert main(["fit", "-c", str(config), *options, "--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu"]) == 2
+    assert "the labels are words" in capsys.readouterr().err.splitlines()[-1]

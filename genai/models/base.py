@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from genai.errors import UserError
 from genai.models.ema import Averaged
+from genai.networks.conditioning import as_vector
 
 Shape = tuple[int, int, int]
 GOLDEN = 0x9E3779B1  # odd, and 2**32 / 1.618 to nine digits
@@ -294,7 +295,7 @@ def condition_vector(condition: Tensor, num_classes: int) -> Tensor:
     """(N,) classes or (N, K) attributes -> (N, num_classes) float32: one-hot classes, attributes as they are."""
     if condition.ndim == 1:
         return torch.nn.functional.one_hot(condition, num_classes).float()
-    return condition.float()
+    return as_vector(condition).float()
 
 
 def told_of(labels: Tensor, num_classes: int) -> Tensor:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from genai.errors import UserError
 from genai.networks.attention import Attention
 
 
@@ -24,6 +25,20 @@ class Context(NamedTuple):
 
 
 ConditionerFactory = Callable[[int, int], nn.Module]  # (width of the condition, D) -> conditioner
+
+
+def as_vector(condition: Tensor) -> Tensor:
+    """The condition (N, K), which is a vector.
+
+    Raises:
+        UserError: it is a sequence of words, integers.
+    """
+    if not condition.is_floating_point():
+        raise UserError(
+            "the labels are words, and this network takes classes or attributes: choose them with --data.init_args.labels, "
+            "or a text conditioner as in configs/avatars/diffusion.yaml"
+        )
+    return condition
 
 
 class VectorConditioner(nn.Module):
@@ -42,7 +57,7 @@ class VectorConditioner(nn.Module):
 
     def forward(self, condition: Tensor) -> Context:
         """condition (N, num_classes) -> vector (N, dim)."""
-        norm = condition.square().sum(dim=1, keepdim=True).clamp(min=1.0).sqrt()
+        norm = as_vector(condition).square().sum(dim=1, keepdim=True).clamp(min=1.0).sqrt()
         return Context(self.embedding(condition / norm))
 
 

@@ -11,7 +11,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genai.errors import UserError
 from genai.models.base import GenerativeModel, SeededNoise, Shape, build_optimizer, dropped, told_of
 from genai.models.ema import Averaged
 from genai.models.schedules import Cosine
@@ -21,6 +20,7 @@ from genai.models.vae.likelihoods import Bernoulli, Likelihood
 from genai.models.vae.objectives import ELBO, Objective
 from genai.models.vae.priors import Prior, StandardNormal
 from genai.models.vae.scores import BoundScores
+from genai.networks.conditioning import as_vector
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "betas": [0.9, 0.99]}}
 AT_ONCE = 32  # samples of each posterior that the bound decodes at once
@@ -134,9 +134,7 @@ class VAE(GenerativeModel):
             return None
         if labels is None:
             return torch.zeros(num, self.num_classes, device=self.device)
-        if labels.ndim == 2 and not labels.is_floating_point():
-            raise UserError("a VAE is told classes or attributes, not captions: set the data's labels to attributes")
-        return told_of(labels.to(self.device), self.num_classes)
+        return as_vector(told_of(labels.to(self.device), self.num_classes))
 
     # -- scores ----------------------------------------------------------------------------------------------------------
 
