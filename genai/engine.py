@@ -59,7 +59,10 @@ UNKNOWN = re.compile(
     r"|does not accept option '([\w.]+)'"
     r"|[Uu]nrecognized arguments?: --([\w.]+)"
 )
-ABSENT = re.compile(r'Parser key "([\w.]+)": - Expected a path but (\S+) either not accessible')
+ABSENT = re.compile(
+    r"Parser key \"([\w.]+)\": (?:- Expected a path but (\S+) either not accessible"
+    r"|-? ?Problem with given class_path '([\w.]+)': (?:module .* has no attribute|No module named))"
+)
 
 
 def condense(message: str, keys: list[str]) -> str:
@@ -72,12 +75,20 @@ def condense(message: str, keys: list[str]) -> str:
         close = difflib.get_close_matches(name, keys, n=1)
         hint = f"did you mean `{close[0]}`?" if close else "`--print_config` shows those there are"
         return f"there is no option `{name}`{f' in `{section.group(1)}`' if section else ''}: {hint}"
+    line = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", line)
     absent = ABSENT.search(line)
     if absent:
-        return f"option `{absent.group(1)}`: there is no class {absent.group(2)}, look for a typo in its path"
-    line = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", line)
+        key, *paths = absent.groups()
+        return f"option `{key}`: {no_class(next(filter(None, paths)))}"
     line = re.split(r" - Expected a <class 'NoneType'>| Given value type:", line)[0]
     return line if len(line) < 300 else line[:300] + " ..."
+
+
+def no_class(path: str) -> str:
+    """That there is no class of that path, and the nearest one of its module."""
+    module, _, name = path.rpartition(".")
+    close = difflib.get_close_matches(name, dir(sys.modules.get(module)), n=1)
+    return f"there is no class {path}, " + (f"did you mean `{module}.{close[0]}`?" if close else "look for a typo in its path")
 
 
 class SaveConfig(SaveConfigCallback):

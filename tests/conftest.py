@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 
+import lightning  # noqa: F401  (its log handler keeps the stderr of its first import, which should not be one test's)
 import torch
 
 torch.set_num_threads(1)

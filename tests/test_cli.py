@@ -56,6 +56,7 @@ def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["fit", "-c", DIGITS, "--trainer.maxepochs", "3"], "did you mean `trainer.max_epochs`"),
         (["fit", "-c", DIGITS, "--trainer.precision", "16-mixed", "--trainer.accelerator", "cpu"], "bf16-mixed"),
         (["fit", "-c", DIGITS, "--model.init_args.objective", "genai.models.gan.objectives.Nope"], "Nope"),
+        (["fit", "-c", DIGITS, "--data.class_path", "genai.data.digits.Digit"], "did you mean `genai.data.digits.Digits`?"),
         (["fit", "--resume", "nowhere"], "there is no run `nowhere`"),
         (["test"], "--help"),
         (["test", "nowhere"], "there is no run `nowhere`"),
