@@ -1,6 +1,6 @@
 """Generative adversarial networks: one LightningModule for every objective and pair of networks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from genai.errors import UserError
 from genai.models.base import (
     GenerativeModel,
     NetworkFactory,
+    SeededNoise,
     Shape,
     build_optimizer,
     condition_vector,
@@ -21,9 +22,11 @@ from genai.models.base import (
 from genai.models.ema import Averaged
 from genai.models.gan.augmentation import DiffAugment
 from genai.models.gan.objectives import NonSaturating, Objective
+from genai.models.gan.resampling import Resampling
 from genai.models.schedules import Cosine
 
 BELIEF_FAKES = 64  # generated images that a belief is relative to
+DISCRIMINATOR = "discriminator."  # before the names of its weights, in a zoo entry
 ADAPT_EVERY = 4  # batches between two looks of an adaptive augmentation
 Draw = Callable[[Tensor, Tensor | None], Tensor]  # latents and conditions -> generated images
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2e-4, "betas": [0.5, 0.999]}}
@@ -49,6 +52,7 @@ class GAN(GenerativeModel):
         skip_nonfinite: leave out a step whose loss or gradient is infinite or NaN, and count it (`train/skipped_steps`),
             in the place of stopping the run.
         max_grad_norm: longer gradients, of either network, are shortened to this; None for no limit.
+        resampling: draw several images for each seed and let the discriminator choose; None keeps the first.
         options: of `Model`.
     """
 
@@ -69,6 +73,7 @@ class GAN(GenerativeModel):
         ema_halflife_kimg: float = 10.0,
         skip_nonfinite: bool = False,
         max_grad_norm: float | None = None,
+        resampling: Resampling | None = None,
         **options: Any,
     ) -> None:
         super().__init__(image_shape, num_classes, **options)
@@ -87,6 +92,7 @@ class GAN(GenerativeModel):
         self.beta2_schedule = beta2_schedule
         self.skip_nonfinite = skip_nonfinite
         self.max_grad_norm = max_grad_norm
+        self.resampling = resampling
         if getattr(self.objective, "double_backward", False):
             self.not_compiled = (self.discriminator, self.augmentation)  # compiled code is not differentiated twice
         self.skipped_steps = 0
@@ -254,8 +260,15 @@ class GAN(GenerativeModel):
         return int(self.generator.latent_dim)  # type: ignore[arg-type]
 
     def generate(self, seeds: Sequence[int], condition: Tensor | None, **options: Any) -> Tensor:
-        """Decode one latent per seed: (len(seeds), C, H, W) in [-1, 1]."""
-        return self.decode(self.latents(seeds), condition)
+        """Decode one latent per seed, or one of several: (len(seeds), C, H, W) in [-1, 1]."""
+        noise = SeededNoise(seeds, (self.latent_dim,), self.device)
+        if self.resampling is None:
+            return self.decode(noise(), condition)
+        told = None if condition is None else condition_vector(condition, self.num_classes)
+        drawn = torch.stack([self.decode(noise(), condition) for _ in range(self.resampling.num_candidates)], dim=1)
+        logits = torch.stack([self.discriminator(images, told) for images in drawn.unbind(dim=1)], dim=1)
+        kept = self.resampling.choose(logits, torch.special.ndtr(noise((1,))[:, 0]))
+        return drawn[torch.arange(len(drawn)), kept]
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
         """Latents (len(seeds), latent_dim), one per seed."""
@@ -264,3 +277,16 @@ class GAN(GenerativeModel):
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""
         return self.averaged(z, None if condition is None else condition_vector(condition, self.num_classes))
+
+    def export_state(self) -> dict[str, Tensor]:
+        """The averaged generator; and the discriminator, where it has a say in what is drawn."""
+        state = super().export_state()
+        if self.resampling is not None:
+            state |= {DISCRIMINATOR + name: value for name, value in self.discriminator.state_dict().items()}
+        return state
+
+    def import_state(self, state: Mapping[str, Tensor]) -> None:
+        judge = {name.removeprefix(DISCRIMINATOR): v for name, v in state.items() if name.startswith(DISCRIMINATOR)}
+        if self.resampling is not None:
+            self.discriminator.load_state_dict(judge)
+        super().import_state({name: value for name, value in state.items() if not name.startswith(DISCRIMINATOR)})

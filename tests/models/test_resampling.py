@@ -1,0 +1,84 @@
+"""One of several images from a seed is kept as the discriminator says: checked where its best logit is known."""
+
+import copy
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genai.errors import UserError
+from genai.models.gan.gan import GAN
+from genai.models.gan.resampling import Resampling
+
+MEAN, DEVIATION = 1.0, 0.5  # of real images, one pixel; generated ones are standard normal
+
+
+class Normal(nn.Module):
+    """A generator that draws z."""
+
+    latent_dim = 1
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        return (self.scale * z)[:, :, None, None]
+
+
+class Best(nn.Module):
+    """ln p(x) - ln q(x), which nobody can do better than, times a factor, plus a constant that says nothing."""
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        real = torch.distributions.Normal(MEAN, DEVIATION).log_prob(x.flatten())
+        return self.factor * (real - torch.distributions.Normal(0.0, 1.0).log_prob(x.flatten())) - 20
+
+
+def gan(resampling: Resampling | None, factor: float = 1.0, **options: Any) -> GAN:
+    return GAN((1, 1, 1), 0, Normal, partial(Best, factor=factor), resampling=resampling, **options).eval()
+
+
+def test_a_candidate_is_chosen_as_often_as_its_share() -> None:
+    logits = torch.log(torch.tensor([0.1, 0.6, 0.0, 0.3])).expand(1000, -1) + 7
+    chosen = Resampling(4).choose(logits, (torch.arange(1000) + 0.5) / 1000)
+    assert torch.bincount(chosen, minlength=4).tolist() == [100, 600, 0, 300]
+    assert Resampling(4).choose(logits[:2], torch.tensor([0.0, 1.0])).tolist() == [0, 3]
+    sharp = Resampling(4, sharpness=2.0).choose(logits, (torch.arange(1000) + 0.5) / 1000)
+    assert torch.bincount(sharp, minlength=4).tolist() == pytest.approx(
+        [1000 * s / 0.46 for s in (0.01, 0.36, 0.0, 0.09)], abs=1
+    )
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_the_best_discriminator_makes_samples_those_of_the_data(factor: float) -> None:
+    plain, kept = (gan(r, factor).sample(range(4000)) for r in (None, Resampling(64, sharpness=1 / factor)))
+    assert abs(plain.mean().item()) < 0.06
+    assert kept.mean().item() == pytest.approx(MEAN, abs=0.05)
+    assert kept.std().item() == pytest.approx(DEVIATION, abs=0.03)
+
+
+def test_one_candidate_is_the_image_of_the_seed_and_no_other_seed_matters() -> None:
+    assert torch.equal(gan(Resampling(1)).sample(range(9)), gan(None).sample(range(9)))
+    model = gan(Resampling(8))
+    assert torch.equal(model.sample([5, 3, 900]), model.sample(range(901))[[5, 3, 900]])
+
+
+def test_the_discriminator_is_exported_where_it_has_a_say() -> None:
+    assert list(gan(None).export_state()) == ["scale"]
+    model, twin = gan(Resampling(8), 3.0), gan(Resampling(8), -1.0)
+    assert not torch.equal(twin.sample(range(20)), model.sample(range(20)))
+    state = copy.deepcopy(model.export_state())
+    twin.import_state(state)
+    assert torch.equal(twin.sample(range(20)), model.sample(range(20)))
+
+
+@pytest.mark.parametrize("options", [{"num_candidates": 0}, {"num_candidates": 2, "sharpness": -1.0}])
+def test_what_cannot_be_is_named(options: Any) -> None:
+    with pytest.raises(UserError, match="num_candidates of 1 or more"):
+        Resampling(**options)
