@@ -76,6 +76,9 @@ def test_the_discriminator_is_exported_where_it_has_a_say() -> None:
     state = copy.deepcopy(model.export_state())
     twin.import_state(state)
     assert torch.equal(twin.sample(range(20)), model.sample(range(20)))
+    gan(None).import_state(state)
+    with pytest.raises(UserError, match="no discriminator"):
+        model.import_state({"scale": state["scale"]})
 
 
 @pytest.mark.parametrize("options", [{"num_candidates": 0}, {"num_candidates": 2, "sharpness": -1.0}])
