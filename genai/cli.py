@@ -74,13 +74,20 @@ def run_verb(arguments: Sequence[str]) -> None:
         raise UserError(f"there is no verb `{verb}`: {hint}")
 
 
+def mistake(error: BaseException | None) -> UserError | None:
+    """The user's mistake that `error` is or wraps, as jsonargparse does with what a class refuses; None where it is another."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (2 for a user's mistake, printed as one line)."""
     try:
         run_verb(sys.argv[1:] if arguments is None else arguments)
     except (UserError, ValueError) as error:
-        refused = error if isinstance(error, UserError) else error.__cause__  # jsonargparse wraps what a class refuses
-        if not isinstance(refused, UserError):
+        refused = mistake(error)
+        if refused is None:
             raise
         print(f"genai: {' '.join(str(refused).split())}", file=sys.stderr)
         return 2

@@ -451,9 +451,17 @@ def run(verb: str, arguments: list[str]) -> None:
     run_lightning(verb, arguments, trust)
 
 
+def model_options(arguments: list[str]) -> list[str]:
+    """What `arguments` say of the model beside the config of its run: `--model.key=value` each."""
+    following = [*arguments[1:], ""]
+    pairs = [(a, after) for a, after in zip(arguments, following, strict=True) if a.startswith("--model.")]
+    return [a if "=" in a else f"{a}={after}" for a, after in pairs]
+
+
 def run_lightning(verb: str, arguments: list[str], trust: list[str]) -> None:
     """Build the CLI, run the verb and say where things are."""
     cli = ready_cli(verb, arguments, trust)
+    cli.model.overrides = model_options(arguments) if verb != "fit" else ()
     run_dir = Path(cli.options.run_dir) if cli.options.run_dir else None
     call: dict[str, Any] = {"datamodule": cli.datamodule, "weights_only": True}
     call |= {key: cli.options.get(key) for key in ("ckpt_path", "verbose") if key in cli.options}

@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -57,6 +58,7 @@ def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["fit", "-c", DIGITS, "--trainer.precision", "16-mixed", "--trainer.accelerator", "cpu"], "bf16-mixed"),
         (["fit", "-c", DIGITS, "--model.init_args.objective", "genai.models.gan.objectives.Nope"], "Nope"),
         (["fit", "-c", DIGITS, "--data.class_path", "genai.data.digits.Digit"], "did you mean `genai.data.digits.Digits`?"),
+        (["fit", "-c", DIGITS, "--model.init_args.resampling", '{"num_candidates": 0}'], "use num_candidates of 1 or more"),
         (["fit", "--resume", "nowhere"], "there is no run `nowhere`"),
         (["test"], "--help"),
         (["test", "nowhere"], "there is no run `nowhere`"),
@@ -152,6 +154,22 @@ def test_runs_lists_scores_with_floors(
     output = capsys.readouterr().out
     assert f"tiny/{trained.name}" in output
     assert "floor" in output
+
+
+def test_scores_with_other_options_than_the_config_say_so(
+    trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained, Path("runs/tiny/one"))
+    option = ["--model.init_args.resampling", '{"num_candidates": 2}']
+    assert main(["test", "tiny", *QUICK, "--quality.num_samples", "100", *option]) == 0
+    assert json.loads((run / "metrics.json").read_text())["test"]["overrides"] == ["=".join(option)]
+    capsys.readouterr()
+    assert main(["runs", "tiny"]) == 0
+    assert "test *" in capsys.readouterr().out
+    assert main(["export", "tiny", "zoo/tiny"]) == 2
+    assert "tested with --model.init_args.resampling" in capsys.readouterr().err
+    assert main(["test", "tiny", *QUICK, "--quality.num_samples", "100"]) == 0
+    assert json.loads((run / "metrics.json").read_text())["test"]["overrides"] == []
 
 
 def test_filmstrip_lays_epochs_side_by_side(trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,7 +157,7 @@ class SampleQuality(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=model.images_seen)
         if self.run_dir is not None and trainer.is_global_zero:
-            about = {"parameters": network_sizes(model), "epoch": trainer.current_epoch, "images_seen": model.images_seen}
+            about = {"parameters": network_sizes(model), "images_seen": model.images_seen, "overrides": list(model.overrides)}
             merge_json(self.run_dir / "metrics.json", {split: quality.to_dict() | about})
 
 

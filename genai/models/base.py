@@ -35,6 +35,7 @@ class Model(L.LightningModule):
 
     averaged: Averaged
     not_compiled: tuple[nn.Module | None, ...] = ()
+    overrides: Sequence[str] = ()  # options of `genai test` that say other things of the model than its run's config
 
     def __init__(self, image_shape: Shape, num_classes: int, accumulate: int = 1, compile: bool | str = False) -> None:
         super().__init__()

@@ -106,11 +106,16 @@ def tested(run: Run, model: Model) -> dict[str, Any]:
     """The run's test scores, of this very checkpoint.
 
     Raises:
-        UserError: the run was not tested, or with another checkpoint.
+        UserError: the run was not tested, or with another checkpoint, or with options of the model that its config lacks.
     """
     test: dict[str, Any] | None = run.scores().get("test")
     if test is None or test["images_seen"] != model.images_seen:
         raise UserError(f"{run.path} has no test scores of this checkpoint: run `genai test {run.path}` first")
+    if test.get("overrides"):
+        said = " ".join(test["overrides"])
+        raise UserError(
+            f"{run.path} was tested with {said}, which its config lacks: run `genai test {run.path}` without it first"
+        )
     return test
 
 

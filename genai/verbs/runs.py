@@ -9,13 +9,15 @@ from rich.table import Table
 from genai.runs import REPOSITORY, Run, all_runs, is_run, runs_folder
 from genai.verbs.arguments import VerbParser
 
-COLUMNS = {"fid": "FID", "is_mean": "IS", "kid": "KID", "precision": "precision", "recall": "recall"}
+CAPTION = "in brackets: real against real, the floor; *: with options of the model that the run's config lacks"
+COLUMNS = {"fid": "FID", "is_mean": "IS", "kid": "KID x1000", "precision": "precision", "recall": "recall"}
+SCALES = {"kid": 1000}
 
 
 def parser() -> VerbParser:
     """The options of `genai runs`."""
     verb = VerbParser(prog="genai runs", description="List the runs and zoo entries with their newest scores.")
-    verb.add_argument("folder", nargs="?", help="where the runs are (runs/, or $GENAI_RUNS)")
+    verb.add_argument("folder", nargs="?", help="where the runs are (runs/, or $GENAI_RUNS), or an experiment there")
     return verb
 
 
@@ -26,25 +28,31 @@ def row(run: Run) -> list[str]:
     if split is None:
         return [run.name, "", "", *[""] * len(COLUMNS)]
     quality: dict[str, Any] = scores[split]
-    cells = [cell(quality["scores"].get(key), quality["floor"].get(key)) for key in COLUMNS]
-    return [run.name, split, f"{quality['images_seen']:,}", *cells]
+    cells = [cell(quality["scores"].get(key), quality["floor"].get(key), SCALES.get(key, 1)) for key in COLUMNS]
+    mark = " *" if quality.get("overrides") else ""
+    return [run.name, f"{split}{mark}", f"{quality['images_seen']:,}", *cells]
 
 
-def cell(value: float | None, floor: float | None) -> str:
+def runs_of(folder: str) -> list[Run]:
+    """The runs below a folder, or those of an experiment."""
+    return list(all_runs(Path(folder))) or [run for run in all_runs() if run.path.parent.name == folder]
+
+
+def cell(value: float | None, floor: float | None, scale: float) -> str:
     """`4.21 (0.35)`: the score and, in brackets, its real-against-real floor."""
-    return "" if value is None else f"{value:.3g} ({floor:.3g})"
+    return "" if value is None or floor is None else f"{scale * value:.3g} ({scale * floor:.3g})"
 
 
 def run(arguments: list[str]) -> None:
     """Print the table."""
     folder = parser().parse_args(arguments).folder
-    found = list(all_runs(Path(folder) if folder else None))
+    found = runs_of(folder) if folder else list(all_runs())
     if folder is None:
         found += [Run(path) for path in sorted((REPOSITORY / "zoo").glob("*")) if is_run(path)]
     if not found:
         print(f"no runs in {folder or runs_folder()}: `genai fit -c configs/digits/gan.yaml` makes one in a few minutes")
         return
-    table = Table("run", "split", "images seen", *COLUMNS.values(), caption="in brackets: real against real, the floor")
+    table = Table("run", "split", "images seen", *COLUMNS.values(), caption=CAPTION)
     for entry in found:
         table.add_row(*row(entry))
     console = Console()

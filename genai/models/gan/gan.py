@@ -289,6 +289,6 @@ class GAN(GenerativeModel):
         judge = {name.removeprefix(DISCRIMINATOR): v for name, v in state.items() if name.startswith(DISCRIMINATOR)}
         if self.resampling is not None:
             if not judge:
-                raise UserError("no discriminator is among the weights, and resampling needs it: name a run, or leave it out")
+                raise UserError("no discriminator is among these weights: name a run directory, or leave resampling out")
             self.discriminator.load_state_dict(judge)
         super().import_state({name: value for name, value in state.items() if not name.startswith(DISCRIMINATOR)})
