@@ -355,7 +355,7 @@ def test_both_networks_are_told_the_label() -> None:
     z = model.encode(images, zero)
     assert not torch.equal(model.decode(z, zero), model.decode(z, one))
     assert torch.equal(model.encode(images), model.encode(images, torch.tensor([-1, -1])))
-    with pytest.raises(UserError, match="labels to attributes"):
+    with pytest.raises(UserError, match="the labels are words"):
         model.encode(images, torch.tensor([[1, 2, 0], [1, 0, 0]]))
 
 
