@@ -172,7 +172,7 @@ def test_a_model_of_text_is_scored_by_the_attributes_of_its_captions(capsys: pyt
     assert "seen as asked, farthest below real images of 16 attributes: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("preset", ["cr3gan", "vae", "vqvae", "diffusion"])
+@pytest.mark.parametrize("preset", ["cr3gan", "diffusion"])
 def test_networks_that_take_no_words_refuse_captions(preset: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vector = "genai.networks.conditioning.VectorConditioner"
     options = ["--model.init_args.network.init_args.conditioner", vector] if preset == "diffusion" else []
