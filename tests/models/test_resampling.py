@@ -40,8 +40,8 @@ class Best(nn.Module):
         return self.factor * (real - torch.distributions.Normal(0.0, 1.0).log_prob(x.flatten())) - 20
 
 
-def gan(resampling: Resampling | None, factor: float = 1.0, **options: Any) -> GAN:
-    return GAN((1, 1, 1), 0, Normal, partial(Best, factor=factor), resampling=resampling, **options).eval()
+def gan(resampling: Resampling | None, factor: float = 1.0) -> GAN:
+    return GAN((1, 1, 1), 0, Normal, partial(Best, factor=factor), resampling=resampling).eval()
 
 
 def test_a_candidate_is_chosen_as_often_as_its_share() -> None:
