@@ -126,6 +126,7 @@ class ResidualGenerator(nn.Module):
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
         self.steps = nn.ModuleList(scaled(nn.Conv2d(wide, narrow, 1, bias=False), 1.0) for wide, narrow in pairwise(channels))
         self.last = scaled(nn.Conv2d(channels[-1], image_shape[0] * patch_size**2, 3, padding=1), 1.0)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """z (N, latent_dim), condition (N, num_classes) or None -> images (N, C, H, W), not limited to [-1, 1]."""
@@ -133,7 +134,7 @@ class ResidualGenerator(nn.Module):
             z = torch.cat([z, self.embedding(condition)], dim=1)
         x = self.first(self.mapping(z))
         x = x[:, :, None, None] * self.basis if self.basis is not None else x.unflatten(1, (-1, self.base, self.base))
-        x = self.stages[0](x)
+        x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
         for step, blocks in zip(self.steps, self.stages[1:], strict=True):  # type: ignore[arg-type]
             x = blocks(interpolate(step(x), scale_factor=2, mode="bilinear", align_corners=False))
         return pixel_shuffle(self.last(x), self.patch_size)
@@ -174,10 +175,12 @@ class ResidualDiscriminator(nn.Module):
         self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)
         self.logit = scaled(nn.Linear(channels[-1], 1), 1.0)
         self.embedding = scaled(nn.Linear(num_classes, channels[-1], bias=False), 1.0) if num_classes else None
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """x (N, C, H, W) in [-1, 1], condition (N, num_classes) or None -> logits (N,); positive means real."""
-        x = self.stages[0](self.first(pixel_unshuffle(x, self.patch_size)))
+        patches = pixel_unshuffle(x, self.patch_size).contiguous(memory_format=torch.channels_last)
+        x = self.stages[0](self.first(patches))
         for step, blocks in zip(self.steps, self.stages[1:], strict=True):  # type: ignore[arg-type]
             x = blocks(step(avg_pool2d(x, 2)))
         features = (x * self.basis).sum(dim=(2, 3))  # (N, channels); a grouped convolution, but fast to differentiate twice
