@@ -17,7 +17,7 @@ from genai.cli import main
 from genai.errors import UserError
 from genai.models.base import seeded_noise
 from genai.models.gan.gan import GAN
-from genai.models.gan.objectives import NonSaturating
+from genai.models.gan.objectives import NonSaturating, Relativistic
 from genai.models.schedules import Cosine
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 
@@ -226,6 +226,22 @@ def test_the_generator_is_trained_and_its_average_follows_behind() -> None:
     moved = (end - start).norm()
     assert 0 < (averaged - start).norm() < moved
     assert 0 < (averaged - end).norm() < moved
+
+
+def test_the_belief_in_held_out_images_is_relative_to_images_drawn_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = tiny_gan(objective=Relativistic()).eval(), noise_images(24)
+    calls: list[int] = []
+    monkeypatch.setattr(model, "sample", lambda seeds, asked: calls.append(len(seeds)) or GAN.sample(model, seeds, asked))
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    held_out = DataLoader(TensorDataset(images, torch.zeros(24, dtype=torch.int64)), batch_size=8)
+    for factor in (1, 3):
+        with torch.no_grad():
+            next(model.averaged.parameters()).mul_(factor)
+        expected = float(model.belief(images).mean())
+        calls.clear()
+        trainer.validate(model, held_out, verbose=False)
+        assert float(trainer.callback_metrics["val/belief_real"]) == pytest.approx(expected, abs=1e-6)
+        assert len(calls) == 1
 
 
 def nan_value(loss: Tensor) -> Tensor:

@@ -95,6 +95,7 @@ class GAN(GenerativeModel):
         self.resampling = resampling
         if getattr(self.objective, "double_backward", False):
             self.not_compiled = (self.discriminator, self.augmentation)  # compiled code is not differentiated twice
+        self.fake_logits: Tensor | None = None  # what held-out images are compared with, once a pass over them
         self.skipped_steps = 0
         self.batches_seen = 0  # over all epochs, which may be shorter than what is counted with it
 
@@ -224,18 +225,28 @@ class GAN(GenerativeModel):
         real_logits, fake_logits = gathered.reshape(-1, *logits.shape).movedim(1, 0)
         self.augmentation.adapt(real_logits, fake_logits, images)
 
+    def on_validation_epoch_start(self) -> None:
+        self.fake_logits = None
+
+    def on_test_epoch_start(self) -> None:
+        self.fake_logits = None
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.log_belief("val", batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.log_belief("test", batch)
 
+    @torch.no_grad()
     def log_belief(self, stage: str, batch: tuple[Tensor, Tensor]) -> None:
         """Log how real the discriminator finds held-out images: far below its training value, it has memorised."""
         if self.is_exported:
             return
         images, labels = batch
-        belief = self.belief(images, self.condition(labels)).mean()
+        condition = self.condition(labels)
+        if self.fake_logits is None:
+            self.fake_logits = self.judge_fakes(condition)
+        belief = self.objective.belief(self.discriminator(images, condition), self.fake_logits).mean()
         self.log(f"{stage}/belief_real", belief, logger=False, sync_dist=True, batch_size=len(images))
 
     @torch.no_grad()
@@ -246,10 +257,13 @@ class GAN(GenerativeModel):
             images: the images judged.
             condition: their (N, num_classes) condition vectors; None for an unconditional model.
         """
-        rows = torch.arange(BELIEF_FAKES) % len(images)  # generated ones to compare with, of the same conditions
-        asked = None if condition is None else condition[rows]
-        fake = self.sample(range(BELIEF_FAKES), asked)
-        return self.objective.belief(self.discriminator(images, condition), self.discriminator(fake, asked))
+        return self.objective.belief(self.discriminator(images, condition), self.judge_fakes(condition))
+
+    def judge_fakes(self, condition: Tensor | None) -> Tensor:
+        """Logits (BELIEF_FAKES,) of generated images, under conditions in turn from `condition` (N, num_classes)."""
+        asked = None if condition is None else condition[torch.arange(BELIEF_FAKES) % len(condition)]
+        logits: Tensor = self.discriminator(self.sample(range(BELIEF_FAKES), asked), asked)
+        return logits
 
     def condition(self, labels: Tensor) -> Tensor | None:
         """Labels of a batch -> (N, num_classes) condition vectors, or None for an unconditional model."""
