@@ -360,6 +360,8 @@ def test_pictures_that_cannot_be_read(place: Path, capsys: pytest.CaptureFixture
         (["sample", "plain", "--steps", "0"], "is not a whole number of at least 1"),
         (["sample", GAN, "--steps", "4"], "is a GAN, which draws in one step"),
         (["sample", GAN, "--guidance", "2"], "is a GAN, which draws in one step"),
+        (["sample", GAN, "--candidates", "8"], "there is no discriminator to choose among candidates in these weights"),
+        (["sample", "plain", "--candidates", "8"], "is a Diffusion, which has no discriminator"),
         (["sample", "plain", "--guidance", "2"], "is unconditional: --guidance needs --autoguidance RUN"),
         (["sample", "classes", "--guidance", "inf"], "is not a number such as 2"),
         (["sample", "classes", "--guidance-interval", "0.2,5"], "add --guidance SCALE"),

@@ -356,6 +356,13 @@ class Stepwise(Protocol):
 
 
 @runtime_checkable
+class Resamples(Protocol):
+    """A model that can draw several images for a seed and keep one; `sample` takes their `num_candidates` as an option."""
+
+    resampling: Any
+
+
+@runtime_checkable
 class Starts(Protocol):
     """A model whose training can begin with the weights of another run."""
 

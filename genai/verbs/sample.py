@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from genai.errors import UserError
-from genai.models.base import GenerativeModel
+from genai.models.base import GenerativeModel, Resamples
 from genai.pictures import grid, save_png, to_pil
 from genai.pixels import to_uint8
 from genai.runs import Run, find, load
@@ -30,6 +30,7 @@ def parser() -> VerbParser:
     verb.add_argument("--same-noise", action="store_true", help="image j of every label, or prompt, starts from the same noise")
     add_prompt_options(verb)
     add_step_options(verb)
+    verb.add_argument("--candidates", type=positive, metavar="N", help="images a seed, of which a GAN's discriminator keeps one")
     verb.add_argument("--belief", action="store_true", help="how real the model finds these and real images: a CSV and a PNG")
     verb.add_argument("--out", help="grid.png, folder/ or samples.npz; default: a new PNG in RUN/samples (zoo: here)")
     verb.add_argument("--force", action="store_true", help="write over --out if it is there")
@@ -82,8 +83,8 @@ def default_path(run: Run, seed: int, num: int) -> Path:
     return Path(f"{run.path.name}-{name}") if run.is_exported else run.path / "samples" / name
 
 
-def settle_numbers(options: argparse.Namespace) -> None:
-    """`--per-label` or `--num`, whichever says how many images; UserError where both do."""
+def settle(options: argparse.Namespace) -> None:
+    """`--per-label` or `--num`, whichever says how many images; UserError where both do, or options make no sense together."""
     if options.prompts is not None:
         options.per_label = options.per_label or PER_PROMPT
     if options.num and options.per_label:
@@ -91,13 +92,15 @@ def settle_numbers(options: argparse.Namespace) -> None:
         raise UserError(f"{both} both say how many images: give one of them")
     if options.same_noise and not options.per_label:
         raise UserError("--same-noise compares labels image by image: add --per-label N, or --prompts FILE")
+    if options.belief and options.candidates:
+        raise UserError("--belief judges images as the run draws them: leave --candidates out")
     options.num = options.num or 64
 
 
 def run(arguments: list[str]) -> None:
     """Draw and write the images."""
     options = parser().parse_args(arguments)
-    settle_numbers(options)
+    settle(options)
     if not 0 <= options.seed < 2**31:
         raise UserError(f"--seed {options.seed} is out of range: use 0 to 2147483647")
     source = find(options.run)
@@ -111,11 +114,21 @@ def run(arguments: list[str]) -> None:
         write_samples(options, source, model, labels)
 
 
+def draw_settings(options: argparse.Namespace, model: GenerativeModel) -> dict[str, Any]:
+    """The options given, as `sample` of the model takes them; UserError for those that are of another family."""
+    settings = step_settings(options, model)
+    if options.candidates is None:
+        return settings
+    if not isinstance(model, Resamples):
+        raise UserError(f"{options.run} is a {type(model).__name__}, which has no discriminator: --candidates is for GANs")
+    return settings | {"num_candidates": options.candidates}
+
+
 def write_samples(options: argparse.Namespace, source: Run, model: GenerativeModel, labels: Tensor | None) -> None:
     """Draw the images, of `labels` (N,), (N, K) or (N, L) where the model is conditional, and write them."""
     num = options.num if labels is None else len(labels)
     path = output_path(options.out, default_path(source, options.seed, num), options.force)
-    images = to_uint8(model.sample(seeds_for(options, num), labels, **step_settings(options, model))).cpu()
+    images = to_uint8(model.sample(seeds_for(options, num), labels, **draw_settings(options, model))).cpu()
     texts = None if labels is None else label_texts(labels, source)
     metadata = {"Model": type(model).__name__, "Run": source.name, "Seed": str(options.seed)}
     if texts and is_prompted(options):

@@ -81,6 +81,16 @@ def test_the_discriminator_is_exported_where_it_has_a_say() -> None:
         model.import_state({"scale": state["scale"]})
 
 
+def test_the_number_of_candidates_can_be_said_when_drawing() -> None:
+    model, state = gan(None), gan(None).export_state()
+    assert torch.equal(model.sample(range(9), num_candidates=8), gan(Resampling(8)).sample(range(9)))
+    assert torch.equal(gan(Resampling(8, 2.0)).sample(range(9), num_candidates=4), gan(Resampling(4, 2.0)).sample(range(9)))
+    assert torch.equal(gan(Resampling(8)).sample(range(9), num_candidates=1), model.sample(range(9)))
+    model.import_state(state)
+    with pytest.raises(UserError, match="no discriminator to choose among candidates"):
+        model.sample(range(2), num_candidates=2)
+
+
 @pytest.mark.parametrize("options", [{"num_candidates": 0}, {"num_candidates": 2, "sharpness": -1.0}])
 def test_what_cannot_be_is_named(options: Any) -> None:
     with pytest.raises(UserError, match="num_candidates of 1 or more"):

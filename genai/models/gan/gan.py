@@ -273,16 +273,38 @@ class GAN(GenerativeModel):
     def latent_dim(self) -> int:
         return int(self.generator.latent_dim)  # type: ignore[arg-type]
 
-    def generate(self, seeds: Sequence[int], condition: Tensor | None, **options: Any) -> Tensor:
-        """Decode one latent per seed, or one of several: (len(seeds), C, H, W) in [-1, 1]."""
+    def generate(
+        self, seeds: Sequence[int], condition: Tensor | None, num_candidates: int | None = None, **options: Any
+    ) -> Tensor:
+        """Decode one latent per seed, or one of several: (len(seeds), C, H, W) in [-1, 1].
+
+        Args:
+            seeds, condition: as in `sample`.
+            num_candidates: images drawn for each seed, of which the discriminator keeps one; the model's own unless given.
+            options: of no other use here.
+        """
         noise = SeededNoise(seeds, (self.latent_dim,), self.device)
-        if self.resampling is None:
+        resampling = self.resampling_among(num_candidates)
+        if resampling is None:
             return self.decode(noise(), condition)
         told = None if condition is None else condition_vector(condition, self.num_classes)
-        drawn = torch.stack([self.decode(noise(), condition) for _ in range(self.resampling.num_candidates)], dim=1)
+        drawn = torch.stack([self.decode(noise(), condition) for _ in range(resampling.num_candidates)], dim=1)
         logits = torch.stack([self.discriminator(images, told) for images in drawn.unbind(dim=1)], dim=1)
-        kept = self.resampling.choose(logits, torch.special.ndtr(noise((1,))[:, 0]))
+        kept = resampling.choose(logits, torch.special.ndtr(noise((1,))[:, 0]))
         return drawn[torch.arange(len(drawn)), kept]
+
+    def resampling_among(self, num_candidates: int | None) -> Resampling | None:
+        """The model's own resampling, among `num_candidates` if given; None where there is no choice.
+
+        Raises:
+            UserError: the discriminator that would choose was not exported.
+        """
+        if num_candidates is None:
+            return self.resampling
+        if num_candidates > 1 and self.resampling is None and self.is_exported:
+            raise UserError("there is no discriminator to choose among candidates in these weights: name a run directory")
+        sharpness = 1.0 if self.resampling is None else self.resampling.sharpness
+        return Resampling(num_candidates, sharpness) if num_candidates > 1 else None
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
         """Latents (len(seeds), latent_dim), one per seed."""
