@@ -30,7 +30,7 @@ def parser() -> VerbParser:
     verb.add_argument("--same-noise", action="store_true", help="image j of every label, or prompt, starts from the same noise")
     add_prompt_options(verb)
     add_step_options(verb)
-    verb.add_argument("--candidates", type=positive, metavar="N", help="images a seed, of which a GAN's discriminator keeps one")
+    verb.add_argument("--candidates", type=positive, metavar="N", help="images a seed; a GAN's discriminator keeps one of them")
     verb.add_argument("--belief", action="store_true", help="how real the model finds these and real images: a CSV and a PNG")
     verb.add_argument("--out", help="grid.png, folder/ or samples.npz; default: a new PNG in RUN/samples (zoo: here)")
     verb.add_argument("--force", action="store_true", help="write over --out if it is there")
