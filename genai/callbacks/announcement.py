@@ -1,21 +1,31 @@
 """What a step is, said before the first one."""
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.optim import Optimizer
 
 
 class Announcement(L.Callback):
-    """Says how many images make a step on all devices together, and the learning rate of each optimiser."""
+    """Says how many images make a step on all devices together, the learning rate of each optimiser, and a slow precision."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if is_slow(trainer.precision, pl_module.device):
+            rank_zero_info(
+                f"precision {trainer.precision} is slow on this processor, without AVX512: --trainer.precision 32 is faster"
+            )
         batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
         if batch_size is None:
             return
         parts = int(getattr(pl_module, "accumulate", 1))
         rates = ", ".join(describe_rate(optimizer, pl_module) for optimizer in trainer.optimizers)
         rank_zero_info(f"{describe_step(trainer.world_size, batch_size, parts)}; learning rate: {rates}")
+
+
+def is_slow(precision: str, device: torch.device) -> bool:
+    """Whether `precision` has bfloat16, and `device` is an x86 processor on which torch has no fast code for it."""
+    return device.type == "cpu" and "bf16" in precision and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
 
 
 def describe_step(devices: int, batch_size: int, parts: int) -> str:
