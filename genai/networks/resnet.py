@@ -44,6 +44,12 @@ def scaled(layer: nn.Module, gain: float) -> nn.Module:
     return layer
 
 
+def restart(layer: nn.Linear | None, std: float | None) -> None:
+    """Draw the weights of `layer` anew from N(0, std^2), if there are both."""
+    if layer is not None and std is not None:
+        nn.init.normal_(layer.weight, std=std)
+
+
 class Block(nn.Module):
     """x + conv1x1(act(conv3x3(act(conv1x1(x))))), the 3x3 convolution in groups.
 
@@ -94,6 +100,8 @@ class ResidualGenerator(nn.Module):
         mapping: widths of hidden layers that the latent passes first; with any, they draw the whole smallest map in the
             place of scaling a basis.
         embedding_dim: length of the embedded condition.
+        embedding_std: standard deviation of the embedding's weights at the start; None for one that shrinks as classes are
+            added, as attributes want it, which add up. A one-hot vector of hundreds then says next to nothing: use 1.
     """
 
     def __init__(
@@ -108,6 +116,7 @@ class ResidualGenerator(nn.Module):
         patch_size: int = 1,
         mapping: Sequence[int] = (),
         embedding_dim: int = 64,
+        embedding_std: float | None = None,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
@@ -116,6 +125,7 @@ class ResidualGenerator(nn.Module):
         num_all = num_blocks * len(channels)
         width = embedding_dim if num_classes else 0
         self.embedding = nn.Linear(num_classes, width, bias=False) if num_classes else None
+        restart(self.embedding, embedding_std)
         self.mapping = nn.Sequential()
         for wide, narrow in pairwise([latent_dim + width, *mapping]):
             self.mapping.extend([scaled(nn.Linear(wide, narrow), GAIN), nn.LeakyReLU(SLOPE)])
@@ -153,6 +163,7 @@ class ResidualDiscriminator(nn.Module):
         expansion: channels inside a block, as a multiple.
         group_size: channels in each group of the 3x3 convolutions.
         patch_size: side of the squares of pixels that the first layer reads at once.
+        embedding_std: as of the generator.
     """
 
     def __init__(
@@ -164,6 +175,7 @@ class ResidualDiscriminator(nn.Module):
         expansion: int = 2,
         group_size: int = 16,
         patch_size: int = 1,
+        embedding_std: float | None = None,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
@@ -175,6 +187,7 @@ class ResidualDiscriminator(nn.Module):
         self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)
         self.logit = scaled(nn.Linear(channels[-1], 1), 1.0)
         self.embedding = scaled(nn.Linear(num_classes, channels[-1], bias=False), 1.0) if num_classes else None
+        restart(self.embedding, embedding_std)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:

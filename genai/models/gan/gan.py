@@ -21,12 +21,14 @@ from genai.models.base import (
 )
 from genai.models.ema import Averaged
 from genai.models.gan.augmentation import DiffAugment
+from genai.models.gan.clusters import Clusters, SelfConditioning, first_images
 from genai.models.gan.objectives import NonSaturating, Objective
 from genai.models.gan.resampling import Resampling
 from genai.models.schedules import Cosine
 
 BELIEF_FAKES = 64  # generated images that a belief is relative to
 DISCRIMINATOR = "discriminator."  # before the names of its weights, in a zoo entry
+SHARES = "clusters.shares"
 ADAPT_EVERY = 4  # batches between two looks of an adaptive augmentation
 Draw = Callable[[Tensor, Tensor | None], Tensor]  # latents and conditions -> generated images
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2e-4, "betas": [0.5, 0.999]}}
@@ -53,7 +55,11 @@ class GAN(GenerativeModel):
             in the place of stopping the run.
         max_grad_norm: longer gradients, of either network, are shortened to this; None for no limit.
         resampling: draw several images for each seed and let the discriminator choose; None keeps the first.
+        self_conditioning: give both networks the cluster that an image is in, in the place of a label; None for no clusters.
         options: of `Model`.
+
+    Raises:
+        UserError: the model is to be conditional on labels and on clusters.
     """
 
     def __init__(
@@ -74,12 +80,16 @@ class GAN(GenerativeModel):
         skip_nonfinite: bool = False,
         max_grad_norm: float | None = None,
         resampling: Resampling | None = None,
+        self_conditioning: SelfConditioning | None = None,
         **options: Any,
     ) -> None:
         super().__init__(image_shape, num_classes, **options)
         self.automatic_optimization = False
+        if conditional and self_conditioning is not None:
+            raise UserError("self_conditioning is for models without labels: leave it out, or set conditional to false")
         self.conditional = conditional
-        width = num_classes if conditional else 0
+        self.clusters = Clusters(self.image_shape, self_conditioning) if self_conditioning else None
+        width = self.clusters.width if self.clusters else num_classes if conditional else 0
         self.generator = generator(self.image_shape, width)
         self.discriminator = discriminator(self.image_shape, width)
         self.averaged = Averaged(self.generator, ema_halflife_kimg)
@@ -129,18 +139,26 @@ class GAN(GenerativeModel):
             UserError: the generator draws images of another shape than the data's.
         """
         condition = torch.zeros(2, self.num_classes, device=self.device) if self.conditional else None
-        drawn = self.averaged(torch.zeros(2, self.latent_dim, device=self.device), condition)
+        drawn = self.decode(torch.zeros(2, self.latent_dim, device=self.device), condition)
         if tuple(drawn.shape[1:]) != self.image_shape:
             raise UserError(
                 f"{type(self.generator).__name__} draws images of shape {tuple(drawn.shape[1:])}, the data's are "
                 f"{self.image_shape}: build the network from the image_shape that its factory is given"
             )
 
+    def on_train_start(self) -> None:
+        """Find the clusters, if there are any and the run is new; all processes have those of the first."""
+        if self.clusters is not None and not self.clusters.is_fitted:
+            loader: Any = self.trainer.train_dataloader
+            self.clusters.fit(first_images(loader))
+            for buffer in self.clusters.buffers():
+                buffer.copy_(self.trainer.strategy.broadcast(buffer))
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, labels = batch
-        condition = self.condition(labels)
+        condition = self.condition(real, labels)
         g_optimizer, d_optimizer = self.scheduled_optimizers()
-        z = torch.randn(len(real), self.latent_dim, device=self.device)
+        z = torch.randn(len(real), self.generator.latent_dim, device=self.device)  # type: ignore[call-overload]
         draw: Draw = cache(self.generator) if self.accumulate == 1 else self.generator  # once for both players, if undivided
 
         d_loss = self.play("discriminator", d_optimizer, partial(self.discriminator_loss, draw), real, z, condition)
@@ -165,7 +183,13 @@ class GAN(GenerativeModel):
 
     def generator_loss(self, draw: Draw, real: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
         """Loss (N,) of the generator, whose images meet the real ones."""
-        return self.objective.generator_loss(partial(self.judge, condition=condition), real, draw(z, condition))
+        images = draw(z, condition)
+        losses = self.objective.generator_loss(partial(self.judge, condition=condition), real, images)
+        if self.clusters is None or condition is None or not self.clusters.spread_weight:
+            return losses
+        few = slice((len(z) + 1) // 2)  # half of the images tell, for half of the price
+        others = self.generator(torch.randn_like(z[few]), condition[few])
+        return losses + self.clusters.spread_weight * self.clusters.narrowness(images[few], others, condition[few])
 
     def scheduled_optimizers(self) -> list[Any]:
         """The optimisers of generator and discriminator, set as the schedules say."""
@@ -243,10 +267,10 @@ class GAN(GenerativeModel):
         if self.is_exported:
             return
         images, labels = batch
-        condition = self.condition(labels)
+        asked = condition_vector(labels, self.num_classes) if self.conditional else None
         if self.fake_logits is None:
-            self.fake_logits = self.judge_fakes(condition)
-        belief = self.objective.belief(self.discriminator(images, condition), self.fake_logits).mean()
+            self.fake_logits = self.judge_fakes(asked)
+        belief = self.objective.belief(self.discriminator(images, self.condition(images, asked)), self.fake_logits).mean()
         self.log(f"{stage}/belief_real", belief, logger=False, sync_dist=True, batch_size=len(images))
 
     @torch.no_grad()
@@ -257,21 +281,25 @@ class GAN(GenerativeModel):
             images: the images judged.
             condition: their (N, num_classes) condition vectors; None for an unconditional model.
         """
-        return self.objective.belief(self.discriminator(images, condition), self.judge_fakes(condition))
+        return self.objective.belief(self.discriminator(images, self.condition(images, condition)), self.judge_fakes(condition))
 
     def judge_fakes(self, condition: Tensor | None) -> Tensor:
         """Logits (BELIEF_FAKES,) of generated images, under conditions in turn from `condition` (N, num_classes)."""
         asked = None if condition is None else condition[torch.arange(BELIEF_FAKES) % len(condition)]
-        logits: Tensor = self.discriminator(self.sample(range(BELIEF_FAKES), asked), asked)
+        fakes = self.sample(range(BELIEF_FAKES), asked)
+        logits: Tensor = self.discriminator(fakes, self.condition(fakes, asked))
         return logits
 
-    def condition(self, labels: Tensor) -> Tensor | None:
-        """Labels of a batch -> (N, num_classes) condition vectors, or None for an unconditional model."""
-        return condition_vector(labels, self.num_classes) if self.conditional else None
+    def condition(self, images: Tensor, labels: Tensor | None) -> Tensor | None:
+        """What the networks are told of images (N, C, H, W) with labels (N,) or (N, num_classes): (N, K), or None."""
+        if self.clusters is not None:
+            return self.clusters.nearest(images)
+        return condition_vector(labels, self.num_classes) if self.conditional and labels is not None else None
 
     @property
     def latent_dim(self) -> int:
-        return int(self.generator.latent_dim)  # type: ignore[arg-type]
+        """Length of the generator's latent, and behind it a number for each group of clusters."""
+        return int(self.generator.latent_dim) + (self.clusters.num_groups if self.clusters else 0)  # type: ignore[arg-type]
 
     def generate(
         self, seeds: Sequence[int], condition: Tensor | None, num_candidates: int | None = None, **options: Any
@@ -287,9 +315,10 @@ class GAN(GenerativeModel):
         resampling = self.resampling_among(num_candidates)
         if resampling is None:
             return self.decode(noise(), condition)
-        told = None if condition is None else condition_vector(condition, self.num_classes)
-        drawn = torch.stack([self.decode(noise(), condition) for _ in range(resampling.num_candidates)], dim=1)
-        logits = torch.stack([self.discriminator(images, told) for images in drawn.unbind(dim=1)], dim=1)
+        latents = [noise() for _ in range(resampling.num_candidates)]
+        drawn = torch.stack([self.decode(z, condition) for z in latents], dim=1)
+        judged = zip(drawn.unbind(dim=1), latents, strict=True)
+        logits = torch.stack([self.discriminator(images, self.told(z, condition)[1]) for images, z in judged], dim=1)
         kept = resampling.choose(logits, torch.special.ndtr(noise((1,))[:, 0]))
         return drawn[torch.arange(len(drawn)), kept]
 
@@ -312,11 +341,19 @@ class GAN(GenerativeModel):
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""
-        return self.averaged(z, None if condition is None else condition_vector(condition, self.num_classes))
+        return self.averaged(*self.told(z, condition))
+
+    def told(self, z: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the generator gets of latents (N, latent_dim) and classes or attributes: its own latent, and the condition."""
+        if self.clusters is not None:
+            return z[:, : -self.clusters.num_groups], self.clusters.drawn(z[:, -self.clusters.num_groups :])
+        return z, None if condition is None else condition_vector(condition, self.num_classes)
 
     def export_state(self) -> dict[str, Tensor]:
-        """The averaged generator; and the discriminator, where it has a say in what is drawn."""
+        """The averaged generator; the shares of clusters, and the discriminator, where they have a say in what is drawn."""
         state = super().export_state()
+        if self.clusters is not None:
+            state |= {SHARES: self.clusters.shares}
         if self.resampling is not None:
             state |= {DISCRIMINATOR + name: value for name, value in self.discriminator.state_dict().items()}
         return state
@@ -327,4 +364,7 @@ class GAN(GenerativeModel):
             if not judge:
                 raise UserError("no discriminator is among these weights: name a run directory, or leave resampling out")
             self.discriminator.load_state_dict(judge)
-        super().import_state({name: value for name, value in state.items() if not name.startswith(DISCRIMINATOR)})
+        if self.clusters is not None:
+            self.clusters.shares.copy_(state[SHARES])
+        own = {name: value for name, value in state.items() if not name.startswith(DISCRIMINATOR) and name != SHARES}
+        super().import_state(own)
