@@ -109,7 +109,13 @@ def test_samples_have_the_shares_of_the_images_each_from_its_own_seed() -> None:
     shares = torch.bincount(level, minlength=3) / 3000
     assert shares.tolist() == pytest.approx([0.1, 0.3, 0.6], abs=0.03)  # three standard deviations are 0.027
     assert torch.equal(model.sample([7, 2000]), drawn[[7, 2000]])
-    assert torch.equal(model.decode(model.latents(range(20))), drawn[:20])
+    latents = model.latents(range(20))
+    assert latents.shape == (20, model.latent_dim)
+    assert torch.equal(model.decode(latents), drawn[:20])
+    halves = (model.decode(latents[:10]) + model.decode(latents[10:])) / 2
+    assert torch.allclose(
+        model.decode((latents[:10] + latents[10:]) / 2), halves
+    )  # walks from one cluster to another are smooth
 
 
 def test_exported_weights_draw_the_same() -> None:

@@ -63,8 +63,8 @@ def test_a_conditional_gan_gives_the_label_to_both_networks() -> None:
     model = mlp_gan(conditional=True)
     four, nine = (model.sample([0], torch.tensor([label])) for label in (4, 9))
     assert not torch.equal(four, nine)
-    condition = model.condition(torch.tensor([4]))
-    assert not torch.equal(model.belief(four, condition), model.belief(four, model.condition(torch.tensor([9]))))
+    told_four, told_nine = (model.condition(four, torch.tensor([label])) for label in (4, 9))
+    assert not torch.equal(model.belief(four, told_four), model.belief(four, told_nine))
 
 
 class Painter(nn.Module):

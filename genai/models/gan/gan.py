@@ -298,8 +298,8 @@ class GAN(GenerativeModel):
 
     @property
     def latent_dim(self) -> int:
-        """Length of the generator's latent, and behind it a number for each group of clusters."""
-        return int(self.generator.latent_dim) + (self.clusters.num_groups if self.clusters else 0)  # type: ignore[arg-type]
+        """Length of the generator's latent, and behind it the one-hot cluster, if there are clusters."""
+        return int(self.generator.latent_dim) + (self.clusters.width if self.clusters else 0)  # type: ignore[arg-type]
 
     def generate(
         self, seeds: Sequence[int], condition: Tensor | None, num_candidates: int | None = None, **options: Any
@@ -311,11 +311,11 @@ class GAN(GenerativeModel):
             num_candidates: images drawn for each seed, of which the discriminator keeps one; the model's own unless given.
             options: of no other use here.
         """
-        noise = SeededNoise(seeds, (self.latent_dim,), self.device)
+        noise = SeededNoise(seeds, (self.noise_dim,), self.device)
         resampling = self.resampling_among(num_candidates)
         if resampling is None:
-            return self.decode(noise(), condition)
-        latents = [noise() for _ in range(resampling.num_candidates)]
+            return self.decode(self.latent_of(noise()), condition)
+        latents = [self.latent_of(noise()) for _ in range(resampling.num_candidates)]
         drawn = torch.stack([self.decode(z, condition) for z in latents], dim=1)
         judged = zip(drawn.unbind(dim=1), latents, strict=True)
         logits = torch.stack([self.discriminator(images, self.told(z, condition)[1]) for images, z in judged], dim=1)
@@ -337,7 +337,19 @@ class GAN(GenerativeModel):
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
         """Latents (len(seeds), latent_dim), one per seed."""
-        return seeded_noise(seeds, (self.latent_dim,), self.device)
+        return self.latent_of(seeded_noise(seeds, (self.noise_dim,), self.device))
+
+    @property
+    def noise_dim(self) -> int:
+        """How many normal numbers make a latent: its own, and one for each group of clusters."""
+        return int(self.generator.latent_dim) + (self.clusters.num_groups if self.clusters else 0)  # type: ignore[arg-type]
+
+    def latent_of(self, noise: Tensor) -> Tensor:
+        """Normal numbers (N, noise_dim) -> latents (N, latent_dim)."""
+        if self.clusters is None:
+            return noise
+        z, rest = noise.tensor_split([-self.clusters.num_groups], dim=1)
+        return torch.cat([z, self.clusters.drawn(rest)], dim=1)
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""
@@ -346,7 +358,7 @@ class GAN(GenerativeModel):
     def told(self, z: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What the generator gets of latents (N, latent_dim) and classes or attributes: its own latent, and the condition."""
         if self.clusters is not None:
-            return z[:, : -self.clusters.num_groups], self.clusters.drawn(z[:, -self.clusters.num_groups :])
+            return z[:, : -self.clusters.width], z[:, -self.clusters.width :]
         return z, None if condition is None else condition_vector(condition, self.num_classes)
 
     def export_state(self) -> dict[str, Tensor]:
