@@ -12,7 +12,7 @@ import argparse
 import statistics
 import time
 import warnings
-from functools import partial
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,9 @@ class Game:
         self.model = model.train()
         self.generator_optimizer, self.discriminator_optimizer = model.configure_optimizers()
         self.real = torch.rand(batch_size, *model.image_shape) * 2 - 1
-        self.condition = torch.eye(max(model.num_classes, 1))[torch.arange(batch_size) % max(model.num_classes, 1)]
+        if model.clusters is not None:
+            model.clusters.fit(torch.rand(10 * model.clusters.num_clusters, *model.image_shape) * 2 - 1)
+        self.condition = model.condition(self.real, torch.arange(batch_size) % max(model.num_classes, 1))
         self.bf16 = bf16
         self.count = 0
 
@@ -79,16 +81,16 @@ class Game:
         self.count += 1
 
     def play(self, objective: Objective) -> None:
-        model, condition = self.model, self.condition if self.model.conditional else None
-        discriminator = partial(model.judge, condition=condition)
-        fake = model.generator(torch.randn(len(self.real), model.latent_dim), condition)
+        model = self.model
+        model.objective = objective
+        batch = cache(model.generator), self.real, torch.randn(len(self.real), model.generator.latent_dim), self.condition  # type: ignore[call-overload]
         self.discriminator_optimizer.zero_grad()
-        objective.discriminator_loss(discriminator, self.real, fake.detach(), 0).mean().backward()
+        model.discriminator_loss(*batch).mean().backward()
         self.discriminator_optimizer.step()
         if self.count % model.num_discriminator_steps == 0:
             self.generator_optimizer.zero_grad()
             model.discriminator.requires_grad_(False)
-            objective.generator_loss(discriminator, self.real, fake).mean().backward()
+            model.generator_loss(*batch).mean().backward()
             model.discriminator.requires_grad_(True)
             self.generator_optimizer.step()
 
