@@ -316,6 +316,9 @@ class GAN(GenerativeModel):
         if resampling is None:
             return self.decode(self.latent_of(noise()), condition)
         latents = [self.latent_of(noise()) for _ in range(resampling.num_candidates)]
+        if self.clusters is not None:  # logits compare images of the same cluster
+            cluster = latents[0][:, -self.clusters.width :]
+            latents = [torch.cat([z[:, : -self.clusters.width], cluster], dim=1) for z in latents]
         drawn = torch.stack([self.decode(z, condition) for z in latents], dim=1)
         judged = zip(drawn.unbind(dim=1), latents, strict=True)
         logits = torch.stack([self.discriminator(images, self.told(z, condition)[1]) for images, z in judged], dim=1)
