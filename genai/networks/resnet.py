@@ -44,7 +44,7 @@ def scaled(layer: nn.Module, gain: float) -> nn.Module:
     return layer
 
 
-def restart(layer: nn.Linear | None, std: float | None) -> None:
+def redraw(layer: nn.Linear | None, std: float | None) -> None:
     """Draw the weights of `layer` anew from N(0, std^2), if there are both."""
     if layer is not None and std is not None:
         nn.init.normal_(layer.weight, std=std)
@@ -125,7 +125,7 @@ class ResidualGenerator(nn.Module):
         num_all = num_blocks * len(channels)
         width = embedding_dim if num_classes else 0
         self.embedding = nn.Linear(num_classes, width, bias=False) if num_classes else None
-        restart(self.embedding, embedding_std)
+        redraw(self.embedding, embedding_std)
         self.mapping = nn.Sequential()
         for wide, narrow in pairwise([latent_dim + width, *mapping]):
             self.mapping.extend([scaled(nn.Linear(wide, narrow), GAIN), nn.LeakyReLU(SLOPE)])
@@ -187,7 +187,7 @@ class ResidualDiscriminator(nn.Module):
         self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)
         self.logit = scaled(nn.Linear(channels[-1], 1), 1.0)
         self.embedding = scaled(nn.Linear(num_classes, channels[-1], bias=False), 1.0) if num_classes else None
-        restart(self.embedding, embedding_std)  # type: ignore[arg-type]
+        redraw(self.embedding, embedding_std)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:

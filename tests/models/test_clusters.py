@@ -63,6 +63,13 @@ class Same(nn.Module):
         return self.logit + 0 * x.sum(dim=(1, 2, 3))
 
 
+class Bright(nn.Module):
+    """A discriminator that would always have the brightest image."""
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return 1000 * x.mean(dim=(1, 2, 3))
+
+
 def level_gan(**options: Any) -> GAN:
     """A GAN whose images show the cluster they were drawn of."""
     clusters = fitted()[0]
@@ -112,10 +119,8 @@ def test_samples_have_the_shares_of_the_images_each_from_its_own_seed() -> None:
     latents = model.latents(range(20))
     assert latents.shape == (20, model.latent_dim)
     assert torch.equal(model.decode(latents), drawn[:20])
-    halves = (model.decode(latents[:10]) + model.decode(latents[10:])) / 2
-    assert torch.allclose(
-        model.decode((latents[:10] + latents[10:]) / 2), halves
-    )  # walks from one cluster to another are smooth
+    halves = (model.decode(latents[:10]) + model.decode(latents[10:])) / 2  # a walk from one cluster to another is smooth
+    assert torch.allclose(model.decode((latents[:10] + latents[10:]) / 2), halves)
 
 
 def test_exported_weights_draw_the_same() -> None:
@@ -127,10 +132,16 @@ def test_exported_weights_draw_the_same() -> None:
     assert torch.equal(other.sample(range(20)), model.sample(range(20)))
 
 
-def test_a_choice_among_candidates_that_are_alike_keeps_the_shares() -> None:
-    drawn = level_gan(resampling=Resampling(4)).sample(range(3000))
+def test_a_choice_among_candidates_is_one_within_the_cluster() -> None:
+    model = level_gan(resampling=Resampling(4))
+    model.averaged.network.scale.data.fill_(0.05)
+    model.discriminator = Bright()
+    drawn = model.sample(range(3000))
     level = (drawn[:, 0, 0, 0, None] - LEVELS).abs().argmin(dim=1)
     assert (torch.bincount(level, minlength=3) / 3000).tolist() == pytest.approx([0.1, 0.3, 0.6], abs=0.03)
+    assert (
+        drawn[:, 0, 0, 0] - LEVELS[level]
+    ).mean() > 0.03  # of four normal numbers times 0.05 the largest has a mean of 0.051
 
 
 def test_narrowness_compares_with_real_distances() -> None:
@@ -142,6 +153,9 @@ def test_narrowness_compares_with_real_distances() -> None:
     others = centres - centred  # twice as far from the centroid's other side: 4 s, where independent images have 2 s
     assert clusters.narrowness(images, others, told) == 0
     assert clusters.narrowness(images, images, told) == 1
+    clusters.spreads.zero_()
+    assert clusters.narrowness(images, images, told) == 0
+    clusters.fit(images)
     assert clusters.narrowness(centres + 0.5 * centred, centres - 0.5 * centred, told).item() == pytest.approx(0.5, abs=0.01)
 
 

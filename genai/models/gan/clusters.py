@@ -112,14 +112,15 @@ class Clusters(nn.Module):
         """How much closer two images of a cluster are than real ones: 0 (as far, or farther) to 1 (the same), differentiable.
 
         It is max(0, 1 - sum |x - x'|^2 / sum 2 s), where s is the spread of the cluster that x and x' are drawn of: two
-        independent real images have a mean squared distance of 2 s.
+        independent real images have a mean squared distance of 2 s. Clusters of one image, or of equal ones, ask for nothing.
 
         Args:
             images, others: (N, C, H, W) drawn from different latents, in pairs.
             condition: (N, width), of both.
         """
-        apart = (self.grouped(images) - self.grouped(others)).square().sum()
-        return (1 - apart / (2 * (condition @ self.spreads.flatten()).sum())).relu()
+        apart = (images - others).square().sum()
+        real = 2 * (condition @ self.spreads.flatten()).sum()
+        return (real - apart).relu() / real.clamp(min=torch.finfo(real.dtype).tiny)
 
     def drawn(self, noise: Tensor) -> Tensor:
         """The condition (N, width) that normal numbers (N, G) stand for; a cluster comes as often as it has images."""

@@ -28,7 +28,7 @@ from genai.models.schedules import Cosine
 
 BELIEF_FAKES = 64  # generated images that a belief is relative to
 DISCRIMINATOR = "discriminator."  # before the names of its weights, in a zoo entry
-SHARES = "clusters.shares"
+SHARES = "clusters.shares"  # the same, how often each cluster is drawn
 ADAPT_EVERY = 4  # batches between two looks of an adaptive augmentation
 Draw = Callable[[Tensor, Tensor | None], Tensor]  # latents and conditions -> generated images
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2e-4, "betas": [0.5, 0.999]}}
@@ -158,7 +158,7 @@ class GAN(GenerativeModel):
         real, labels = batch
         condition = self.condition(real, labels)
         g_optimizer, d_optimizer = self.scheduled_optimizers()
-        z = torch.randn(len(real), self.generator.latent_dim, device=self.device)  # type: ignore[call-overload]
+        z = torch.randn(len(real), self.z_dim, device=self.device)
         draw: Draw = cache(self.generator) if self.accumulate == 1 else self.generator  # once for both players, if undivided
 
         d_loss = self.play("discriminator", d_optimizer, partial(self.discriminator_loss, draw), real, z, condition)
@@ -297,9 +297,19 @@ class GAN(GenerativeModel):
         return condition_vector(labels, self.num_classes) if self.conditional and labels is not None else None
 
     @property
+    def z_dim(self) -> int:
+        """Length of the generator's own latent z."""
+        return int(self.generator.latent_dim)  # type: ignore[arg-type]
+
+    @property
     def latent_dim(self) -> int:
-        """Length of the generator's latent, and behind it the one-hot cluster, if there are clusters."""
-        return int(self.generator.latent_dim) + (self.clusters.width if self.clusters else 0)  # type: ignore[arg-type]
+        """Length of z, and behind it the one-hot cluster, if there are clusters."""
+        return self.z_dim + (self.clusters.width if self.clusters else 0)
+
+    @property
+    def noise_dim(self) -> int:
+        """How many normal numbers make a latent: z, and one for each group of clusters."""
+        return self.z_dim + (self.clusters.num_groups if self.clusters else 0)
 
     def generate(
         self, seeds: Sequence[int], condition: Tensor | None, num_candidates: int | None = None, **options: Any
@@ -317,8 +327,8 @@ class GAN(GenerativeModel):
             return self.decode(self.latent_of(noise()), condition)
         latents = [self.latent_of(noise()) for _ in range(resampling.num_candidates)]
         if self.clusters is not None:  # logits compare images of the same cluster
-            cluster = latents[0][:, -self.clusters.width :]
-            latents = [torch.cat([z[:, : -self.clusters.width], cluster], dim=1) for z in latents]
+            cluster = latents[0][:, self.z_dim :]
+            latents = [torch.cat([z[:, : self.z_dim], cluster], dim=1) for z in latents]
         drawn = torch.stack([self.decode(z, condition) for z in latents], dim=1)
         judged = zip(drawn.unbind(dim=1), latents, strict=True)
         logits = torch.stack([self.discriminator(images, self.told(z, condition)[1]) for images, z in judged], dim=1)
@@ -342,17 +352,11 @@ class GAN(GenerativeModel):
         """Latents (len(seeds), latent_dim), one per seed."""
         return self.latent_of(seeded_noise(seeds, (self.noise_dim,), self.device))
 
-    @property
-    def noise_dim(self) -> int:
-        """How many normal numbers make a latent: its own, and one for each group of clusters."""
-        return int(self.generator.latent_dim) + (self.clusters.num_groups if self.clusters else 0)  # type: ignore[arg-type]
-
     def latent_of(self, noise: Tensor) -> Tensor:
         """Normal numbers (N, noise_dim) -> latents (N, latent_dim)."""
         if self.clusters is None:
             return noise
-        z, rest = noise.tensor_split([-self.clusters.num_groups], dim=1)
-        return torch.cat([z, self.clusters.drawn(rest)], dim=1)
+        return torch.cat([noise[:, : self.z_dim], self.clusters.drawn(noise[:, self.z_dim :])], dim=1)
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""
@@ -361,7 +365,7 @@ class GAN(GenerativeModel):
     def told(self, z: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What the generator gets of latents (N, latent_dim) and classes or attributes: its own latent, and the condition."""
         if self.clusters is not None:
-            return z[:, : -self.clusters.width], z[:, -self.clusters.width :]
+            return z[:, : self.z_dim], z[:, self.z_dim :]
         return z, None if condition is None else condition_vector(condition, self.num_classes)
 
     def export_state(self) -> dict[str, Tensor]:
