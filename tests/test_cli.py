@@ -20,6 +20,7 @@ from genai.cli import main
 ROOT = Path(__file__).parent.parent
 DIGITS = str(ROOT / "configs/digits/gan.yaml")
 QUICK = ["--tracker", "none", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+QUICK += ["--trainer.precision", "32"]  # bfloat16 is slow on many processors
 TINY = [*QUICK, "--trainer.max_epochs", "2", "--quality.num_samples", "100", "--quality.every_n_epochs", "1"]
 
 

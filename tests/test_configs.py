@@ -1,6 +1,8 @@
 """Every shipped config is parsed, instantiated and run for two small batches on the CPU, in bfloat16 where that is not slow."""
 
 import os
+import tarfile
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from genai.callbacks.announcement import is_slow
 from genai.cli import main
+from genai.precision import is_slow
 from tests.families import FAMILIES
 
 ROOT = Path(__file__).parent.parent
@@ -18,24 +20,46 @@ TRAINERS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
 QUICK = ["--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 PRECISION = "32" if is_slow("bf16-mixed", torch.device("cpu")) else "bf16-mixed"
 QUICK += ["--trainer.precision", PRECISION, "--trainer.enable_model_summary", "false", "--data.init_args.batch_size", "8"]
+QUICK += ["--quality.num_samples", "16"]
 NEEDS = {"mnist": "MNIST/raw/train-images-idx3-ubyte", "faces": "utkface/UTKFace.tar.gz"}
+
+
+@pytest.fixture(scope="module")
+def few_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the first 300 photographs of UTKFace, where there are any."""
+    folder = tmp_path_factory.mktemp("data")
+    archive = data_folder() / NEEDS["faces"]
+    if archive.is_file():
+        (folder / "utkface").mkdir()
+        with tarfile.open(archive, "r|gz") as photos, tarfile.open(folder / NEEDS["faces"], "w:gz") as few:
+            for member in islice((member for member in photos if member.isfile()), 300):
+                few.addfile(member, photos.extractfile(member))
+    return folder
+
+
+def data_folder() -> Path:
+    return Path(os.environ.get("GENAI_DATA", "data"))
 
 
 def data_or_skip(config: Path) -> list[str]:
     """Options for small data; skips where the files are absent."""
     folder = config.parent.name
     needed = NEEDS.get(folder)
-    if needed and not (Path(os.environ.get("GENAI_DATA", "data")) / needed).is_file():
+    if needed and not (data_folder() / needed).is_file():
         pytest.skip(f"{needed} is not in $GENAI_DATA")
-    return ["--data.init_args.num_images", "300"] if folder == "avatars" else []
+    if folder == "avatars":
+        return ["--data.init_args.num_images", "300"]
+    return ["--data.init_args.num_triples", "1000"] if config.stem == "stacked" else []
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_two_batches_of(config: Path, workspace: Path) -> None:
+def test_two_batches_of(config: Path, workspace: Path, few_faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = data_or_skip(config)
     content = yaml.safe_load(config.read_text())
-    if config.parent.name == "faces" and "gan" in config.stem:
-        options += ["--quality.every_n_epochs", "0"]  # Inception or a network trained by the user
+    if config.parent.name == "faces":
+        monkeypatch.setenv("GENAI_DATA", str(few_faces))
+        if "gan" in config.stem:
+            options += ["--quality.every_n_epochs", "0"]  # Inception or a network trained by the user
     assert "model" in content
     assert main(["fit", "-c", str(config), *QUICK, *options]) == 0
     assert not (workspace / "runs").exists()

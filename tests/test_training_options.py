@@ -12,7 +12,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
 from genai import runs
-from genai.callbacks.announcement import describe_step, is_slow
+from genai.callbacks.announcement import describe_step
 from genai.cli import main
 from genai.data.digits import Digits
 from genai.errors import UserError
@@ -137,20 +137,3 @@ def test_a_penalised_discriminator_is_not_compiled() -> None:
     moves(model)
     assert model.generator._compiled_call_impl is not None
     assert model.discriminator._compiled_call_impl is None
-
-
-@pytest.mark.parametrize(
-    ("precision", "device", "capability", "slow"),
-    [
-        ("bf16-mixed", "cpu", "AVX2", True),
-        ("bf16-true", "cpu", "DEFAULT", True),
-        ("bf16-mixed", "cpu", "AVX512", False),
-        ("bf16-mixed", "cuda", "AVX2", False),
-        ("32-true", "cpu", "AVX2", False),
-    ],
-)
-def test_bfloat16_is_said_to_be_slow_where_it_is(
-    precision: str, device: str, capability: str, slow: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert is_slow(precision, torch.device(device)) is slow

@@ -1,10 +1,11 @@
 """What a step is, said before the first one."""
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.optim import Optimizer
+
+from genai.precision import is_slow
 
 
 class Announcement(L.Callback):
@@ -21,11 +22,6 @@ class Announcement(L.Callback):
         parts = int(getattr(pl_module, "accumulate", 1))
         rates = ", ".join(describe_rate(optimizer, pl_module) for optimizer in trainer.optimizers)
         rank_zero_info(f"{describe_step(trainer.world_size, batch_size, parts)}; learning rate: {rates}")
-
-
-def is_slow(precision: str, device: torch.device) -> bool:
-    """Whether `precision` has bfloat16, and `device` is an x86 processor on which torch has no fast code for it."""
-    return device.type == "cpu" and "bf16" in precision and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
 
 
 def describe_step(devices: int, batch_size: int, parts: int) -> str:

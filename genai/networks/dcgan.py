@@ -39,17 +39,32 @@ class DCGANGenerator(nn.Module):
         num_classes: width of the condition vector appended to the latent; 0 for none.
         latent_dim: length of the latent z.
         width: channels before the last layer; each earlier layer has twice as many.
+        num_convolutions: 3x3 convolutions on the map of each size, which small images need: 8 pixels are but one doubling.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int = 0, latent_dim: int = 100, width: int = 64) -> None:
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        latent_dim: int = 100,
+        width: int = 64,
+        num_convolutions: int = 0,
+    ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.base, doublings = stages(image_shape[1])
         channels = [width * 2**i for i in reversed(range(doublings))]
         self.first = nn.Linear(latent_dim + num_classes, channels[0] * self.base**2)
-        layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU()]
+
+        def drawn(channels: int) -> list[nn.Module]:
+            layers: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU()]
+            for _ in range(num_convolutions):
+                layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+            return layers
+
+        layers = drawn(channels[0])
         for wide, narrow in pairwise(channels):
-            layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), *drawn(narrow)]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[-1], image_shape[0], 4, 2, 1), nn.Tanh())
         self.apply(initialise)
 
@@ -69,6 +84,7 @@ class DCGANDiscriminator(nn.Module):
         width: channels after the first layer; each later layer has twice as many.
         normalisation: `batch` as in the paper; `spectral` (Miyato et al. 2018, arXiv:1802.05957: every weight divided by its
             largest singular value) for the hinge game; `none` for gradient penalties, which batch statistics would break.
+        num_convolutions: 3x3 convolutions on the map of each size (Miyato et al. have one, table 3 of their appendix).
     """
 
     def __init__(
@@ -77,14 +93,22 @@ class DCGANDiscriminator(nn.Module):
         num_classes: int = 0,
         width: int = 64,
         normalisation: Literal["batch", "spectral", "none"] = "batch",
+        num_convolutions: int = 0,
     ) -> None:
         super().__init__()
         base, doublings = stages(image_shape[1])
         channels = [width * 2**i for i in range(doublings)]
+        batch_norm = normalisation == "batch"
+
+        def convolved(narrow: int, wide: int, kernel: int, stride: int) -> list[nn.Module]:
+            norm = [nn.BatchNorm2d(wide)] if batch_norm else []
+            return [nn.Conv2d(narrow, wide, kernel, stride, 1, bias=not batch_norm), *norm, nn.LeakyReLU(0.2)]
+
         layers: list[nn.Module] = [nn.Conv2d(image_shape[0] + num_classes, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for narrow, wide in pairwise(channels):
-            norm = [nn.BatchNorm2d(wide)] if normalisation == "batch" else []
-            layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=not norm), *norm, nn.LeakyReLU(0.2)]
+        for narrow, wide in pairwise([0, *channels]):
+            layers += convolved(narrow, wide, 4, 2) if narrow else []
+            for _ in range(num_convolutions):
+                layers += convolved(wide, wide, 3, 1)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * base**2, 1))
         self.apply(initialise)
         if normalisation == "spectral":

@@ -92,3 +92,17 @@ def test_without_batch_statistics_an_image_is_judged_alone(normalisation: Litera
     assert x.grad is not None
     assert (x.grad[0] != 0).any()
     assert (x.grad[1:] == 0).all()
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "spectral", "none"])
+def test_each_map_has_as_many_3x3_convolutions_as_asked(normalisation: Literal["batch", "spectral", "none"]) -> None:
+    """28 pixels are drawn from maps of 7 and 14, and read from maps of 14 and 7."""
+    generator = DCGANGenerator((1, 28, 28), latent_dim=5, width=8, num_convolutions=2)
+    discriminator = DCGANDiscriminator((1, 28, 28), width=8, normalisation=normalisation, num_convolutions=2)
+    for network in (generator, discriminator):
+        kernels = [layer.kernel_size for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+        assert kernels.count((3, 3)) == 4
+        assert kernels.count((4, 4)) == 2
+    images = generator(torch.randn(3, 5))
+    assert images.shape == (3, 1, 28, 28)
+    assert discriminator(images).shape == (3,)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from genai.models.diffusion.samplers import Denoise
+from genai.precision import is_slow
 
 
 def start_level(sigmas: Tensor, strength: float) -> Tensor:
@@ -59,9 +60,11 @@ def watched(denoise: Denoise, watch: Callable[[Tensor, Tensor], Any]) -> Denoise
 
 
 def in_bfloat16(denoise: Denoise) -> Denoise:
-    """Autocast the network to bfloat16; what a denoiser returns is float32 all the same."""
+    """Autocast the network to bfloat16, but where that is slow; what a denoiser returns is float32 all the same."""
 
     def wrapped(x: Tensor, sigma: Tensor) -> Tensor:
+        if is_slow("bf16", x.device):
+            return denoise(x, sigma)
         with torch.autocast(x.device.type, torch.bfloat16):
             return denoise(x, sigma)
 
