@@ -31,6 +31,17 @@ def initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
+def convolution(narrow: int, wide: int, kernel: int, stride: int, batch_norm: bool, activation: nn.Module) -> list[nn.Module]:
+    """A convolution, batch normalisation where asked, and the activation."""
+    norm = [nn.BatchNorm2d(wide)] if batch_norm else []
+    return [nn.Conv2d(narrow, wide, kernel, stride, 1, bias=not batch_norm), *norm, activation]
+
+
+def refinement(num: int, channels: int, batch_norm: bool, activation: nn.Module) -> list[nn.Module]:
+    """`num` 3x3 convolutions on maps of one size."""
+    return [layer for _ in range(num) for layer in convolution(channels, channels, 3, 1, batch_norm, activation)]
+
+
 class DCGANGenerator(nn.Module):
     """latent (and condition) -> 4x4 or 7x7 map -> transposed convolutions, each doubling the side -> tanh image.
 
@@ -55,16 +66,11 @@ class DCGANGenerator(nn.Module):
         self.base, doublings = stages(image_shape[1])
         channels = [width * 2**i for i in reversed(range(doublings))]
         self.first = nn.Linear(latent_dim + num_classes, channels[0] * self.base**2)
-
-        def drawn(channels: int) -> list[nn.Module]:
-            layers: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU()]
-            for _ in range(num_convolutions):
-                layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
-            return layers
-
-        layers = drawn(channels[0])
+        widest = channels[0]
+        layers = [nn.BatchNorm2d(widest), nn.ReLU(), *refinement(num_convolutions, widest, True, nn.ReLU())]
         for wide, narrow in pairwise(channels):
-            layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), *drawn(narrow)]
+            layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()]
+            layers += refinement(num_convolutions, narrow, True, nn.ReLU())
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[-1], image_shape[0], 4, 2, 1), nn.Tanh())
         self.apply(initialise)
 
@@ -98,17 +104,12 @@ class DCGANDiscriminator(nn.Module):
         super().__init__()
         base, doublings = stages(image_shape[1])
         channels = [width * 2**i for i in range(doublings)]
-        batch_norm = normalisation == "batch"
-
-        def convolved(narrow: int, wide: int, kernel: int, stride: int) -> list[nn.Module]:
-            norm = [nn.BatchNorm2d(wide)] if batch_norm else []
-            return [nn.Conv2d(narrow, wide, kernel, stride, 1, bias=not batch_norm), *norm, nn.LeakyReLU(0.2)]
-
-        layers: list[nn.Module] = [nn.Conv2d(image_shape[0] + num_classes, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for narrow, wide in pairwise([0, *channels]):
-            layers += convolved(narrow, wide, 4, 2) if narrow else []
-            for _ in range(num_convolutions):
-                layers += convolved(wide, wide, 3, 1)
+        batch_norm, activation = normalisation == "batch", nn.LeakyReLU(0.2)
+        layers: list[nn.Module] = [nn.Conv2d(image_shape[0] + num_classes, width, 4, 2, 1), activation]
+        layers += refinement(num_convolutions, width, batch_norm, activation)
+        for narrow, wide in pairwise(channels):
+            layers += convolution(narrow, wide, 4, 2, batch_norm, activation)
+            layers += refinement(num_convolutions, wide, batch_norm, activation)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * base**2, 1))
         self.apply(initialise)
         if normalisation == "spectral":
