@@ -83,7 +83,7 @@ class Game:
     def play(self, objective: Objective) -> None:
         model = self.model
         model.objective = objective
-        batch = cache(model.generator), self.real, torch.randn(len(self.real), model.z_dim), self.condition
+        batch = cache(model.draw), self.real, torch.randn(len(self.real), model.z_dim), self.condition
         self.discriminator_optimizer.zero_grad()
         model.discriminator_loss(*batch).mean().backward()
         self.discriminator_optimizer.step()

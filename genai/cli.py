@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from genai import __version__
 from genai.errors import UserError
+from genai.memory import keep_freed_memory
 
 # Before torch is loaded: threads that wait for one another sleep. Spinning, as is libgomp's habit, makes a training that
 # shares its cores with another program several times slower.
@@ -83,6 +84,7 @@ def mistake(error: BaseException | None) -> UserError | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (2 for a user's mistake, printed as one line)."""
+    keep_freed_memory()
     try:
         run_verb(sys.argv[1:] if arguments is None else arguments)
     except (UserError, ValueError) as error:

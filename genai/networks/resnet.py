@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, linear, pixel_shuffle, pixel_unshuffle
 
 from genai.errors import UserError
 
@@ -50,6 +50,22 @@ def redraw(layer: nn.Linear | None, std: float | None) -> None:
         nn.init.normal_(layer.weight, std=std)
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution, computed as the matrix product it is: a convolution is slow to differentiate twice.
+
+    Args:
+        channels_in, channels_out: of the maps read and made.
+        bias: whether a constant is added to each channel.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, bias: bool = True) -> None:
+        super().__init__(channels_in, channels_out, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels_in, H, W) -> (N, channels_out, H, W)."""
+        return linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
 class Block(nn.Module):
     """x + conv1x1(act(conv3x3(act(conv1x1(x))))), the 3x3 convolution in groups.
 
@@ -66,9 +82,9 @@ class Block(nn.Module):
         groups = max(1, inside // group_size)
         if inside % groups:
             raise UserError(f"{inside} channels inside a block are no multiple of group_size {group_size}: change one of them")
-        self.expand = scaled(nn.Conv2d(channels, inside, 1), gain)
+        self.expand = scaled(Pointwise(channels, inside), gain)
         self.mix = scaled(nn.Conv2d(inside, inside, 3, padding=1, groups=groups), gain)
-        self.project = scaled(nn.Conv2d(inside, channels, 1, bias=False), 0.0)
+        self.project = scaled(Pointwise(inside, channels, bias=False), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = leaky_relu(self.expand(x), SLOPE)
@@ -134,7 +150,7 @@ class ResidualGenerator(nn.Module):
         self.first = scaled(nn.Linear([latent_dim + width, *mapping][-1], drawn, bias=False), 1.0)
         self.base = base
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
-        self.steps = nn.ModuleList(scaled(nn.Conv2d(wide, narrow, 1, bias=False), 1.0) for wide, narrow in pairwise(channels))
+        self.steps = nn.ModuleList(scaled(Pointwise(wide, narrow, bias=False), 1.0) for wide, narrow in pairwise(channels))
         self.last = scaled(nn.Conv2d(channels[-1], image_shape[0] * patch_size**2, 3, padding=1), 1.0)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -183,7 +199,7 @@ class ResidualDiscriminator(nn.Module):
         num_all = num_blocks * len(channels)
         self.first = scaled(nn.Conv2d(image_shape[0] * patch_size**2, channels[0], 3, padding=1), 1.0)
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
-        self.steps = nn.ModuleList(scaled(nn.Conv2d(narrow, wide, 1, bias=False), 1.0) for narrow, wide in pairwise(channels))
+        self.steps = nn.ModuleList(scaled(Pointwise(narrow, wide, bias=False), 1.0) for narrow, wide in pairwise(channels))
         self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)
         self.logit = scaled(nn.Linear(channels[-1], 1), 1.0)
         self.embedding = scaled(nn.Linear(num_classes, channels[-1], bias=False), 1.0) if num_classes else None

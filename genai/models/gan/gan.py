@@ -30,7 +30,7 @@ BELIEF_FAKES = 64  # generated images that a belief is relative to
 DISCRIMINATOR = "discriminator."  # before the names of its weights, in a zoo entry
 SHARES = "clusters.shares"  # the same, how often each cluster is drawn
 ADAPT_EVERY = 4  # batches between two looks of an adaptive augmentation
-Draw = Callable[[Tensor, Tensor | None], Tensor]  # latents and conditions -> generated images
+Draw = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]  # see `GAN.draw`
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2e-4, "betas": [0.5, 0.999]}}
 
 
@@ -159,7 +159,7 @@ class GAN(GenerativeModel):
         condition = self.condition(real, labels)
         g_optimizer, d_optimizer = self.scheduled_optimizers()
         z = torch.randn(len(real), self.z_dim, device=self.device)
-        draw: Draw = cache(self.generator) if self.accumulate == 1 else self.generator  # once for both players, if undivided
+        draw: Draw = cache(self.draw) if self.accumulate == 1 else self.draw  # once for both players, if undivided
 
         d_loss = self.play("discriminator", d_optimizer, partial(self.discriminator_loss, draw), real, z, condition)
         metrics: dict[str, Tensor | float] = {"train/discriminator_loss": d_loss}
@@ -178,18 +178,30 @@ class GAN(GenerativeModel):
 
     def discriminator_loss(self, draw: Draw, real: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
         """Loss (N,) of the discriminator on real images and those of the latents z."""
-        judge = partial(self.judge, condition=condition)
-        return self.objective.discriminator_loss(judge, real, draw(z, condition).detach(), self.images_seen)
+        images, _ = draw(z, condition)
+        return self.objective.discriminator_loss(partial(self.judge, condition=condition), real, images.detach(), self.images_seen)
 
     def generator_loss(self, draw: Draw, real: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
         """Loss (N,) of the generator, whose images meet the real ones."""
-        images = draw(z, condition)
+        images, others = draw(z, condition)
         losses = self.objective.generator_loss(partial(self.judge, condition=condition), real, images)
-        if self.clusters is None or condition is None or not self.clusters.spread_weight:
+        if self.clusters is None or condition is None or not len(others):
             return losses
-        few = slice((len(z) + 1) // 2)  # half of the images tell, for half of the price
-        others = self.generator(torch.randn_like(z[few]), condition[few])
+        few = slice(len(others))
         return losses + self.clusters.spread_weight * self.clusters.narrowness(images[few], others, condition[few])
+
+    def draw(self, z: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The images (N, C, H, W) of latents z, and others of the first clusters, which are to lie apart from them.
+
+        There are N / 2 others, as half of the images tell for half of the price, and none where nobody asks for them.
+        """
+        if self.clusters is None or condition is None or not self.clusters.spread_weight:
+            images = self.generator(z, condition)
+            return images, images[:0]
+        few = (len(z) + 1) // 2
+        latents = torch.cat([z, torch.randn_like(z[:few])])
+        images, others = self.generator(latents, torch.cat([condition, condition[:few]])).split([len(z), few])
+        return images, others
 
     def scheduled_optimizers(self) -> list[Any]:
         """The optimisers of generator and discriminator, set as the schedules say."""
@@ -244,7 +256,7 @@ class GAN(GenerativeModel):
         """Let the augmentation see how well the discriminator tells real from generated, on all devices."""
         if self.augmentation is None or self.augmentation.target is None:
             return
-        logits = torch.stack([self.judge(real, condition), self.judge(draw(z, condition), condition)])
+        logits = torch.stack([self.judge(real, condition), self.judge(draw(z, condition)[0], condition)])
         gathered: Any = self.all_gather(logits)  # (devices, 2, N), or (2, N) of a single one
         real_logits, fake_logits = gathered.reshape(-1, *logits.shape).movedim(1, 0)
         self.augmentation.adapt(real_logits, fake_logits, images)
