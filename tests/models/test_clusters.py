@@ -158,6 +158,17 @@ def test_narrowness_compares_with_real_distances() -> None:
     assert clusters.narrowness(centres + 0.5 * centred, centres - 0.5 * centred, told).item() == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize(("weight", "num_others"), [(1.0, 3), (0.0, 0)])
+def test_half_of_the_images_drawn_have_another_of_their_cluster(weight: float, num_others: int) -> None:
+    model = GAN((1, 4, 4), 0, Level, Same, self_conditioning=SelfConditioning(3, spread_weight=weight))
+    model.generator.levels.data = torch.tensor([10.0, 20.0, 30.0])
+    z, told = torch.randn(5, 2), torch.eye(3)[[0, 2, 1, 1, 0]]
+    images, others = model.draw(z, told)
+    torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([10.0, 30.0, 20.0, 20.0, 10.0]) + 0.001 * z[:, 0])
+    assert others[:, 0, 0, 0].round().tolist() == [10.0, 30.0, 20.0][:num_others]
+    assert not (images[:num_others] == others).any()
+
+
 @pytest.mark.parametrize(("weight", "reached"), [(1.0, 0.05), (0.0, 0.001)])
 def test_images_of_a_cluster_spread_as_far_as_real_ones(weight: float, reached: float) -> None:
     torch.manual_seed(0)

@@ -4,9 +4,10 @@ import re
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from genai.errors import UserError
-from genai.networks.resnet import Block, ResidualDiscriminator, ResidualGenerator, base_size
+from genai.networks.resnet import Block, Pointwise, ResidualDiscriminator, ResidualGenerator, base_size
 
 # pixels, patch, channels from fine to coarse, side of the smallest map
 SIZES = [
@@ -156,3 +157,16 @@ def test_neither_network_normalises() -> None:
 def test_channels_that_do_not_divide_into_groups_are_a_users_mistake() -> None:
     with pytest.raises(UserError, match="group_size 16"):
         ResidualGenerator((1, 28, 28), channels=[50, 25], expansion=1, group_size=16)
+
+
+def test_a_pointwise_layer_is_the_1x1_convolution_and_so_are_its_derivatives() -> None:
+    torch.manual_seed(0)
+    layer = Pointwise(5, 3).double()
+    results = []
+    for function in (layer, lambda x: conv2d(x, layer.weight, layer.bias)):
+        x = torch.linspace(-1, 1, 2 * 5 * 4 * 4, dtype=torch.double).view(2, 5, 4, 4).requires_grad_()
+        y = function(x).tanh()
+        (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        results.append([y, first, *torch.autograd.grad(first.square().sum(), [x, layer.weight, layer.bias])])
+    for ours, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, torchs)

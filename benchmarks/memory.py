@@ -1,0 +1,58 @@
+"""What it gains that the command line keeps freed memory (genai/memory.py): images/s of GAN presets with and without.
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/memory.py
+
+Each measurement has a process of its own, in turns: with, without, with, ...
+"""
+
+import argparse
+import multiprocessing
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from gan import Game
+from rich.console import Console
+from rich.table import Table
+
+from genai.engine import ready_cli
+from genai.memory import keep_freed_memory
+
+PRESETS = [Path(f"configs/mnist/{name}.yaml") for name in ("r3gan", "stacked", "dcgan", "gan")]
+
+
+def images_per_second(config: Path, keeps: bool, seconds: float) -> float:
+    """How fast a fresh process plays, in float32."""
+    if keeps:
+        keep_freed_memory()
+    cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--quality.every_n_epochs", "0"], [])
+    game = Game(cli.model, cli.datamodule.batch_size, bf16=False)
+    game.seconds(cli.model.objective, seconds / 5)
+    return len(game.real) / game.seconds(cli.model.objective, seconds)
+
+
+def in_a_process(config: Path, keeps: bool, seconds: float) -> float:
+    """`images_per_second` of a process that ends with it."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(images_per_second, config, keeps, seconds).result()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--configs", nargs="*", type=Path, default=PRESETS)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    table = Table("preset", "images/s, kept", "given back", "kept over given back, median", "from", "to")
+    for config in options.configs:
+        pairs = [[in_a_process(config, keeps, options.seconds) for keeps in (True, False)] for _ in range(options.rounds)]
+        kept, given_back = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratios = [one / other for one, other in pairs]
+        figures = [kept, given_back], [statistics.median(ratios), min(ratios), max(ratios)]
+        table.add_row(config.stem, *(f"{x:.0f}" for x in figures[0]), *(f"{x:.2f}" for x in figures[1]))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
