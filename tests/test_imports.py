@@ -13,6 +13,7 @@ ALLOWED = {
     "errors": set(),
     "pictures": set(),
     "precision.py": set(),
+    "memory.py": set(),
     "data": {"genai.data"},
     "networks": {"genai.networks"},
     "metrics": {"genai.metrics", "genai.networks"},
