@@ -92,6 +92,23 @@ class Block(nn.Module):
         return x + self.project(y)  # type: ignore[no-any-return]
 
 
+class Joint(nn.Module):
+    """x + linear(act(linear(x))), the last layer zero at first: what all channels together say.
+
+    Args:
+        width: length of x.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand = scaled(nn.Linear(width, width), GAIN)
+        self.project = scaled(nn.Linear(width, width, bias=False), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width) -> (N, width)."""
+        return x + self.project(leaky_relu(self.expand(x), SLOPE))  # type: ignore[no-any-return]
+
+
 def stage(channels: int, num_blocks: int, expansion: int, group_size: int, num_all: int) -> nn.Sequential:
     """The blocks of one resolution; `num_all` blocks are in the whole network."""
     gain = GAIN * num_all ** (-1 / 4)  # three layers a block: L^(-1 / (2m - 2))
@@ -118,6 +135,12 @@ class ResidualGenerator(nn.Module):
         embedding_dim: length of the embedded condition.
         embedding_std: standard deviation of the embedding's weights at the start; None for one that shrinks as classes are
             added, as attributes want it, which add up. A one-hot vector of hundreds then says next to nothing: use 1.
+        channelwise: draw each channel by itself from its part of what `mapping` ends in, all with the same weights; for
+            channels that are pictures of their own.
+
+    Raises:
+        UserError: `group_size` does not divide the channels, `image_shape` does not halve often enough, or what `mapping`
+            ends in has no equal parts for the channels of `channelwise`.
     """
 
     def __init__(
@@ -133,37 +156,46 @@ class ResidualGenerator(nn.Module):
         mapping: Sequence[int] = (),
         embedding_dim: int = 64,
         embedding_std: float | None = None,
+        channelwise: bool = False,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.patch_size = patch_size
+        self.num_parts = image_shape[0] if channelwise else 1
         base = base_size(image_shape[1], patch_size, len(channels))
         num_all = num_blocks * len(channels)
         width = embedding_dim if num_classes else 0
         self.embedding = nn.Linear(num_classes, width, bias=False) if num_classes else None
         redraw(self.embedding, embedding_std)
         self.mapping = nn.Sequential()
-        for wide, narrow in pairwise([latent_dim + width, *mapping]):
+        widths = [latent_dim + width, *mapping]
+        for wide, narrow in pairwise(widths):
             self.mapping.extend([scaled(nn.Linear(wide, narrow), GAIN), nn.LeakyReLU(SLOPE)])
+        if widths[-1] % self.num_parts:
+            raise UserError(
+                f"{widths[-1]} numbers have no equal parts for {self.num_parts} channels: "
+                "end `mapping` in a multiple of them, or leave channelwise out"
+            )
         self.basis = nn.Parameter(torch.randn(channels[0], base, base)) if not mapping else None
         drawn = channels[0] * (base**2 if mapping else 1)
-        self.first = scaled(nn.Linear([latent_dim + width, *mapping][-1], drawn, bias=False), 1.0)
+        self.first = scaled(nn.Linear(widths[-1] // self.num_parts, drawn, bias=False), 1.0)
         self.base = base
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
         self.steps = nn.ModuleList(scaled(Pointwise(wide, narrow, bias=False), 1.0) for wide, narrow in pairwise(channels))
-        self.last = scaled(nn.Conv2d(channels[-1], image_shape[0] * patch_size**2, 3, padding=1), 1.0)
+        pixels = image_shape[0] // self.num_parts * patch_size**2
+        self.last = scaled(nn.Conv2d(channels[-1], pixels, 3, padding=1), 1.0)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """z (N, latent_dim), condition (N, num_classes) or None -> images (N, C, H, W), not limited to [-1, 1]."""
         if self.embedding is not None and condition is not None:
             z = torch.cat([z, self.embedding(condition)], dim=1)
-        x = self.first(self.mapping(z))
+        x = self.first(self.mapping(z).unflatten(1, (self.num_parts, -1)).flatten(0, 1))
         x = x[:, :, None, None] * self.basis if self.basis is not None else x.unflatten(1, (-1, self.base, self.base))
         x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
         for step, blocks in zip(self.steps, self.stages[1:], strict=True):  # type: ignore[arg-type]
             x = blocks(interpolate(step(x), scale_factor=2, mode="bilinear", align_corners=False))
-        return pixel_shuffle(self.last(x), self.patch_size)
+        return pixel_shuffle(self.last(x), self.patch_size).unflatten(0, (-1, self.num_parts)).flatten(1, 2)
 
 
 class ResidualDiscriminator(nn.Module):
@@ -180,6 +212,8 @@ class ResidualDiscriminator(nn.Module):
         group_size: channels in each group of the 3x3 convolutions.
         patch_size: side of the squares of pixels that the first layer reads at once.
         embedding_std: as of the generator.
+        channelwise: read each channel by itself, all with the same weights, and judge the image by what was read in all of
+            them, after one hidden layer.
     """
 
     def __init__(
@@ -192,27 +226,34 @@ class ResidualDiscriminator(nn.Module):
         group_size: int = 16,
         patch_size: int = 1,
         embedding_std: float | None = None,
+        channelwise: bool = False,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
+        self.num_parts = image_shape[0] if channelwise else 1
         base = base_size(image_shape[1], patch_size, len(channels))
         num_all = num_blocks * len(channels)
-        self.first = scaled(nn.Conv2d(image_shape[0] * patch_size**2, channels[0], 3, padding=1), 1.0)
+        pixels = image_shape[0] // self.num_parts * patch_size**2
+        self.first = scaled(nn.Conv2d(pixels, channels[0], 3, padding=1), 1.0)
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
         self.steps = nn.ModuleList(scaled(Pointwise(narrow, wide, bias=False), 1.0) for narrow, wide in pairwise(channels))
         self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)
-        self.logit = scaled(nn.Linear(channels[-1], 1), 1.0)
-        self.embedding = scaled(nn.Linear(num_classes, channels[-1], bias=False), 1.0) if num_classes else None
+        width = channels[-1] * self.num_parts
+        self.joint = Joint(width) if channelwise else nn.Identity()
+        self.logit = scaled(nn.Linear(width, 1), 1.0)
+        self.embedding = scaled(nn.Linear(num_classes, width, bias=False), 1.0) if num_classes else None
         redraw(self.embedding, embedding_std)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """x (N, C, H, W) in [-1, 1], condition (N, num_classes) or None -> logits (N,); positive means real."""
+        x = x.unflatten(1, (self.num_parts, -1)).flatten(0, 1)
         patches = pixel_unshuffle(x, self.patch_size).contiguous(memory_format=torch.channels_last)
         x = self.stages[0](self.first(patches))
         for step, blocks in zip(self.steps, self.stages[1:], strict=True):  # type: ignore[arg-type]
             x = blocks(step(avg_pool2d(x, 2)))
-        features = (x * self.basis).sum(dim=(2, 3))  # (N, channels); a grouped convolution, but fast to differentiate twice
+        features = (x * self.basis).sum(dim=(2, 3))  # a grouped convolution, but fast to differentiate twice
+        features = self.joint(features.unflatten(0, (-1, self.num_parts)).flatten(1))  # (N, parts * channels)
         logits: Tensor = self.logit(features).squeeze(1)
         if self.embedding is not None and condition is not None:
             logits = logits + (self.embedding(condition) * features).sum(dim=1) / math.sqrt(features.shape[1])

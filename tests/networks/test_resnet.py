@@ -170,3 +170,51 @@ def test_a_pointwise_layer_is_the_1x1_convolution_and_so_are_its_derivatives() -
         results.append([y, first, *torch.autograd.grad(first.square().sum(), [x, layer.weight, layer.bias])])
     for ours, torchs in zip(*results, strict=True):
         torch.testing.assert_close(ours, torchs)
+
+
+def channelwise_pair() -> tuple[ResidualGenerator, ResidualDiscriminator]:
+    torch.manual_seed(0)
+    common = {"num_blocks": 1, "group_size": 8, "patch_size": 2, "channelwise": True}
+    generator = ResidualGenerator((3, 28, 28), 10, latent_dim=5, channels=(16, 8), mapping=(7, 12), **common)
+    return generator, ResidualDiscriminator((3, 28, 28), 10, channels=(8, 16), **common)
+
+
+def test_channelwise_channels_are_drawn_by_the_same_weights_from_their_parts_of_the_code() -> None:
+    generator, _ = channelwise_pair()
+    shake(generator)
+    z, condition = torch.randn(2, 5), torch.eye(10)[:2]
+    images = generator(z, condition)
+    assert images.shape == (2, 3, 28, 28)
+    assert not torch.allclose(images[:, 0], images[:, 1], atol=1e-3)
+    code = generator.mapping[2]  # the layer whose twelve outputs are the codes of three channels
+    turned = torch.arange(12).roll(4)
+    code.weight.data, code.bias.data = code.weight.data[turned], code.bias.data[turned]
+    torch.testing.assert_close(generator(z, condition), images.roll(1, dims=1))
+
+
+def test_channelwise_features_are_those_of_each_channel_until_the_joint_layer_has_learned() -> None:
+    _, discriminator = channelwise_pair()
+    shake(discriminator)
+    images = torch.randn(2, 3, 28, 28)
+    seen, turned = (features(discriminator, x).unflatten(1, (3, 16)) for x in (images, images.roll(1, dims=1)))
+    torch.testing.assert_close(turned, seen.roll(1, dims=1))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_channelwise_judgement_is_of_all_channels_together_once_learned(learned: bool) -> None:
+    """Before, two channels that change at once move the logit by the sum of what each does by itself."""
+    _, discriminator = channelwise_pair()
+    if learned:
+        nn.init.normal_(discriminator.joint.project.weight, 0.0, 0.1)
+    one, two = torch.randn(2, 2, 3, 28, 28)
+    first, second, both = (one.clone() for _ in range(3))
+    first[:, 0], second[:, 1] = two[:, 0], two[:, 1]
+    both[:, :2] = two[:, :2]
+    base = discriminator(one)
+    apart = discriminator(both) - base - (discriminator(first) - base) - (discriminator(second) - base)
+    assert (apart.abs().max() > 1e-2) == learned
+
+
+def test_a_code_without_equal_parts_for_the_channels_names_the_fix() -> None:
+    with pytest.raises(UserError, match="100 numbers have no equal parts for 3 channels: end `mapping` in a multiple of them"):
+        ResidualGenerator((3, 28, 28), channels=(16, 8), patch_size=2, group_size=8, mapping=(100,), channelwise=True)
