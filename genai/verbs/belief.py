@@ -70,7 +70,7 @@ def check(run: Run, model: GenerativeModel) -> None:
     if not isinstance(model, Believes):
         raise UserError(f"{run.path} is a {type(model).__name__}, which has no discriminator: --belief is for GANs")
     if model.is_exported:
-        raise UserError(f"{run.path} is a zoo entry, without its discriminator: name a run directory with its checkpoint")
+        raise UserError(f"{run.path} is a zoo entry, from which no belief is read: name a run directory with its checkpoint")
 
 
 # -- judging -------------------------------------------------------------------------------------------------------------
