@@ -161,8 +161,10 @@ def test_scores_with_other_options_than_the_config_say_so(
     trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = shutil.copytree(trained, Path("runs/tiny/one"))
+    curve = (run / "metrics.csv").read_text()
     option = ["--model.init_args.resampling", '{"num_candidates": 2}']
     assert main(["test", "tiny", *QUICK, "--quality.num_samples", "100", *option]) == 0
+    assert (run / "metrics.csv").read_text() == curve  # which stays the one of the model as it is
     assert json.loads((run / "metrics.json").read_text())["test"]["overrides"] == ["=".join(option)]
     capsys.readouterr()
     assert main(["runs", "tiny"]) == 0
@@ -171,6 +173,7 @@ def test_scores_with_other_options_than_the_config_say_so(
     assert "tested with --model.init_args.resampling" in capsys.readouterr().err
     assert main(["test", "tiny", *QUICK, "--quality.num_samples", "100"]) == 0
     assert json.loads((run / "metrics.json").read_text())["test"]["overrides"] == []
+    assert "test/fid" in (run / "metrics.csv").read_text()
 
 
 def test_filmstrip_lays_epochs_side_by_side(trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,7 +154,7 @@ class SampleQuality(L.Callback):
     def _publish(self, trainer: L.Trainer, model: GenerativeModel, split: str, quality: Quality) -> None:
         metrics = {f"{split}/{name}": value for name, value in quality.metrics().items()}
         model.log_dict(metrics, logger=False, on_epoch=True, sync_dist=True)
-        for logger in trainer.loggers:
+        for logger in () if model.overrides else trainer.loggers:  # the curve is of the model as its run's config has it
             logger.log_metrics(metrics, step=model.images_seen)
         if self.run_dir is not None and trainer.is_global_zero:
             about = {"parameters": network_sizes(model), "images_seen": model.images_seen, "overrides": list(model.overrides)}
