@@ -20,8 +20,10 @@ import numpy as np
 import torch
 import torchvision
 import yaml
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from genai import __version__, cluster, runs
 from genai.callbacks.announcement import Announcement
@@ -45,6 +47,8 @@ from genai.tracking import MetricsCSV, Tracker, finish, loggers
 
 LABEL_EXAMPLES = 64
 HALF = ("16", "16-mixed", "16-true")
+GPUS = ("gpu", "cuda", "mps")
+ON_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 
 class Parser(LightningArgumentParser):
@@ -147,6 +151,7 @@ class GenaiCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
+        check_accelerator(self.options.trainer)
         check_precision(self.options.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -183,7 +188,10 @@ class GenaiCLI(LightningCLI):
         if isinstance(kwargs["strategy"], Sharded):
             callbacks.append(ShardNetworks())
         kwargs["callbacks"] = [*(chosen.callbacks or []), *callbacks]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except MisconfigurationException as error:  # more devices than there are, say
+            raise UserError(f"the trainer refuses its options: {error}") from None
 
     def take_lock(self, run_dir: Path) -> None:
         """Let no other fit write into `run_dir` until `run_lightning` gives the lock back."""
@@ -216,6 +224,19 @@ def begin_with(model: L.LightningModule, start: str, trust: Sequence[str]) -> No
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"--start {start} has another network than the model ({reason}): give it the same init_args") from None
+
+
+def has_gpu() -> bool:
+    """Whether Lightning finds a GPU here."""
+    return CUDAAccelerator.is_available() or MPSAccelerator.is_available()
+
+
+def check_accelerator(trainer: Any) -> None:
+    """A GPU that is asked for must be there."""
+    if trainer.accelerator in GPUS and not has_gpu():
+        raise UserError(
+            "there is no GPU here: leave -c configs/trainer/gpu.yaml out, or add -c configs/trainer/cpu.yaml after it"
+        )
 
 
 def check_precision(trainer: Any) -> None:
@@ -371,8 +392,12 @@ def check_configs(arguments: list[str]) -> None:
 
 def with_run(run: runs.Run, checkpoint: Path | None, rest: list[str], trust: list[str]) -> list[str]:
     """The arguments that reproduce a run's config, before the user's own; its trainer may be built of Lightning's parts."""
-    check_trusted(run.config(), ["lightning", *trust], run.path / "config.yaml")
+    config = run.config()
+    check_trusted(config, ["lightning", *trust], run.path / "config.yaml")
     arguments = ["-c", str(run.path / "config.yaml"), "--run_dir", str(run.path)]
+    if config["trainer"].get("accelerator") in GPUS and not has_gpu():
+        print(f"{run.path} is of a GPU, of which there is none here: on the CPU, in one process", file=sys.stderr)
+        arguments += [f"--trainer.{name}={value}" for name, value in ON_CPU.items()]
     return [*arguments, *(["--ckpt_path", str(checkpoint)] if checkpoint else []), *rest]
 
 

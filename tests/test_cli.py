@@ -264,3 +264,24 @@ def test_a_conditional_model_draws_the_labels_asked_for(workspace: Path, capsys:
 def test_a_device_that_is_not_there_is_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(ROOT / "zoo/mnist-gan"), "--device", "cuda", "--out", "grid.png"]) == 2
     assert "try --device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_fit_on_a_gpu_that_is_not_there_leaves_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "-c", DIGITS, "-c", str(ROOT / "configs/trainer/gpu.yaml"), *QUICK]) == 2
+    assert "add -c configs/trainer/cpu.yaml" in capsys.readouterr().err
+    assert not (workspace / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_the_run_of_a_gpu_is_tested_and_resumed_on_a_cpu(
+    trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = workspace / "runs/of-a-gpu/2026-01-01_00-00-00"
+    shutil.copytree(trained, copy)
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["trainer"] |= {"accelerator": "gpu", "devices": 8, "num_nodes": 2, "strategy": "ddp"}
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["validate", str(copy), "--quality.num_samples", "50"]) == 0
+    assert "on the CPU, in one process" in capsys.readouterr().err
+    assert main(["fit", "--resume", str(copy), "--trainer.max_epochs", "3", "--quality.num_samples", "50"]) == 0
