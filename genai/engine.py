@@ -48,7 +48,7 @@ from genai.tracking import MetricsCSV, Tracker, finish, loggers
 LABEL_EXAMPLES = 64
 HALF = ("16", "16-mixed", "16-true")
 GPUS = ("gpu", "cuda", "mps")
-ON_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+ON_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": 32}
 
 
 class Parser(LightningArgumentParser):
@@ -396,7 +396,7 @@ def with_run(run: runs.Run, checkpoint: Path | None, rest: list[str], trust: lis
     check_trusted(config, ["lightning", *trust], run.path / "config.yaml")
     arguments = ["-c", str(run.path / "config.yaml"), "--run_dir", str(run.path)]
     if config["trainer"].get("accelerator") in GPUS and not has_gpu():
-        print(f"{run.path} is of a GPU, of which there is none here: on the CPU, in one process", file=sys.stderr)
+        print(f"{run.path} is of a GPU, of which there is none here: on the CPU, in one process and float32", file=sys.stderr)
         arguments += [f"--trainer.{name}={value}" for name, value in ON_CPU.items()]
     return [*arguments, *(["--ckpt_path", str(checkpoint)] if checkpoint else []), *rest]
 

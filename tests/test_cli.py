@@ -280,8 +280,8 @@ def test_the_run_of_a_gpu_is_tested_and_resumed_on_a_cpu(
     copy = workspace / "runs/of-a-gpu/2026-01-01_00-00-00"
     shutil.copytree(trained, copy)
     config = yaml.safe_load((copy / "config.yaml").read_text())
-    config["trainer"] |= {"accelerator": "gpu", "devices": 8, "num_nodes": 2, "strategy": "ddp"}
+    config["trainer"] |= {"accelerator": "gpu", "devices": 8, "num_nodes": 2, "strategy": "ddp", "precision": "16-mixed"}
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     assert main(["validate", str(copy), "--quality.num_samples", "50"]) == 0
-    assert "on the CPU, in one process" in capsys.readouterr().err
+    assert "on the CPU, in one process and float32" in capsys.readouterr().err
     assert main(["fit", "--resume", str(copy), "--trainer.max_epochs", "3", "--quality.num_samples", "50"]) == 0

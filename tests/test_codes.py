@@ -161,6 +161,24 @@ def test_a_path_between_seeds_goes_through_their_samples(run: str, place: Path) 
     assert tiles(Image.open("pairs.png"), model.image_shape[-1]).shape[:2] == (2, 5)
 
 
+def test_a_path_between_digits_keeps_the_class(place: Path) -> None:
+    assert main(["interpolate", "zoo/mnist-cgan", "3", "8", "--points", "3", "--label", "7", "--out", "out.png"]) == 0
+    grid = tiles(Image.open("out.png"), 28)
+    model = model_of("zoo/mnist-cgan")
+    ends = pixels(model.decode(model.latents([*image_seeds(3, 1), *image_seeds(8, 1)]), torch.tensor([7, 7]))).astype(int)
+    assert np.abs(grid[0, [0, 2]] - ends).max() <= 1
+    assert main(["interpolate", "zoo/mnist-cgan", "--num", "2", "--points", "3"]) == 0
+
+
+def test_a_path_between_faces_goes_from_the_attributes_of_one_to_those_of_the_other(place: Path) -> None:
+    assert main(["interpolate", "zoo/avatars-cr3gan", "3", "8", "--points", "3", "--out", "out.png"]) == 0
+    model = model_of("zoo/avatars-cr3gan")
+    labels = torch.tensor(genai.runs.find("zoo/avatars-cr3gan").record()["label_examples"][:2]).float()
+    ends = to_uint8(model.decode(model.latents([*image_seeds(3, 1), *image_seeds(8, 1)]), labels)).movedim(1, -1)
+    drawn = tiles(Image.open("out.png"), 64)[0, [0, 2]].astype(int)
+    assert np.abs(drawn - ends.numpy().astype(int)).max() <= 1
+
+
 def test_ends_come_in_pairs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 ends are no pair" in refused(capsys, "interpolate", "plain", "test/0")
     assert "cannot interpolate between pictures: name a VAE run" in refused(

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from genai.errors import UserError
-from genai.latents.paths import PATHS
+from genai.latents.paths import PATHS, lerp
 from genai.models.base import Decodes, Encodes, GenerativeModel, image_seeds
 from genai.runs import Run
 from genai.verbs.arguments import VerbParser, positive
 from genai.verbs.codes import A_VAE
 from genai.verbs.editing import asked, load_capable, picture_parser, read_images, write_rows
+from genai.verbs.labels import label_kind, labels_for
 
 
 def parser() -> VerbParser:
@@ -39,12 +40,35 @@ def run(arguments: list[str]) -> None:
     capability, who = (Encodes, A_VAE) if pictured else (Decodes, "a VAE or GAN run")
     source, model = load_capable(options, capability, "interpolate between pictures" if pictured else "interpolate", who)
     z_a, z_b, shown = picture_ends(options, source, model) if pictured else seed_ends(options, model)
-    points = PATHS[options.path](z_a, z_b, torch.linspace(0, 1, options.points, device=z_a.device))
-    path = points.transpose(0, 1).flatten(0, 1)  # (N * points, D)
-    told = asked(options, model, source, len(path))
+    shares = torch.linspace(0, 1, options.points, device=z_a.device)
+    path = row_by_row(PATHS[options.path](z_a, z_b, shares))
+    told = asked(options, model, source, len(path)) if pictured else told_between(options, model, source, len(z_a), shares)
     drawn = model.decode(path, told).cpu().unflatten(0, (len(z_a), -1))
     row = drawn if shown is None else torch.cat([shown[:1, None], drawn, shown[1:, None]], dim=1)
     write_rows(options, source, model, row.flatten(0, 1), row.shape[1], "interpolate")
+
+
+def row_by_row(points: Tensor) -> Tensor:
+    """(points, N, D) -> (N * points, D)."""
+    return points.transpose(0, 1).flatten(0, 1)
+
+
+def told_between(options: argparse.Namespace, model: Decodes, run: Run, num: int, shares: Tensor) -> Tensor | None:
+    """What the points between `num` pairs of samples are asked to be, row by row: (num * points,), (num * points, K) or None.
+
+    The samples are asked for what `genai sample` asks for. Attributes go straight from those of one to those of the other; a
+    class is that of both.
+    """
+    assert isinstance(model, GenerativeModel)
+    attributes = model.conditional and label_kind(run, options.trust) == "attributes"
+    options = argparse.Namespace(**(vars(options) | {"num": 2 * num if attributes else num}))
+    labels = labels_for(options, model, run)
+    if labels is None:
+        return None
+    if not attributes:
+        return labels.repeat_interleave(len(shares), dim=0)
+    labels = labels.to(shares.device)
+    return row_by_row(lerp(labels[0::2], labels[1::2], shares))
 
 
 def picture_ends(options: argparse.Namespace, run: Run, model: Encodes) -> tuple[Tensor, Tensor, Tensor | None]:
