@@ -2,6 +2,7 @@
 
     python benchmarks/gan.py [--configs configs/mnist/r3gan.yaml ...] [--seconds 5] [--rounds 3]
     python benchmarks/gan.py --configs configs/mnist/gan.yaml --precisions 32 bf16-mixed
+    python benchmarks/gan.py --configs configs/faces/r3gan-64.yaml --device cuda
 
 A step is one of the discriminator and, as often as the preset says, one of the generator, on a batch of noise in the place of
 images, in the preset's precision. For objectives with a penalty the same step is timed without it, the two in turn; the last
@@ -64,26 +65,28 @@ class Flops(TorchDispatchMode):
 class Game:
     """A model with its optimisers and a batch, to be played step by step."""
 
-    def __init__(self, model: GAN, batch_size: int, bf16: bool) -> None:
+    def __init__(self, model: GAN, batch_size: int, bf16: bool, device: str) -> None:
         self.model = model.train()
-        self.generator_optimizer, self.discriminator_optimizer = model.configure_optimizers()
-        self.real = torch.rand(batch_size, *model.image_shape) * 2 - 1
         if model.clusters is not None:
             model.clusters.fit(torch.rand(10 * model.clusters.num_clusters, *model.image_shape) * 2 - 1)
-        self.condition = model.condition(self.real, torch.arange(batch_size) % max(model.num_classes, 1))
+        self.model.to(device)
+        self.device = device
+        self.generator_optimizer, self.discriminator_optimizer = model.configure_optimizers()
+        self.real = torch.rand(batch_size, *model.image_shape, device=device) * 2 - 1
+        self.condition = model.condition(self.real, torch.arange(batch_size, device=device) % max(model.num_classes, 1))
         self.bf16 = bf16
         self.count = 0
 
     def step(self, objective: Objective) -> None:
         """One batch."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
             self.play(objective)
         self.count += 1
 
     def play(self, objective: Objective) -> None:
         model = self.model
         model.objective = objective
-        batch = cache(model.draw), self.real, torch.randn(len(self.real), model.z_dim), self.condition
+        batch = cache(model.draw), self.real, torch.randn(len(self.real), model.z_dim, device=self.device), self.condition
         self.discriminator_optimizer.zero_grad()
         model.discriminator_loss(*batch).mean().backward()
         self.discriminator_optimizer.step()
@@ -94,13 +97,19 @@ class Game:
             model.discriminator.requires_grad_(True)
             self.generator_optimizer.step()
 
+    def now(self) -> float:
+        """Seconds, when all that was begun has ended."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     def seconds(self, objective: Objective, at_least: float) -> float:
         """Seconds a step, over `at_least` seconds."""
-        start, steps = time.perf_counter(), 0
-        while time.perf_counter() - start < at_least:
+        start, steps = self.now(), 0
+        while self.now() - start < at_least:
             self.step(objective)
             steps += 1
-        return (time.perf_counter() - start) / steps
+        return (self.now() - start) / steps
 
     def flops(self, objective: Objective) -> int:
         """Floating-point operations of a step in which both networks learn."""
@@ -110,14 +119,14 @@ class Game:
         return counter.total
 
 
-def row(config: Path, precision: str | None, seconds: float, rounds: int) -> list[str] | None:
+def row(config: Path, precision: str | None, seconds: float, rounds: int, device: str) -> list[str] | None:
     """What is measured of one preset in `precision` (None: its own); None where it is no GAN."""
     cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--quality.every_n_epochs", "0"], [])
     if not isinstance(cli.model, GAN):
         return None
     batch_size = cli.datamodule.batch_size
     precision = precision or str(cli.trainer.precision)
-    game = Game(cli.model, batch_size, "bf16" in precision)
+    game = Game(cli.model, batch_size, "bf16" in precision, device)
     full = cli.model.objective
     bare_class: Any = WITHOUT.get(type(full))
     game.seconds(full, seconds / 5)
@@ -138,16 +147,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--configs", nargs="*", type=Path, default=sorted(Path("configs").glob("*/*.yaml")))
     parser.add_argument("--precisions", nargs="*", default=[None])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     table = Table("preset", "batch", "precision", "steps/s", "images/s", "penalty's share", "time ×", "arithmetic ×")
     presets = [config for config in options.configs if config.parent.name != "trainer"]
     for config, precision in product(presets, options.precisions):
-        cells = row(config, precision, options.seconds, options.rounds)
+        cells = row(config, precision, options.seconds, options.rounds, options.device)
         if cells:
             table.add_row(*cells)
-    table.caption = f"{torch.get_num_threads()} threads; time and arithmetic: the step with its penalty over the step without"
+    where = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} threads"
+    table.caption = f"{where}; time and arithmetic: the step with its penalty over the step without"
     Console(width=120).print(table)
 
 
