@@ -36,14 +36,18 @@ warnings.filterwarnings("ignore")
 class PairingAlone(Relativistic):
     """R3GAN's game without R1 and R2."""
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
+    ) -> Tensor:
         return softplus(discriminator(fake) - discriminator(real))
 
 
 class WassersteinAlone(WassersteinGP):
     """The Wasserstein game without its penalty."""
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
+    ) -> Tensor:
         return discriminator(fake) - discriminator(real)
 
 
@@ -85,7 +89,7 @@ class Game:
 
     def play(self, objective: Objective) -> None:
         model = self.model
-        model.objective = objective
+        model.objective, model.batches_seen = objective, self.count
         batch = cache(model.draw), self.real, torch.randn(len(self.real), model.z_dim, device=self.device), self.condition
         self.discriminator_optimizer.zero_grad()
         model.discriminator_loss(*batch).mean().backward()
@@ -111,11 +115,12 @@ class Game:
             steps += 1
         return (self.now() - start) / steps
 
-    def flops(self, objective: Objective) -> int:
-        """Floating-point operations of a step in which both networks learn."""
+    def flops(self, objective: Objective, steps: int) -> int:
+        """Floating-point operations of `steps` steps, from one in which both networks learn and penalties are borne."""
         self.count = 0
         with Flops() as counter:
-            self.step(objective)
+            for _ in range(steps):
+                self.step(objective)
         return counter.total
 
 
@@ -138,7 +143,8 @@ def row(config: Path, precision: str | None, seconds: float, rounds: int, device
     pairs = [(game.seconds(full, seconds), game.seconds(bare, seconds)) for _ in range(rounds)]
     step = statistics.median(one for one, _ in pairs)
     ratio = statistics.median(one / other for one, other in pairs)
-    arithmetic = game.flops(full) / game.flops(bare)
+    period = cli.model.num_discriminator_steps * getattr(full, "penalise_every", 1)
+    arithmetic = game.flops(full, period) / game.flops(bare, period)
     share = f"{100 * (1 - 1 / ratio):.0f} %"
     return [*cells, f"{1 / step:.1f}", f"{batch_size / step:.0f}", share, f"{ratio:.2f}", f"{arithmetic:.2f}"]
 

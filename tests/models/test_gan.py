@@ -213,6 +213,21 @@ def test_schedules_set_both_optimisers_as_images_are_seen() -> None:
     assert settings.rows[-1] == pytest.approx([0.001, 0.003, 0.99, 0.99])
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_lazy_penalties_count_batches_over_short_epochs_and_not_their_parts(accumulate: int) -> None:
+    """Three batches an epoch, two epochs, every second batch: the batches 0, 2 and 4 are penalised, as a whole."""
+
+    class Recorded(Relativistic):
+        def penalised_loss(self, *arguments: Any) -> Tensor:
+            penalised.append(model.batches_seen)
+            return super().penalised_loss(*arguments)
+
+    penalised: list[int] = []
+    model = tiny_gan(objective=Recorded(penalise_every=2), accumulate=accumulate)
+    fit(model, noise_images(24), epochs=2)
+    assert penalised == sorted(accumulate * [0, 2, 4])
+
+
 def test_a_beta2_schedule_wants_an_optimiser_with_betas() -> None:
     model = tiny_gan(generator_optimizer=partial(SGD, lr=0.1), beta2_schedule=Cosine(kimg=1))
     with pytest.raises(UserError, match="SGD has no betas: choose another"):

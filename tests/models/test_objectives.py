@@ -9,7 +9,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
+from genai.errors import UserError
 from genai.models.gan.objectives import Hinge, LeastSquares, NonSaturating, Objective, Relativistic, WassersteinGP
 from genai.models.schedules import Cosine
 
@@ -178,6 +180,23 @@ def test_gamma_follows_its_schedule(images_seen: int, gamma: float) -> None:
     objective = Relativistic(Cosine(kimg=10, start=2.0, end=0.2))
     actual = objective.discriminator_loss(quadratic, real, real, images_seen)
     torch.testing.assert_close(actual - math.log(2), gamma * real.flatten(1).square().sum(dim=1), **FLOAT32)
+
+
+def test_lazy_penalties_weigh_as_much_over_all_batches() -> None:
+    """Of three batches the first bears the penalties three times, the others bear none."""
+    real, fake = pictures()
+    each, lazy = (Relativistic(0.3, penalise_every=every) for every in (1, 3))
+    losses = [lazy.discriminator_loss(quadratic, real, fake, 0, batch) for batch in range(6)]
+    game = softplus(quadratic(fake) - quadratic(real))
+    for batch in (1, 2, 4, 5):
+        torch.testing.assert_close(losses[batch], game)
+    torch.testing.assert_close(losses[3], losses[0], rtol=0, atol=0)
+    torch.testing.assert_close(sum(losses[:3]) / 3, each.discriminator_loss(quadratic, real, fake, 0, 1), **FLOAT32)
+
+
+def test_penalties_of_no_batch_are_refused() -> None:
+    with pytest.raises(UserError, match=r"penalise_every 0 .*: use 1"):
+        Relativistic(penalise_every=0)
 
 
 @pytest.mark.parametrize("weight", [0.5, 10.0])

@@ -179,7 +179,7 @@ class GAN(GenerativeModel):
     def discriminator_loss(self, draw: Draw, real: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
         """Loss (N,) of the discriminator on real images and those of the latents z."""
         images, judge = draw(z, condition)[0].detach(), partial(self.judge, condition=condition)
-        return self.objective.discriminator_loss(judge, real, images, self.images_seen)
+        return self.objective.discriminator_loss(judge, real, images, self.images_seen, self.batches_seen)
 
     def generator_loss(self, draw: Draw, real: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
         """Loss (N,) of the generator, whose images meet the real ones."""

@@ -1,7 +1,8 @@
 """What the two players minimise. Each method takes the discriminator and a batch and returns an unreduced loss (N,).
 
 `discriminator` maps images (N, C, H, W) to logits (N,); condition and augmentation are already bound to it, so a penalty
-on its gradient is one with respect to the image before augmentation. `images_seen` is for weights that change in training.
+on its gradient is one with respect to the image before augmentation. `images_seen` is for weights that change in training,
+`batch`, the number of batches before this one, for what not every batch bears.
 Symbols: D the discriminator's logit, x a real image, G(z) a generated one. A new objective is one class with these three
 methods, named in the YAML; one with a penalty on D's gradient says `double_backward = True`, for torch.compile.
 """
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from genai.errors import UserError
 from genai.models.schedules import Cosine
 
 Discriminator = Callable[[Tensor], Tensor]
@@ -21,7 +23,9 @@ Discriminator = Callable[[Tensor], Tensor]
 class Objective(Protocol):
     """A pair of losses that the discriminator and the generator play."""
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
+    ) -> Tensor:
         """Loss (N,) of the discriminator on real and (detached) generated images."""
 
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
@@ -34,7 +38,9 @@ class Objective(Protocol):
 class NonSaturating:
     """The non-saturating game of Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 with the generator's log D trick."""
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
+    ) -> Tensor:
         """-log sigmoid(D(x)) - log(1 - sigmoid(D(G(z))))."""
         return softplus(-discriminator(real)) + softplus(discriminator(fake))
 
@@ -50,7 +56,9 @@ class NonSaturating:
 class LeastSquares:
     """The least squares GAN of Mao et al. 2017 (arXiv:1611.04076), equation 9: targets 1 for real and 0 for generated."""
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
+    ) -> Tensor:
         """1/2 (D(x) - 1)^2 + 1/2 D(G(z))^2."""
         return 0.5 * (discriminator(real) - 1).square() + 0.5 * discriminator(fake).square()
 
@@ -69,7 +77,9 @@ class Hinge:
     Made for a discriminator with spectral normalisation.
     """
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
+    ) -> Tensor:
         """max(0, 1 - D(x)) + max(0, 1 + D(G(z)))."""
         return relu(1 - discriminator(real)) + relu(1 + discriminator(fake))
 
@@ -96,7 +106,9 @@ class WassersteinGP:
     def __init__(self, penalty: float = 10.0) -> None:
         self.penalty = penalty
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
+    ) -> Tensor:
         """D(G(z)) - D(x) + lambda (||grad D(x_hat)|| - 1)^2, x_hat uniform on the line from G(z) to x."""
         epsilon = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = (epsilon * real + (1 - epsilon) * fake).requires_grad_()
@@ -117,20 +129,36 @@ class Relativistic:
 
     Args:
         gamma: weight of both penalties, constant or a function of the images seen.
+        penalise_every: batches for each one that bears the penalties, weighted as many times as much: the lazy regularisation
+            of StyleGAN2 (Karras et al. 2020, arXiv:1912.04958, appendix B). R3GAN has 1.
+
+    Raises:
+        UserError: `penalise_every` is less than 1.
     """
 
     double_backward = True
 
-    def __init__(self, gamma: float | Cosine = 1.0) -> None:
+    def __init__(self, gamma: float | Cosine = 1.0, penalise_every: int = 1) -> None:
+        if penalise_every < 1:
+            raise UserError(f"penalise_every {penalise_every} is no number of batches: use 1 (each) or more")
         self.gamma = gamma
+        self.penalise_every = penalise_every
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int) -> Tensor:
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
+    ) -> Tensor:
         """-log sigmoid(D(x) - D(G(z))) + gamma / 2 (||grad D(x)||^2 + ||grad D(G(z))||^2)."""
+        if batch % self.penalise_every:
+            return softplus(discriminator(fake) - discriminator(real))
+        gamma = self.gamma(images_seen) if isinstance(self.gamma, Cosine) else self.gamma
+        return self.penalised_loss(discriminator, real, fake, gamma * self.penalise_every)
+
+    def penalised_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, gamma: float) -> Tensor:
+        """The loss (N,) with both penalties, weighted by `gamma`."""
         real, fake = (exact(images).requires_grad_() for images in (real, fake))
         real_logits, fake_logits = discriminator(real), discriminator(fake)
         r1 = gradient(real_logits, real).square().sum(dim=1)
         r2 = gradient(fake_logits, fake).square().sum(dim=1)
-        gamma = self.gamma(images_seen) if isinstance(self.gamma, Cosine) else self.gamma
         return softplus(fake_logits - real_logits) + 0.5 * gamma * (r1 + r2)
 
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
