@@ -95,4 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:
+        print("genai: interrupted", file=sys.stderr)
+        return 130
     return 0

@@ -31,6 +31,7 @@ from genai.callbacks.averages import Averages
 from genai.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
 from genai.callbacks.collapse import Collapse
 from genai.callbacks.gallery import Gallery
+from genai.callbacks.options import OptimizerOptions
 from genai.callbacks.preemption import Preemption, Stopped
 from genai.callbacks.quality import SampleQuality
 from genai.callbacks.randomness import CountedRandomness
@@ -38,7 +39,7 @@ from genai.callbacks.throughput import Throughput
 from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.help import VERB_HELP
-from genai.loading import check_trusted, import_weights, read_checkpoint
+from genai.loading import check_trusted, first_difference, import_weights, read_checkpoint
 from genai.locks import RunLock
 from genai.models.base import Model, Starts
 from genai.pixels import to_uint8
@@ -172,7 +173,7 @@ class GenaiCLI(LightningCLI):
             run_dir = None  # a zoo entry is read, never written
         for name in ("quality", "gallery", "collapse", "averages"):
             self._get(self.config_init, name).run_dir = run_dir
-        callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput(), Announcement()]
+        callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput(), OptimizerOptions(), Announcement()]
         if run_dir is not None and self.subcommand == "fit":
             self.take_lock(run_dir)
             callbacks.append(Preemption())
@@ -405,7 +406,7 @@ def resolve_fit(arguments: list[str], trust: list[str]) -> list[str]:
     """Expand `--resume RUN`, and name the experiment after the first YAML."""
     resume = option(arguments, "resume")
     if resume:
-        return resumed(runs.find(resume), arguments, trust)
+        return resumed(runs.find(resume, trained=False), arguments, trust)
     if cluster.is_requeued() and (earlier := run_of_job()):
         return resumed(earlier, [], trust)
     config = first_config(arguments)
@@ -501,8 +502,7 @@ def run_lightning(verb: str, arguments: list[str], trust: list[str]) -> None:
         output = getattr(cli.trainer, verb)(cli.model, **call)
     except RuntimeError as error:
         if "loading state_dict" in str(error):
-            reason = str(error).splitlines()[-1].strip()
-            raise UserError(f"{call['ckpt_path']} is a checkpoint of another model: {reason}") from None
+            raise UserError(f"{call['ckpt_path']} is a checkpoint of another model: {first_difference(error)}") from None
         raise
     except Stopped as stopped:
         if not cli.trainer.is_global_zero:
@@ -517,9 +517,8 @@ def run_lightning(verb: str, arguments: list[str], trust: list[str]) -> None:
     if verb == "predict" and run_dir:
         write_predictions(run_dir, output)
     if verb == "fit" and run_dir:
-        state, longer = ("stopped", "") if cli.trainer.interrupted else ("done", " --trainer.max_epochs MORE")
-        resume = f"genai fit --resume {run_dir}{longer}"
-        print(f"{state}: {run_dir}\nnext: genai test {run_dir}  |  genai sample {run_dir}  |  {resume}")
+        resume = f"genai fit --resume {run_dir} --trainer.max_epochs MORE"
+        print(f"done: {run_dir}\nnext: genai test {run_dir}  |  genai sample {run_dir}  |  {resume}")
 
 
 def ready_cli(verb: str, arguments: list[str], trusted: list[str]) -> GenaiCLI:

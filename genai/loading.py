@@ -1,7 +1,6 @@
 """From a run directory to a model: the config is checked before anything it names is imported."""
 
 import inspect
-import pickle
 import pydoc
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ from genai.models.base import Model
 from genai.runs import Run
 
 TRUSTED = ("genai", "torch")
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError)  # what torch.load raises
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 FILES = ("zip", "tar", "gz", "tgz", "png", "jpg", "txt", "csv", "npz", "ckpt", "safetensors", "json", "yaml", "pt", "pth")
 
@@ -65,7 +63,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
-    except UNREADABLE as error:
+    except Exception as error:  # bytes that are no checkpoint make torch.load raise anything, a KeyError too
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is damaged or not a checkpoint of ours ({reason}): use {whole_beside(path)}") from None
     if "state_dict" not in checkpoint:
@@ -78,7 +76,7 @@ def whole_beside(path: Path) -> str:
     for other in (path.with_name(f"{name}.ckpt") for name in ("previous", "last", "best")):
         try:
             torch.load(other, map_location="cpu", weights_only=True)
-        except UNREADABLE:
+        except Exception:  # as above
             continue
         return f"the one before it, --checkpoint {other.stem}" if other.stem == "previous" else f"--checkpoint {other.stem}"
     return "another run, there is no whole one beside it"
@@ -99,11 +97,20 @@ def import_weights(model: Model, path: Path) -> None:
     try:
         model.import_state(load_file(path))
     except RuntimeError as error:
-        raise UserError(f"{path} holds the weights of another model: {str(error).splitlines()[-1].strip()}") from None
+        raise UserError(f"{path} holds the weights of another model: {first_difference(error)}") from None
+
+
+def first_difference(error: RuntimeError) -> str:
+    """The first thing that torch's `load_state_dict` complains of, without the list of all the others."""
+    reason = str(error).splitlines()[-1].strip()
+    first, *others = reason.split(", ") if "key(s) in state_dict" in reason else [reason]
+    return f"{first} and {len(others)} more" if others else first
 
 
 def load_model(run: Run, checkpoint: str, device: str, trust: Sequence[str]) -> Model:
     """See `genai.load`."""
+    if run.is_exported and checkpoint not in ("best", "last"):
+        raise UserError(f"{run.path} is a zoo entry with one set of weights: leave --checkpoint {checkpoint} out")
     config = run.config()
     check_trusted(config["model"], trust, run.path / "config.yaml")
     model = build_model(config, run.record())
@@ -116,7 +123,7 @@ def load_model(run: Run, checkpoint: str, device: str, trust: Sequence[str]) -> 
         try:
             model.load_state_dict(content["state_dict"])
         except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
+            reason = f"{first_difference(error)}; name a checkpoint of this run, or leave --checkpoint out"
             raise UserError(f"{path} is a checkpoint of another model than {run.path}/config.yaml: {reason}") from None
         model.images_seen = content["images_seen"]
     try:

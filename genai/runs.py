@@ -89,8 +89,12 @@ def all_runs(folder: Path | None = None) -> Iterator[Run]:
     return (Run(path.parent) for path in sorted(paths, key=lambda path: path.stat().st_mtime) if is_run(path.parent))
 
 
-def find(name: str | Path) -> Run:
+def find(name: str | Path, trained: bool = True) -> Run:
     """The run called `name`: a folder, `experiment/run`, an experiment (its newest run), or `zoo/NAME`.
+
+    Args:
+        name: what a user calls the run.
+        trained: of an experiment's runs take the newest that has a checkpoint, if any has: one that failed hides no other.
 
     Raises:
         UserError: there is none.
@@ -99,9 +103,10 @@ def find(name: str | Path) -> Run:
         path = base / name
         if is_run(path):
             return Run(path)
-        newest = sorted((p for p in path.glob("*") if is_run(p)), key=lambda p: (p / "run.json").stat().st_mtime)
-        if newest:
-            return Run(newest[-1])
+        oldest_first = sorted((p for p in path.glob("*") if is_run(p)), key=lambda p: (p / "run.json").stat().st_mtime)
+        with_checkpoint = [p for p in oldest_first if trained and any(p.glob("checkpoints/*.ckpt"))]
+        if oldest_first:
+            return Run((with_checkpoint or oldest_first)[-1])
     raise UserError(f"there is no run `{name}`: `genai runs` lists the runs, `genai fit -c configs/...` makes one")
 
 
@@ -127,9 +132,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def merge_json(path: Path, entries: dict[str, Any]) -> None:
-    """Set `entries` in the JSON object at `path`, keeping its others; the file is replaced whole."""
+def merge_json(path: Path, entries: dict[str, Any], keep: bool = False) -> None:
+    """Set `entries` in the JSON object at `path`, keeping its others; the file is replaced whole.
+
+    Args:
+        path: of the file, which need not be there.
+        entries: what to set.
+        keep: have the list `earlier` hold what other values there were.
+    """
     content = json.loads(path.read_text()) if path.is_file() else {}
+    replaced = [{key: content[key]} for key in entries if keep and content.get(key, entries[key]) != entries[key]]
+    if replaced:
+        content["earlier"] = [*content.get("earlier", []), *replaced]
     write_json(path, {**content, **entries})
 
 

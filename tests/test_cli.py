@@ -223,6 +223,34 @@ def test_a_crafted_config_or_checkpoint_runs_no_code(trained: Path, workspace: P
     assert not (workspace / "owned").exists()
 
 
+def test_bytes_that_are_no_checkpoint_are_a_users_mistake(
+    trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`junk` is a pickle for torch, of an object that it has not read before."""
+    Path("junk.ckpt").write_bytes(b"junk\n")
+    assert main(["sample", str(trained), "--checkpoint", "junk.ckpt"]) == 2
+    assert "junk.ckpt is damaged or not a checkpoint of ours" in capsys.readouterr().err
+
+
+def test_a_zoo_entry_has_no_checkpoint_to_choose(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "zoo/mnist-gan", "--checkpoint", "epoch=3"]) == 2
+    assert "leave --checkpoint epoch=3 out" in capsys.readouterr().err
+    assert main(["filmstrip", "zoo/mnist-gan"]) == 2
+    assert "no pictures of its epochs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["runs", "sample"])
+def test_ctrl_c_elsewhere_ends_in_one_line(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"genai.verbs.{verb}.run", interrupted)
+    assert main([verb]) == 130
+    assert capsys.readouterr().err == "genai: interrupted\n"
+
+
 def test_a_checkpoint_of_another_model_is_named(trained: Path, workspace: Path) -> None:
     import shutil
 
@@ -254,6 +282,9 @@ def test_a_conditional_model_draws_the_labels_asked_for(workspace: Path, capsys:
     assert main(["fit", "-c", DIGITS, *options]) == 0
     assert main(["sample", "digits-gan", "--label", "all", "--per-label", "3", "--out", "all.npz"]) == 0
     assert np.load("all.npz")["labels"].tolist() == [label for label in range(10) for _ in range(3)]
+    capsys.readouterr()
+    assert main(["sample", "digits-gan", "--label", "4,7", "--per-label", "3", "--out", "grid.png"]) == 0
+    assert capsys.readouterr().out == "wrote grid.png; its rows: 4, 7\n"
     assert main(["sample", "digits-gan", "--label", "4,7", "--num", "5", "--out", "some.npz"]) == 0
     assert np.load("some.npz")["labels"].tolist() == [4, 7, 4, 7, 4]
     assert main(["sample", "digits-gan", "--label", "ten", "--out", "no.npz"]) == 2

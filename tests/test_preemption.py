@@ -21,7 +21,8 @@ from tests.families import FAMILIES, family
 from tests.forks import Forks
 
 SHORT = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4", "--quality.every_n_epochs", "1"]
-SIGNALS = {"training": signal.SIGUSR1, "validation": signal.SIGTERM, "sampling": signal.SIGUSR1, "saving": signal.SIGTERM}
+SIGNALS = {"training": signal.SIGUSR1, "validation": signal.SIGTERM, "sampling": signal.SIGINT, "saving": signal.SIGTERM}
+NAMES = {signal.SIGUSR1: "SIGUSR1", signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 
 def fit(name: str) -> list[str]:
@@ -69,8 +70,9 @@ def fail_on_signals_not_taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     def fail(number: int, frame: Any) -> None:
         raise AssertionError("the signal was not taken")
 
-    before = {number: signal.signal(number, fail) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, fail) for number in NAMES}
     yield
+    assert all(signal.getsignal(number) == fail for number in NAMES), "the fit did not give the signals back"
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -107,10 +109,23 @@ def test_told_to_stop(
             patch.setattr(checkpoints, "write", after(1, checkpoints.write, number))
         assert main(fit(name)) == 2
     run = only_run(workspace)
-    assert f"stopped by {number.name}; to go on: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
+    assert f"stopped by {NAMES[number]}; to go on: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["images_seen"] < state(uninterrupted)["images_seen"]
     assert main(["fit", "--resume", str(run), "--trust", "tests"]) == 0
     assert_same(run, uninterrupted)
+
+
+def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the run, which had no checkpoint yet, hides no other of its experiment."""
+    assert main(fit("gan")) == 0
+    whole = runs.find("digits-gan").path
+    twice = after(1, after(1, Model.advance, signal.SIGINT), signal.SIGINT)
+    monkeypatch.setattr(Model, "advance", twice)
+    with pytest.raises(SystemExit):
+        main(fit("gan"))
+    assert len(list(whole.parent.iterdir())) == 2
+    assert runs.find("digits-gan").path == whole
+    assert runs.find("digits-gan", trained=False).path != whole
 
 
 # ---------------------------------------------------------------------------------------------------------------------

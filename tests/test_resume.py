@@ -51,6 +51,20 @@ def test_resume_after_an_epoch_is_exact(uninterrupted: Path, workspace: Path) ->
     assert len(list(run.parent.iterdir())) == 1
 
 
+def test_an_option_of_an_optimiser_that_is_given_anew_wins_over_the_checkpoint(workspace: Path) -> None:
+    """The generator stands still with a learning rate of 0, and the other optimiser goes on as it was."""
+    assert main(["fit", *FIT, "--trainer.max_epochs", "1"]) == 0
+    run = runs.find("digits-gan").path
+    before = weights(run)
+    zero = ["--model.init_args.generator_optimizer.init_args.lr", "0.0"]
+    assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "2", *zero]) == 0
+    after = weights(run)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"discriminator", "averaged", "images_seen"}
+    groups = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["optimizer_states"]
+    assert [state["param_groups"][0]["lr"] for state in groups] == [0.0, 2e-4]
+
+
 def start(workspace: Path, *options: str) -> subprocess.Popen:
     """A fit in a process of its own, slowed down enough to be hit in the middle of an epoch."""
     code = (

@@ -105,6 +105,18 @@ def test_all_sets_each_attribute_in_turn(faces: Path, workspace: Path) -> None:
     assert said[np.arange(20), np.arange(20) % 16].all()
 
 
+def test_an_attribute_cannot_be_asked_for_both_ways(faces: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(faces), "--trust", "tests", "--label", "glasses,hat,no-glasses"]) == 2
+    assert "asks for glasses and no-glasses: give one" in capsys.readouterr().err
+
+
+def test_a_grid_of_all_attributes_names_its_rows(faces: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--trust", "tests", "--label", "all", "--per-label", "2", "--out", "all.png"]
+    assert main(["sample", str(faces), *arguments]) == 0
+    assert capsys.readouterr().out == f"wrote all.png; its rows: {', '.join(ATTRIBUTES)}\n"
+    assert Image.open("all.png").text["Rows"] == ", ".join(ATTRIBUTES)
+
+
 def test_a_png_names_the_attributes_that_are_set(faces: Path, workspace: Path) -> None:
     assert main(["sample", str(faces), "--trust", "tests", "--num", "2", "--label", "hat", "--out", "folder/"]) == 0
     row = examples(faces)[1]

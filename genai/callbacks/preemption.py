@@ -1,17 +1,19 @@
-"""Stopping when told to: SIGTERM and SIGUSR1 end a fit at its next safe point, from which it goes on exactly.
+"""Stopping when told to: Ctrl-C, SIGTERM and SIGUSR1 end a fit at its next safe point, from which it goes on exactly.
 
 Lightning's own handlers are replaced. Its SIGUSR1 saves in the middle of whatever is being computed; its SIGTERM is not looked
-at while validating, and with several processes it broadcasts from inside of the handler, which only those told would join.
+at while validating, and with several processes it broadcasts from inside of the handler, which only those told would join. Its
+Ctrl-C writes no checkpoint.
 """
 
 import signal
+import sys
 import threading
 from typing import Any
 
 import lightning as L
 import torch
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 AGREE_EVERY = 10  # batches between two looks of several processes at one another's signals
 
 
@@ -19,7 +21,8 @@ class Stopped(Exception):
     """The fit was told to stop, and last.ckpt has been written."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        super().__init__(f"stopped by {name}")
         self.number = number
 
 
@@ -45,8 +48,11 @@ class Preemption(L.Callback):
                 signal.signal(number, self.receive)
 
     def receive(self, number: int, frame: Any) -> None:
-        """Note the signal; what is being computed or written comes to its end."""
+        """Note the signal; what is being computed or written comes to its end. A second Ctrl-C waits for nothing."""
         self.received = number
+        if number == signal.SIGINT:
+            print("\nstopping at the next safe point; Ctrl-C again stops now, without a checkpoint", file=sys.stderr)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

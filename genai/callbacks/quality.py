@@ -36,6 +36,9 @@ class SampleQuality(L.Callback):
         every_n_epochs: score each k-th epoch of a fit and its last; 0 scores none, `validate` and `test` always score.
         batch_size: samples drawn at once; no score depends on the number of processes.
         seed: of the samples, the same at every epoch.
+
+    Raises:
+        UserError: `num_samples` is less than 2.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class SampleQuality(L.Callback):
         batch_size: int = 250,
         seed: int = 0,
     ) -> None:
+        if num_samples < 2:
+            raise UserError(f"quality.num_samples {num_samples} is too few for a score: use 2 or more")
         self.features = features
         self.weights = weights
         self.num_samples = num_samples
@@ -158,7 +163,8 @@ class SampleQuality(L.Callback):
             logger.log_metrics(metrics, step=model.images_seen)
         if self.run_dir is not None and trainer.is_global_zero:
             about = {"parameters": network_sizes(model), "images_seen": model.images_seen, "overrides": list(model.overrides)}
-            merge_json(self.run_dir / "metrics.json", {split: quality.to_dict() | about})
+            keep = trainer.state.fn != "fit"  # whose epochs are in metrics.csv
+            merge_json(self.run_dir / "metrics.json", {split: quality.to_dict() | about}, keep)
 
 
 def network_sizes(model: nn.Module) -> dict[str, int]:

@@ -356,7 +356,7 @@ def tell(problems: list[str], most: int = 3) -> str:
 
 def missing(where: str, candidates: list[Path]) -> str:
     """What to say where a source is not there."""
-    looked = ", ".join(map(str, candidates))
+    looked = ", ".join(dict.fromkeys(map(str, candidates)))
     if where == "utkface":
         return (
             f"UTKFace is not there (looked for {looked}): get UTKFace.tar.gz (aligned and cropped faces) from "

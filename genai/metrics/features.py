@@ -201,12 +201,10 @@ def _read_safetensors(name: str, path: Path) -> tuple[dict[str, str], dict[str, 
 
 
 def _how_to_train(name: str) -> str:
+    config = "faces/utkface-features" if name == "utkface" else f"{name}/features"
     if name in (*SHIPPED, "utkface"):
-        return f"train it with `genai fit -c configs/{_CONFIG_FOLDER.get(name, name)}/features.yaml`"
+        return f"train it with `genai fit -c configs/{config}.yaml`, then `genai ship RUN {name}`"
     return "give the path of a feature network exported by this suite"
-
-
-_CONFIG_FOLDER = {"utkface": "faces"}
 
 
 def _build(path: Path, class_path: str, init_args: dict[str, Any]) -> nn.Module:

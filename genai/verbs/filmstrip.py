@@ -58,6 +58,8 @@ def run(arguments: list[str]) -> None:
     """Write the filmstrip."""
     options = parser().parse_args(arguments)
     source = find(options.run)
+    if source.is_exported:
+        raise UserError(f"{source.path} is a zoo entry, which has no pictures of its epochs: name a run directory")
     drawn = epochs_drawn(source.path / "samples")
     if not drawn:
         raise UserError(f"{source.path} has no gallery: train with --gallery.every_n_epochs 1")

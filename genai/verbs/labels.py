@@ -118,16 +118,17 @@ def attribute_values(text: str, names: list[str]) -> Setting:
     """`glasses,no-beard` -> the value of each attribute named.
 
     Raises:
-        UserError: there is no such attribute.
+        UserError: there is no such attribute, or it is asked for both ways.
     """
-    values = {}
+    values: Setting = {}
     for part in text.split(","):
         name, value = (part, 1.0) if part in names else (part.removeprefix("no-"), 0.0)
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise UserError(f"there is no attribute {name!r}: {hint}choose from {', '.join(names)} (or no-NAME), or all")
-        values[names.index(name)] = value
+        if values.setdefault(names.index(name), value) != value:
+            raise UserError(f"--label {text} asks for {name} and no-{name}: give one of them")
     return values
 
 
@@ -147,6 +148,14 @@ def attribute_labels(settings: list[Setting], num: int, per_label: int | None, e
             vector[k] = value
         vectors.append(vector)
     return torch.stack(vectors)
+
+
+def row_names(label: str | None, run: Run) -> list[str]:
+    """What each row of a grid of classes, or attributes, is asked to be, where `label` says so."""
+    names: list[str] = run.record()["class_names"]
+    if label in (None, "all"):
+        return names
+    return [label] if label_kind(run, ()) == "attributes" else [names[k] for k in class_numbers(label, names)]
 
 
 def label_texts(labels: Tensor, run: Run) -> list[str]:

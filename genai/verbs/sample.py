@@ -14,7 +14,7 @@ from genai.pixels import to_uint8
 from genai.runs import Run, find, load
 from genai.verbs.arguments import VerbParser, add_trust_option, output_path, positive
 from genai.verbs.belief import write_belief
-from genai.verbs.labels import label_texts, labels_for, seeds_for
+from genai.verbs.labels import label_texts, labels_for, row_names, seeds_for
 from genai.verbs.prompts import PER_PROMPT, add_prompt_options, is_prompted
 from genai.verbs.steps import add_step_options, step_settings
 
@@ -133,5 +133,7 @@ def write_samples(options: argparse.Namespace, source: Run, model: GenerativeMod
     metadata = {"Model": type(model).__name__, "Run": source.name, "Seed": str(options.seed)}
     if texts and is_prompted(options):
         metadata["Label"] = "\n".join(dict.fromkeys(texts))
+    elif texts and options.per_label:
+        metadata["Rows"] = ", ".join(row_names(options.label, source))
     write(Drawn(images, labels, texts), path, options.per_label, metadata)
-    print(f"wrote {path}")
+    print(f"wrote {path}" + (f"; its rows: {metadata['Rows']}" if "Rows" in metadata and path.suffix == ".png" else ""))

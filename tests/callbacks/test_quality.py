@@ -213,3 +213,15 @@ def test_merging_keeps_other_entries(tmp_path):
     merge_json(path, {"val": {"kid": 3}})
     assert json.loads(path.read_text()) == {"val": {"kid": 3}, "train": 2}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_merging_can_keep_what_it_replaces(tmp_path):
+    path = tmp_path / "metrics.json"
+    for entry in ({"fid": 1}, {"fid": 2}, {"fid": 2}, {"fid": 3}):
+        merge_json(path, {"test": entry}, keep=True)
+    assert json.loads(path.read_text()) == {"test": {"fid": 3}, "earlier": [{"test": {"fid": 1}}, {"test": {"fid": 2}}]}
+
+
+def test_one_sample_is_too_few():
+    with pytest.raises(UserError, match="use 2 or more"):
+        SampleQuality(num_samples=1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from genai import runs
 from genai.cli import main
+from genai.errors import UserError
 from genai.models.gan.augmentation import OPERATIONS, DiffAugment, Operation, cutout, translation
 from genai.models.gan.gan import GAN
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
@@ -188,6 +189,12 @@ def test_p_goes_from_0_to_1_in_adapt_kimg_and_no_further(images: int) -> None:
     for _ in range(3 * 2048 // images):
         augmentation.adapt(*MIXED, images=images)
     assert float(augmentation.p) == 0.0
+
+
+@pytest.mark.parametrize("options", [{"p": 1.5}, {"p": -0.1}, {"target": 6.0}, {"target": 1.0}])
+def test_what_no_probability_can_be_or_reach_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="use"):
+        DiffAugment(**options)
 
 
 def test_p_stays_without_a_target() -> None:

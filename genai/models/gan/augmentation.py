@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from genai.errors import UserError
+
 Operation = Literal["colour", "translation", "cutout"]
 
 
@@ -22,6 +24,9 @@ class DiffAugment(nn.Module):
         p: probability of each operation, 0 to 1; 0 leaves the images as they are. The start value where it adapts.
         target: with a target, p moves so that r_t (see `adapt`) stays there; ADA uses 0.6. None keeps p.
         adapt_kimg: thousands of images in which p can move from 0 to 1 (ADA: 500).
+
+    Raises:
+        UserError: `p` is no probability, or `target` is nothing that r_t can exceed.
     """
 
     p: Tensor
@@ -34,6 +39,10 @@ class DiffAugment(nn.Module):
         adapt_kimg: float = 500.0,
     ) -> None:
         super().__init__()
+        if not 0 <= p <= 1:
+            raise UserError(f"an augmentation's p of {p} is no probability: use 0 to 1")
+        if target is not None and target >= 1:
+            raise UserError(f"an augmentation's target of {target} is never exceeded: use less than 1, such as 0.6")
         self.operations = tuple(operations)
         self.target = target
         self.adapt_kimg = adapt_kimg

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -230,6 +231,13 @@ class GAN(GenerativeModel):
             advice = f"lower the {player}'s learning rate, or leave such steps out with --model.init_args.skip_nonfinite true"
             raise UserError(self.nonfinite_message(f"the {player}'s", loss.item(), self.batches_seen + 1, advice))
         return loss
+
+    def on_fit_end(self) -> None:
+        if self.skipped_steps:
+            rank_zero_warn(
+                f"{self.skipped_steps} steps had a loss or gradient that is not finite and were left out: "
+                "where these are many, lower the learning rates"
+            )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self.max_grad_norm is not None:

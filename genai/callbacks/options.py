@@ -1,0 +1,38 @@
+"""What a resumed run's config says of its optimisers, where it was changed."""
+
+from typing import Any
+
+import lightning as L
+from torch.optim import Optimizer
+
+
+class OptimizerOptions(L.Callback):
+    """An option of an optimiser that is another one than when the checkpoint was written holds from there on.
+
+    torch restores an optimiser with the options that it was saved with; explicit ones are to win over what a checkpoint
+    remembers. Options that the config leaves as they were, and those that a schedule has moved since, are not touched.
+    """
+
+    def __init__(self) -> None:
+        self.configured: list[list[dict[str, Any]]] = []  # of each optimiser, of each of its groups
+        self.saved: list[list[dict[str, Any]]] = []
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the options before the checkpoint's come in their place."""
+        self.configured = [options_of(optimizer) for optimizer in trainer.optimizers]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for optimizer, then, now in zip(trainer.optimizers, self.saved, self.configured, strict=False):
+            for group, old, new in zip(optimizer.param_groups, then, now, strict=False):
+                group.update({name: value for name, value in new.items() if old.get(name) != value})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"configured": self.configured}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.saved = state_dict["configured"]
+
+
+def options_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The options of each group of parameters."""
+    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
