@@ -14,7 +14,7 @@ class Announcement(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if is_slow(trainer.precision, pl_module.device):
             rank_zero_info(
-                f"precision {trainer.precision} is slow on this processor, without AVX512: --trainer.precision 32 is faster"
+                f"precision {trainer.precision} is slow on this processor, without bfloat16: --trainer.precision 32 is faster"
             )
         batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
         if batch_size is None:

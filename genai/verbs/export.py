@@ -47,7 +47,7 @@ feature network `{features}` (sha256 {sha}); scores are those of the weights in 
     genai sample {name} --num 64 --out grid.png
     genai test {name}
 
-Limits: it knows {data} alone and draws its biases; it holds the averaged weights only, so training cannot go on from here.
+Limits: it knows {data} alone and draws its biases; it holds no optimiser, so training cannot go on from here.
 """
 
 

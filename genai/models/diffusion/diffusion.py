@@ -45,7 +45,7 @@ class Sampling:
         churn: noise added and removed again by heun.
         eta: share of new noise in ddim.
         bfloat16: let the network compute in bfloat16 (autocast), about twice as fast; the steps stay in float32. Left out on
-            an x86 processor without AVX512, where it would be many times slower.
+            an x86 processor without instructions for it, where it would be many times slower.
     """
 
     sampler: str = "dpmpp"
