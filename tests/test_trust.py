@@ -27,7 +27,7 @@ HERE = Path("config.yaml")
         ({"init_args": {"generator_optimizer": "subprocess.Popen"}}, "subprocess"),
         ({"init_args": {"generator": {"class_path": "genai.runs.os.system"}}}, "posix"),
         ({"init_args": {"networks": [{"class_path": "torch.os.system"}]}}, "posix"),
-        ({"init_args": {"objective": "genai.loading.pickle.loads"}}, "_pickle"),
+        ({"init_args": {"objective": "torch.serialization.pickle.loads"}}, "_pickle"),
         ({"init_args": {"objective": "tests.families.Logits"}}, "tests"),
     ],
     ids=str,
