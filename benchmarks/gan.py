@@ -26,7 +26,7 @@ from torch.nn.functional import softplus
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from genai.engine import ready_cli
+from genai.training.engine import ready_cli
 from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import Discriminator, Objective, Relativistic, WassersteinGP
 

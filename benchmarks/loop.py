@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import softplus
 
-from genai.callbacks.randomness import CountedRandomness
-from genai.callbacks.throughput import Throughput
+from genai.training.callbacks.randomness import CountedRandomness
+from genai.training.callbacks.throughput import Throughput
 from genai.data.mnist import MNIST
 from genai.models.ema import Averaged
 from genai.models.gan.gan import GAN
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
-from genai.pixels import to_float
-from genai.tracking import MetricsCSV
+from genai.images import to_float
+from genai.training.loggers import MetricsCSV
 
 SHAPE = (1, 28, 28)
 warnings.filterwarnings("ignore")

@@ -19,9 +19,9 @@ import genai
 from genai.metrics.features import load_extractor
 from genai.metrics.quality import Yardstick, asked_labels, cycled
 from genai.models.base import image_seeds
-from genai.pixels import to_uint8
+from genai.images import to_uint8
 from genai.runs import find
-from genai.verbs.data import data_of
+from genai.runs.data import data_of
 
 PLANS: tuple[dict[str, Any], ...] = (
     {"sampler": "heun", "steps": 18, "schedule": "karras"},

@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from genai.engine import quiet_libraries, ready_cli
-from genai.pixels import to_float
+from genai.training.engine import quiet_libraries, ready_cli
+from genai.images import to_float
 from genai.runs import REPOSITORY
 
 

@@ -22,7 +22,7 @@ from genai.data.mnist import MNIST
 from genai.metrics.features import load_extractor
 from genai.metrics.quality import Yardstick, cycled
 from genai.models.base import image_seeds
-from genai.pixels import to_uint8
+from genai.images import to_uint8
 from genai.runs import REPOSITORY
 
 COLUMNS = {

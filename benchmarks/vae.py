@@ -15,7 +15,7 @@ from side_by_side import compare, parser
 
 from genai.data.mnist import MNIST
 from genai.models.base import image_seeds
-from genai.pixels import to_float
+from genai.images import to_float
 
 BOUND_IMAGES, BOUND_SAMPLES = 200, 200
 

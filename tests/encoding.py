@@ -9,7 +9,7 @@ import yaml
 from torch import Tensor
 
 from genai.data.base import ImageDataModule
-from genai.engine import label_record
+from genai.training.engine import label_record
 from genai.models.base import GenerativeModel, condition_vector
 from genai.runs import write_json
 

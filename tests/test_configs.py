@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from genai.cli import main
-from genai.precision import is_slow
+from genai.models.precision import is_slow
 from tests.families import FAMILIES
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "genai"
-EVERYONE = {"genai", "genai.pixels", "genai.errors", "genai.pictures", "genai.precision"}
+EVERYONE = {"genai", "genai.images", "genai.errors", "genai.images", "genai.models.precision"}
 ALLOWED = {
     "pixels": set(),
     "errors": set(),
@@ -18,9 +18,9 @@ ALLOWED = {
     "networks": {"genai.networks"},
     "metrics": {"genai.metrics", "genai.networks"},
     "models": {"genai.networks", "genai.models.base", "genai.models.ema", "genai.models.schedules"},
-    "callbacks": {"genai.callbacks", "genai.metrics", "genai.models.base", "genai.models.ema", "genai.runs"},
+    "callbacks": {"genai.training.callbacks", "genai.metrics", "genai.models.base", "genai.models.ema", "genai.runs"},
     "latents": {"genai.latents", "genai.metrics", "genai.models.base", "genai.runs"},
-    "runs.py": {"genai.loading", "genai.models.base"},
+    "runs.py": {"genai.runs.loading", "genai.models.base"},
     "loading.py": {"genai.runs", "genai.models.base"},
     "tracking.py": set(),
 }

@@ -21,7 +21,7 @@ from genai.data.augment import Augment, Padding
 from genai.data.cache import Stored, Writer, key_of, open_or_build
 from genai.data.words import encode
 from genai.errors import UserError
-from genai.pixels import to_float
+from genai.images import to_float
 
 Split = Literal["train", "val", "test"]
 LabelKind = Literal["none", "class", "attributes", "text"]

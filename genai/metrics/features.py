@@ -24,7 +24,7 @@ from torch.nn.functional import interpolate
 
 from genai.errors import UserError
 from genai.metrics.cache import cache_folder
-from genai.pixels import to_float
+from genai.images import to_float
 
 SHIPPED = ("mnist", "digits", "avatars")
 STACKED = "stacked-mnist"

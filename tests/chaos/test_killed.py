@@ -12,7 +12,7 @@ import torch
 
 from tests.families import FAMILIES, family
 from tests.forks import Child, Forks
-from tests.test_preemption import assert_same
+from tests.training.test_preemption import assert_same
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("GENAI_KILLS", 20))

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel, _optim_utils
 
 import genai.models.diffusion.diffusion as diffusion
-import genai.models.vae.quantizers as quantizers
-from genai.callbacks.randomness import CountedRandomness
+import genai.models.vqvae.quantizers as quantizers
+from genai.training.callbacks.randomness import CountedRandomness
 from genai.cli import main
 from genai.data.base import ImageArray, ImageDataModule
 

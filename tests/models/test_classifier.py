@@ -20,7 +20,7 @@ from genai.metrics.features import extract, load_extractor
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.scores import Scores
 from genai.networks.convnet import ConvNet
-from genai.pixels import to_float
+from genai.images import to_float
 from genai.verbs import ship
 
 WEIGHTS = Path(ship.WEIGHTS)

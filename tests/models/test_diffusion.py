@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from genai.errors import UserError
-from genai.loading import build_model
+from genai.runs.loading import build_model
 from genai.models.base import dropped
-from genai.models.diffusion.base_image import Downsampled, Masked
+from genai.models.diffusion.conditioning_image import Downsampled, Masked
 from genai.models.diffusion.diffusion import Diffusion, Sampling
 from genai.models.diffusion.noise import LogNormal, LogUniform, UniformTime
 from genai.models.diffusion.preconditioning import EDM, Velocity, XPrediction, rows

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genai.errors import UserError
-from genai.models.vae.quantizers import FSQ, Quantizer, VectorQuantizer, nearest, perplexity, usage
+from genai.models.vqvae.quantizers import FSQ, Quantizer, VectorQuantizer, nearest, perplexity, usage
 
 
 def ready(codebook: Tensor, **options) -> VectorQuantizer:

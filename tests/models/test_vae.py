@@ -25,7 +25,7 @@ from genai.models.vae.priors import VampPrior
 from genai.models.vae.scores import BoundScores
 from genai.models.vae.vae import VAE
 from genai.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from genai.pixels import to_float
+from genai.images import to_float
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (1, 8, 8)

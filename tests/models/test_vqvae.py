@@ -16,11 +16,11 @@ from genai import runs
 from genai.cli import main
 from genai.errors import UserError
 from genai.models.schedules import Cosine
-from genai.models.vae.code_scores import CodeScores
-from genai.models.vae.drawing import Drawing, draw_sequence, seeded_uniform
-from genai.models.vae.quantizers import FSQ, VectorQuantizer
-from genai.models.vae.reconstruction import Bernoulli, Pixelwise
-from genai.models.vae.vqvae import VQVAE, code_nats, with_wrong
+from genai.models.vqvae.codebook import CodeScores
+from genai.models.vqvae.code_sampling import Drawing, draw_sequence, seeded_uniform
+from genai.models.vqvae.quantizers import FSQ, VectorQuantizer
+from genai.models.vqvae.reconstruction import Bernoulli, Pixelwise
+from genai.models.vqvae.vqvae import VQVAE, code_nats, with_wrong
 from genai.networks.codec import ConvDecoder, ConvEncoder
 from genai.networks.transformer import Cache, Transformer
 

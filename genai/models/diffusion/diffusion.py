@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from genai.errors import UserError
 from genai.models.base import GenerativeModel, NetworkFactory, SeededNoise, Shape, build_optimizer, dropped, told_of
 from genai.models.diffusion import editing
-from genai.models.diffusion.base_image import BaseImage, Downsampled, Masked, given
+from genai.models.diffusion.conditioning_image import BaseImage, Downsampled, Masked, given
 from genai.models.diffusion.consistency import Consistency
 from genai.models.diffusion.guidance import EVERYWHERE, Interval, guided
 from genai.models.diffusion.likelihood import LEVELS_PER_UNIT, bits_per_dim, log_density

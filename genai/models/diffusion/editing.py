@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from genai.models.diffusion.samplers import Denoise
-from genai.precision import is_slow
+from genai.models.precision import is_slow
 
 
 def start_level(sigmas: Tensor, strength: float) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader
 
 from genai.errors import UserError
-from genai.pixels import to_float
+from genai.images import to_float
 
 FITTED_ON = 50_000  # training images, at most, that k-means sees
 

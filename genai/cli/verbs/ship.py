@@ -1,0 +1,205 @@
+"""genai ship: a classifier's run as a feature network, with a card that says how well it classifies."""
+
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from genai.data.base import ImageArray, ImageDataModule
+from genai.errors import UserError
+from genai.metrics.cache import cache_folder, write_atomically
+from genai.metrics.features import SHIPPED
+from genai.models.classifier.classifier import Classifier, classification_loss
+from genai.models.classifier.scores import Scores
+from genai.images import to_float
+from genai.runs import Run, find, load
+from genai.cli.options.arguments import VerbParser, add_trust_option
+from genai.cli.verbs.export import data_of
+
+WEIGHTS = Path(__file__).parents[2] / "metrics" / "weights"
+MAX_BYTES = 2_000_000
+AUC_TOLERANCE = 1e-4
+
+CARD = """\
+# The feature network `{name}`
+
+A {network} ({parameters:,} parameters) that tells the {kind} of {data} apart. FID, KID, precision and recall are computed
+on its penultimate layer ({feature_dim} features){logits_use}.
+
+| | |
+|---|---|
+| trained with | `{command}` |
+| seed | {seed} |
+| images seen | {images_seen:,} (checkpoint `{checkpoint}`; `best` has the lowest validation loss) |
+| wall-clock | {minutes:.0f} min for the whole run |
+| weights | averaged, {dtype}, {size:,} bytes |
+| sha256 | `{sha256}` |
+| genai, torch | {genai}, {torch} |
+
+## On the test split, {num_images:,} images that chose nothing
+
+| | {metric} |
+|---|---|
+{rows}
+
+Limits: it knows {data} alone, and scores on its features compare models of {data} with each other, not with figures that
+others computed on Inception features.
+
+{terms}
+"""
+TERMS = {
+    "mnist": "MNIST is by LeCun, Cortes and Burges, made of NIST's databases.",
+    "digits": "The digits are Alpaydin and Kaynak's, of the UCI repository (CC BY 4.0).",
+    "avatars": "The faces are a remix of Avataaars by Pablo Stanley, free for personal and commercial use.",
+    "utkface": "UTKFace is for non-commercial research, and so are these weights. Its ages, genders and ethnicities are\n"
+    "estimates, in part by machine: they say nothing certain about a person.",
+}
+
+
+def parser() -> VerbParser:
+    """The options of this verb."""
+    verb = VerbParser(prog="genai ship", description="Write a classifier's run as a feature network and its card.")
+    verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
+    verb.add_argument("name", metavar="NAME", help=f"{', '.join(SHIPPED)}, utkface, or the path of a .safetensors file")
+    verb.add_argument("--checkpoint", default="best", help="best, last or a file")
+    add_trust_option(verb)
+    return verb
+
+
+def target(name: str) -> Path:
+    """Where `genai.metrics.features.load_extractor(name)` looks."""
+    if name in SHIPPED:
+        return WEIGHTS / f"{name}.safetensors"
+    if name == "utkface":
+        return cache_folder() / "features" / "utkface.safetensors"
+    if name.endswith(".safetensors"):
+        return Path(name)
+    raise UserError(f"a feature network is called {', '.join(SHIPPED)} or utkface, or is a .safetensors file; not {name}")
+
+
+@torch.no_grad()
+def measure(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> dict[str, float]:
+    """Scores of the averaged network on a split: loss, accuracy or AUC, and those of each class or attribute."""
+    scores = Scores(model.num_classes, model.attributes)
+    for rows in torch.arange(len(split)).split(500):
+        images, labels = split.batch(rows)
+        logits = model.averaged(to_float(images))
+        scores.update(logits, labels, classification_loss(logits, labels, model.attributes))
+    return scores.compute(class_names)
+
+
+def narrow(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> str:
+    """Round the averaged weights to float16 where that changes the result on `split` by one image at most.
+
+    Returns the name of the type they can be stored in.
+    """
+    state = {key: value.clone() for key, value in model.export_state().items()}
+    before = measure(model, split, class_names)[metric(model)]
+    model.import_state(half(state))
+    change = abs(measure(model, split, class_names)[metric(model)] - before)
+    if change <= (AUC_TOLERANCE if model.attributes else 1.5 / len(split)):
+        return "float16"
+    model.import_state(state)
+    return "float32"
+
+
+def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in float16; counters as they are."""
+    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def metric(model: Classifier) -> str:
+    """The figure the card states."""
+    return "auc" if model.attributes else "accuracy"
+
+
+def network_spec(run: Run, model: Classifier) -> dict[str, Any]:
+    """The class_path and init_args that rebuild the network."""
+    network = run.config()["model"]["init_args"]["network"]
+    shapes = {"image_shape": list(model.image_shape), "num_classes": model.num_classes}
+    return {"class_path": network["class_path"], "init_args": {**network.get("init_args", {}), **shapes}}
+
+
+def header(run: Run, model: Classifier, data: ImageDataModule, scores: dict[str, float]) -> dict[str, str]:
+    """What the weights file says of itself: how to rebuild the network, and the card's fields."""
+    record = run.record()
+    return {
+        "network": json.dumps(network_spec(run, model)),
+        "class_names": json.dumps(data.class_names),
+        "task": "attributes" if model.attributes else "class",
+        "data": data.name,
+        "split": "test",
+        metric(model): f"{scores[metric(model)]:.6f}",
+        "command": record["command"],
+        "seed": str(record["seed"]),
+        "images_seen": str(model.images_seen),
+    }
+
+
+def serialised(state: dict[str, Tensor], about: dict[str, str]) -> bytes:
+    """A safetensors file, the same bytes for the same content: the library writes its metadata in random order."""
+    content = save({key: value.contiguous() for key, value in state.items()}, about)
+    start = 8 + int.from_bytes(content[:8], "little")
+    text = json.dumps(json.loads(content[8:start]), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
+
+
+def card(name: str, run: Run, model: Classifier, about: dict[str, str], scores: dict[str, float], **facts: Any) -> str:
+    """The card, in Markdown."""
+    prefix = f"{metric(model)}/"
+    named = {key.removeprefix(prefix): value for key, value in scores.items() if key.startswith(prefix)}
+    rows = [f"| {label} | {value:.4f} |" for label, value in {"all": scores[metric(model)], **named}.items()]
+    record = run.record()
+    return CARD.format(
+        name=name,
+        network=type(model.network).__name__,
+        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+        feature_dim=model.network.feature_dim,
+        kind="attributes" if model.attributes else "classes",
+        logits_use="" if model.attributes else ", the Inception score and the class shares on its logits",
+        metric="area under the ROC curve" if model.attributes else "accuracy",
+        images_seen=model.images_seen,
+        minutes=minutes(run),
+        genai=record["versions"]["genai"],
+        torch=record["versions"]["torch"],
+        rows="\n".join(rows),
+        terms=TERMS.get(about["data"], ""),
+        **{key: about[key] for key in ("data", "command", "seed")},
+        **facts,
+    )
+
+
+def minutes(run: Run) -> float:
+    """From the start of a run to its last checkpoint."""
+    started = datetime.fromisoformat(run.record()["started"]).timestamp()
+    return (run.checkpoint("last").stat().st_mtime - started) / 60
+
+
+def run(arguments: list[str]) -> None:
+    """Measure the run on the test split and write the weights and the card beside them."""
+    options = parser().parse_args(arguments)
+    path = target(options.name)
+    source = find(options.run)
+    model = load(source, options.checkpoint, trust=options.trust)
+    if not isinstance(model, Classifier):
+        raise UserError(f"{source.path} is a {type(model).__name__}: a feature network is the run of a Classifier")
+    data = data_of(source, options.trust)
+    split = data.split("test")
+    dtype = narrow(model, data.split("val"), data.class_names)
+    scores = measure(model, split, data.class_names)
+    about = header(source, model, data, scores)
+    state = model.export_state()
+    content = serialised(half(state) if dtype == "float16" else state, about)
+    if len(content) > MAX_BYTES:
+        raise UserError(f"the weights take {len(content):,} bytes, more than {MAX_BYTES:,}: train a smaller network")
+    facts = {"checkpoint": options.checkpoint, "dtype": dtype, "size": len(content), "num_images": len(split)}
+    text = card(path.stem, source, model, about, scores, sha256=hashlib.sha256(content).hexdigest(), **facts)
+    write_atomically(path, content)
+    write_atomically(path.with_suffix(".md"), text.encode())
+    print(f"wrote {path} ({dtype}, {len(content):,} bytes) and its card\n{text}")

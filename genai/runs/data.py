@@ -1,0 +1,23 @@
+"""The real images of a run."""
+
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentParser
+
+from genai.data.base import ImageDataModule
+from genai.runs.loading import check_trusted
+from genai.runs import Run
+
+
+def data_of(run: Run, trust: Sequence[str] = ()) -> ImageDataModule:
+    """The data module of a run's config, checked before anything it names is imported; it has opened no file yet.
+
+    Raises:
+        UserError: it names a class that is not trusted.
+    """
+    section = run.config()["data"]
+    check_trusted(section, trust, run.path / "config.yaml")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageDataModule, "data")
+    data: ImageDataModule = parser.instantiate_classes(parser.parse_object({"data": section})).data
+    return data

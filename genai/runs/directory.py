@@ -1,0 +1,164 @@
+"""The run directory: named, written, found and loaded.
+
+    runs/<experiment>/<run>/  config.yaml  run.json  metrics.csv  metrics.json  checkpoints/  samples/  logs/
+
+A zoo entry has the same files, with `weights.safetensors` (the averaged weights alone) in the place of checkpoints/.
+Importing this module does not import torch.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from genai.errors import UserError
+
+if TYPE_CHECKING:
+    from genai.models.base import Model
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory or a zoo entry."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """`experiment/run`, or `zoo/NAME`."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def is_exported(self) -> bool:
+        return self.weights.is_file()
+
+    def checkpoint(self, which: str = "best") -> Path:
+        """The checkpoint `best` (by validation FID; the last where none was scored), `last`, or a file of that name.
+
+        Raises:
+            UserError: there is no such checkpoint.
+        """
+        folder = self.path / "checkpoints"
+        candidates = [folder / "best.ckpt", folder / "last.ckpt"] if which == "best" else [folder / f"{which}.ckpt"]
+        for path in [*candidates, Path(which)]:
+            if path.is_file():
+                return path
+        there = ", ".join(sorted(path.stem for path in folder.glob("*.ckpt"))) or "none; train it with `genai fit`"
+        raise UserError(f"{self.path} has no checkpoint `{which}` (there: {there})")
+
+    def config(self) -> dict[str, Any]:
+        config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
+        return config
+
+    def record(self) -> dict[str, Any]:
+        """What run.json says: shapes, seed, command, versions, tracker id."""
+        record: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+        return record
+
+    def scores(self) -> dict[str, Any]:
+        """What metrics.json says, by split; empty before the first score."""
+        path = self.path / "metrics.json"
+        scores: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return scores
+
+
+def runs_folder() -> Path:
+    """Where runs are written: $GENAI_RUNS, or runs/ here."""
+    return Path(os.environ.get("GENAI_RUNS", "runs"))
+
+
+def is_run(path: Path) -> bool:
+    return (path / "run.json").is_file() and (path / "config.yaml").is_file()
+
+
+def all_runs(folder: Path | None = None) -> Iterator[Run]:
+    """Every run below `folder`, oldest first."""
+    paths = (folder or runs_folder()).glob("*/*/run.json")
+    return (Run(path.parent) for path in sorted(paths, key=lambda path: path.stat().st_mtime) if is_run(path.parent))
+
+
+def find(name: str | Path, trained: bool = True) -> Run:
+    """The run called `name`: a folder, `experiment/run`, an experiment (its newest run), or `zoo/NAME`.
+
+    Args:
+        name: what a user calls the run.
+        trained: of an experiment's runs take the newest that has a checkpoint, if any has: one that failed hides no other.
+
+    Raises:
+        UserError: there is none.
+    """
+    for base in (Path(), runs_folder(), REPOSITORY):
+        path = base / name
+        if is_run(path):
+            return Run(path)
+        oldest_first = sorted((p for p in path.glob("*") if is_run(p)), key=lambda p: (p / "run.json").stat().st_mtime)
+        with_checkpoint = [p for p in oldest_first if trained and any(p.glob("checkpoints/*.ckpt"))]
+        if oldest_first:
+            return Run((with_checkpoint or oldest_first)[-1])
+    raise UserError(f"there is no run `{name}`: `genai runs` lists the runs, `genai fit -c configs/...` makes one")
+
+
+def create(experiment: str, folder: Path | None = None) -> Run:
+    """Make a new, empty run directory named after the time; never one that exists."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for suffix in ("", *(f"-{i}" for i in range(1, 1000))):
+        path = (folder or runs_folder()) / experiment / f"{stamp}{suffix}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return Run(path)
+    raise UserError(f"could not make a new folder in {path.parent}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all, lists of numbers in one line each."""
+    temporary = path.with_name(path.name + ".tmp")
+    text = json.dumps(content, indent=2)
+    text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda numbers: f"[{' '.join(numbers[0][1:-1].split())}]", text)
+    temporary.write_text(text + "\n")
+    temporary.replace(path)
+
+
+def merge_json(path: Path, entries: dict[str, Any], keep: bool = False) -> None:
+    """Set `entries` in the JSON object at `path`, keeping its others; the file is replaced whole.
+
+    Args:
+        path: of the file, which need not be there.
+        entries: what to set.
+        keep: have the list `earlier` hold what other values there were.
+    """
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    replaced = [{key: content[key]} for key in entries if keep and content.get(key, entries[key]) != entries[key]]
+    if replaced:
+        content["earlier"] = [*content.get("earlier", []), *replaced]
+    write_json(path, {**content, **entries})
+
+
+def load(run: "str | Path | Run", checkpoint: str = "best", device: str = "cpu", trust: Sequence[str] = ()) -> "Model":
+    """The trained model of a run or zoo entry, in eval mode; it samples with its averaged weights.
+
+    Args:
+        run: a run directory, `experiment/run`, an experiment (its newest run) or `zoo/NAME`.
+        checkpoint: `best`, `last` or a path; a zoo entry has one set of weights.
+        device: where to put the model.
+        trust: packages whose classes the config may name, besides genai and torch.
+
+    Raises:
+        UserError: no such run, a checkpoint of another model, or a class that is not trusted.
+    """
+    from genai.runs.loading import load_model
+
+    return load_model(run if isinstance(run, Run) else find(run), checkpoint, device, trust)

@@ -1,0 +1,1 @@
+"""What fit, validate, test and predict do."""

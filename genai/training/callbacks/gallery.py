@@ -1,0 +1,62 @@
+"""The same seeds drawn after each epoch: how a model learns, as pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+
+from genai.models.base import GenerativeModel, image_seeds
+from genai.images import grid, save_png
+from genai.images import to_uint8
+
+
+class Gallery(L.Callback):
+    """Draws a grid of fixed seeds at the end of every k-th epoch, into RUN/samples and the tracker.
+
+    Args:
+        num: images in the grid; a conditional model draws its classes in turn, or attributes or captions of real images.
+        seed: of the images.
+        every_n_epochs: k; 0 switches the gallery off. The first and the last epoch are always drawn.
+    """
+
+    def __init__(self, num: int = 64, seed: int = 0, every_n_epochs: int = 1) -> None:
+        self.num = num
+        self.seed = seed
+        self.every_n_epochs = every_n_epochs
+        self.run_dir: Path | None = None
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if not isinstance(pl_module, GenerativeModel) or not self.is_due(epoch, trainer.max_epochs):
+            return
+        if not trainer.is_global_zero or self.run_dir is None:
+            return
+        condition = gallery_condition(pl_module, getattr(trainer, "datamodule", None), self.num)
+        images = pl_module.sample(image_seeds(self.seed, self.num), condition)
+        path = self.run_dir / "samples" / f"epoch-{epoch:04d}.png"
+        metadata = {"Run": str(self.run_dir), "Epoch": str(epoch), "Seed": str(self.seed)}
+        save_png(grid(to_uint8(images)), path, metadata | {"Model": type(pl_module).__name__})
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("samples", [str(path)], step=pl_module.images_seen)
+
+    def is_due(self, epoch: int, max_epochs: int | None) -> bool:
+        """Whether the 1-based `epoch` is drawn."""
+        return self.every_n_epochs > 0 and (epoch % self.every_n_epochs == 0 or epoch in (1, max_epochs))
+
+
+def gallery_condition(model: GenerativeModel, data: Any, num: int) -> Tensor | None:
+    """What a conditional model is asked for, from its data module; None for an unconditional one.
+
+    Classes 0, 1, 2, ... in turn, (num,) int64; or what the first images of the validation split have, cycled where there are
+    fewer: attributes (num, K) float32 or captions (num, L) int64.
+    """
+    if not model.conditional:
+        return None
+    if getattr(data, "label_kind", "class") not in ("attributes", "text"):
+        return torch.arange(num) % model.num_classes
+    labels = torch.as_tensor(data.split("val").labels[:num])
+    return labels[torch.arange(num) % len(labels)]

@@ -1,0 +1,49 @@
+"""The cluster around a run: which job this is, whether it was started again, and how it asks to be."""
+
+import os
+import signal
+import subprocess
+
+from lightning.fabric.plugins.environments import SLURMEnvironment
+
+from genai.training.callbacks.preemption import Stopped
+
+
+def job() -> str:
+    """Name of the SLURM job, the same after it is queued again; empty outside of one."""
+    number = os.environ.get("SLURM_JOB_ID")
+    return f"slurm-{number}" if number else ""
+
+
+def launched() -> dict[str, int]:
+    """Devices per node and nodes, where torchrun or srun has started this process already; empty otherwise."""
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        local = int(env["LOCAL_WORLD_SIZE"])
+        return {"devices": local, "num_nodes": int(env["WORLD_SIZE"]) // local}
+    if job() and SLURMEnvironment.detect():
+        nodes = int(env.get("SLURM_NNODES", 1))
+        return {"devices": int(env["SLURM_NTASKS"]) // nodes, "num_nodes": nodes}
+    return {}
+
+
+def is_requeued() -> bool:
+    """Whether SLURM has started this job before."""
+    return bool(job()) and int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+
+
+def requeue(stopped: Stopped) -> str:
+    """Have SLURM queue this job again when its time is nearly over (SIGUSR1); returns what to tell the user.
+
+    A job that SLURM preempts gets SIGTERM and is queued again by SLURM itself.
+    """
+    if stopped.number != signal.SIGUSR1 or not job():
+        return ""
+    number = os.environ["SLURM_JOB_ID"]
+    try:
+        subprocess.run(["scontrol", "requeue", number], check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        return f"; job {number} was not queued again: there is no scontrol here"
+    except subprocess.CalledProcessError as error:
+        return f"; job {number} was not queued again: {error.stderr.strip()}"
+    return f"; job {number} is queued again"

@@ -1,0 +1,49 @@
+"""genai classify on runs of digits."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from genai.cli import main
+from genai.runs import REPOSITORY, find
+from tests.cli.test_cli import QUICK
+
+CVAE = str(REPOSITORY / "configs/digits/cvae.yaml")
+GAN = str(REPOSITORY / "configs/digits/gan.yaml")
+CLASSIFIER = str(REPOSITORY / "configs/digits/features.yaml")
+
+
+def fit(config: str, *options: str) -> str:
+    assert main(["fit", "-c", config, *QUICK, "--quality.every_n_epochs", "0", *options]) == 0
+    return str(find(f"digits-{Path(config).stem}").path)
+
+
+def test_a_vae_a_classifier_and_baselines_are_compared(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vae = fit(CVAE, "--trainer.max_epochs", "12", "--data.init_args.num_train", "600")
+    classifier = fit(CLASSIFIER, "--trainer.max_epochs", "5")
+    capsys.readouterr()
+    arguments = ["classify", vae, classifier, "--checkpoint", "last", "--num", "100", "--samples", "4", "--out", "table.csv"]
+    assert main(arguments) == 0
+    rows = list(csv.DictReader(Path("table.csv").read_text().splitlines()))
+    assert {(row["method"], row["training_images"]) for row in rows} == {
+        ("VAE by Bayes' rule", "600"),
+        ("classifier", "1097"),
+        *((name, num) for name in ("naive Bayes", "QDA", "logistic regression") for num in ("600", "1097")),
+    }
+    assert all(float(row["accuracy"]) > 0.4 for row in rows), rows
+    assert Path("table.png").is_file()
+    assert main(arguments) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_a_model_without_a_likelihood_is_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(GAN, "--trainer.max_epochs", "1")
+    assert main(["classify", run]) == 2
+    assert "cvae.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "message"), [(["--data.init_args.num_train", "0"], "num_train 0")])
+def test_no_training_images(options: list[str], message: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "-c", CVAE, *QUICK, *options]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,114 @@
+"""A run from elsewhere cannot make a verb import, let alone call, what its user does not trust."""
+
+import json
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import genai
+from genai import runs
+from genai.cli import main
+from genai.errors import UserError
+from genai.runs.loading import check_trusted
+from tests.families import family
+
+HERE = Path("config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"class_path": "subprocess.Popen"}, "subprocess"),
+        ({"init_args": {"generator_optimizer": "subprocess.Popen"}}, "subprocess"),
+        ({"init_args": {"generator": {"class_path": "genai.runs.os.system"}}}, "posix"),
+        ({"init_args": {"networks": [{"class_path": "torch.os.system"}]}}, "posix"),
+        ({"init_args": {"objective": "torch.serialization.pickle.loads"}}, "_pickle"),
+        ({"init_args": {"objective": "tests.families.Logits"}}, "tests"),
+    ],
+    ids=str,
+)
+def test_what_is_not_ours_is_refused(config: Any, named: str) -> None:
+    with pytest.raises(UserError, match=f"config.yaml names .*, outside genai and torch: .*--trust {named}"):
+        check_trusted(config, [], HERE)
+
+
+def test_what_is_ours_trusted_or_no_import_passes() -> None:
+    check_trusted({"class_path": "genai.models.gan.gan.GAN", "init_args": {"optimizer": "torch.optim.Adam"}}, [], HERE)
+    check_trusted({"class_path": "tests.families.Logits", "objective": "NonSaturating"}, ["tests"], HERE)
+    check_trusted({"source": "photos.zip", "precision": "16-mixed", "weights": "inception.pth", "ratio": "0.5"}, [], HERE)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose network lies outside of genai."""
+    folder = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENAI_RUNS", str(folder / "runs"))
+        options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
+        assert main(["fit", *family("features"), *options]) == 0
+        return runs.find("digits-features").path
+
+
+@pytest.mark.parametrize(
+    "command", [["fit", "--resume"], ["test"], ["validate"], ["predict"], ["sample"], ["export", "zoo/x"]], ids=" ".join
+)
+def test_every_verb_asks(command: list[str], trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [command[0], str(trained), *command[1:]] if command[0] == "export" else [*command, str(trained)]
+    assert main(arguments) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "names tests.families.Logits, outside genai and torch: if you trust it, add --trust tests" in line
+
+
+def test_trust_is_given_package_by_package(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = ["--tracker", "none", "--trainer.enable_progress_bar", "false"]
+    assert main(["test", str(trained), "--trust", "numpy", "--trust=tests", "--checkpoint", "last", *quiet]) == 0
+    assert main(["test", str(trained), "--trust", "numpy", *quiet]) == 2
+    assert genai.load(trained, "last", trust=["tests"]).num_classes == 10
+
+
+class Evil:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("verb", [["fit", "--resume"], ["test"], ["sample"]], ids=" ".join)
+@pytest.mark.parametrize("container", ["pickle", "zip", "hidden"])
+def test_a_crafted_checkpoint_is_refused(
+    verb: list[str], container: str, trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, owned = workspace / "runs/e/copy", workspace / "owned"
+    shutil.copytree(trained, copy)
+    for old in (copy / "checkpoints").iterdir():
+        old.unlink()
+    path = copy / "checkpoints/last.ckpt"
+    if container == "pickle":
+        path.write_bytes(pickle.dumps(Evil(owned)))
+    elif container == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", pickle.dumps({"state_dict": Evil(owned)}, protocol=2))
+            archive.writestr("archive/version", "3\n")
+    else:
+        content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+        torch.save(content | {"callbacks": {"x": Evil(owned)}}, path)
+    assert main([*verb, str(copy), "--trust", "tests"]) == 2
+    assert not owned.exists()
+    assert str(path) in capsys.readouterr().err
+
+
+def test_run_json_of_another_shape_is_a_users_mistake(trained: Path, workspace: Path) -> None:
+    copy = workspace / "runs/e/copy"
+    shutil.copytree(trained, copy)
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(record | {"image_shape": [3, 8, 8]}))
+    with pytest.raises(UserError, match="checkpoint of another model"):
+        genai.load(copy, "last", trust=["tests"])

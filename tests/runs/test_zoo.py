@@ -1,0 +1,64 @@
+"""What ships in zoo/, and exporting a run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import genai
+from genai.cli import main
+from genai.runs import REPOSITORY, find
+from tests.cli.test_cli import DIGITS, QUICK
+
+ENTRIES = sorted(path for path in (REPOSITORY / "zoo").iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda path: path.name)
+def test_an_entry_is_small_and_complete(entry: Path) -> None:
+    assert {"README.md", "config.yaml", "metrics.json", "run.json", "weights.safetensors"} == {p.name for p in entry.iterdir()}
+    assert sum(path.stat().st_size for path in entry.iterdir()) < 10e6
+    card, test = (entry / "README.md").read_text(), json.loads((entry / "metrics.json").read_text())["test"]
+    assert f"| fid | {test['scores']['fid']:.4g} | {test['floor']['fid']:.4g} |" in card
+
+
+def test_the_zoo_is_small() -> None:
+    assert sum(path.stat().st_size for path in (REPOSITORY / "zoo").rglob("*") if path.is_file()) < 40e6
+
+
+def test_the_mnist_gan_draws_what_its_scores_say() -> None:
+    """Mean grey level and digits of 500 samples, by the shipped feature network; a broken import draws noise."""
+    from genai.metrics.features import load_extractor
+    from genai.models.base import image_seeds
+    from genai.images import to_uint8
+
+    model = genai.load("zoo/mnist-gan")
+    logits = load_extractor("mnist")(to_uint8(model.sample(image_seeds(0, 500)))).logits
+    assert logits is not None
+    assert (logits.softmax(1).max(1).values > 0.9).float().mean() > 0.75
+    assert len(np.unique(logits.argmax(1).numpy())) == 10
+
+
+def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*QUICK, "--quality.num_samples", "100"]
+    assert main(["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "2", "--quality.every_n_epochs", "1"]) == 0
+    run = find("digits-gan").path
+    assert main(["export", str(run), "zoo/mine"]) == 2
+    assert "genai test" in capsys.readouterr().err
+    assert main(["test", str(run), *options]) == 0
+    assert main(["export", str(run), "zoo/mine", "--dtype", "float32"]) == 0
+    assert main(["sample", str(run), "--num", "9", "--out", "run.npz"]) == 0
+    assert main(["sample", "zoo/mine", "--num", "9", "--out", "zoo.npz"]) == 0
+    assert np.array_equal(np.load("run.npz")["images"], np.load("zoo.npz")["images"])
+    before = {path: path.read_bytes() for path in Path("zoo/mine").iterdir()}
+    assert main(["test", "zoo/mine", *options]) == 0
+    assert {path: path.read_bytes() for path in Path("zoo/mine").iterdir()} == before
+    assert main(["export", str(run), "zoo/mine"]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_validate_prints_the_scores(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*QUICK, "--quality.num_samples", "100"]
+    assert main(["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--quality.every_n_epochs", "0"]) == 0
+    assert main(["validate", "digits-gan", *options]) == 0
+    assert "val split" in capsys.readouterr().out

@@ -1,0 +1,228 @@
+"""Mode collapse: what is called so, what is told of it and when, and what is written."""
+
+import lightning as L
+import pytest
+import torch
+from PIL import Image
+
+from genai.training.callbacks.collapse import Collapse, diagnose, news, read_rows
+from genai.training.callbacks.quality import SampleQuality
+from genai.data.digits import Digits
+from genai.metrics.quality import Protocol, Quality, Scores
+from genai.models.base import GenerativeModel
+from tests.training.callbacks.test_quality import Recorder, trainer
+
+THRESHOLDS = Collapse().thresholds
+EVEN = [0.1] * 10
+ONES = [0.07, 0.41] + [0.065] * 8
+LOST = [0.125, 0.125, 0.0, 0.125, 0.125, 0.125, 0.0, 0.125, 0.125, 0.125]  # without 2 and 6
+
+
+def quality(shares=None, real=EVEN, num=10_000, precision=0.8, recall=0.6) -> Quality:
+    """What would be measured of `num` samples with these class shares."""
+    protocol = Protocol("digits", "", "val", num, num, "digits", "", "", 0, 10, 100, 1000, 3)
+    scores = Scores(1.0, 0.0, 0.0, precision, recall, class_shares=shares)
+    floor = Scores(0.1, 0.0, 0.0, 0.94, 0.9, class_shares=shares and list(real))
+    names = tuple(str(k) for k in range(len(real))) if shares else ()
+    return Quality(scores, floor, protocol, names, list(real) if shares else None)
+
+
+def diagnosis(*args, **kwargs):
+    return diagnose(quality(*args, **kwargs), THRESHOLDS)
+
+
+def test_even_shares_are_no_collapse():
+    found = diagnosis(EVEN)
+    assert (found.state, found.over, found.missing) == ("fine", (), ())
+    assert found.describe() == "no class over-drawn or missing; recall 0.60 of 0.90"
+
+
+def test_too_many_ones_are_named():
+    found = diagnosis(ONES, real=[0.1, 0.113, *[0.0983] * 8], recall=0.12)
+    assert found.state == "collapsed"
+    assert [c.name for c in found.over] == ["1"]
+    assert found.describe() == "class 1 makes up 41.0 % of the samples, 11.3 % of the real images; recall 0.12 of 0.90"
+
+
+def test_missing_classes_are_named():
+    found = diagnosis(LOST)
+    assert (found.state, found.over) == ("collapsed", ())
+    assert found.describe() == "missing: 2, 6; recall 0.60 of 0.90"
+
+
+def test_twice_the_real_share_is_the_boundary():
+    below, above = [0.199, *[0.089] * 9], [0.201, *[0.799 / 9] * 9]
+    assert [diagnosis(shares).state for shares in (below, above)] == ["fine", "collapsed"]
+
+
+@pytest.mark.parametrize("num", [64, 350, 10_000])
+def test_the_noise_of_an_even_model_is_no_collapse(num):
+    generator = torch.Generator().manual_seed(num)
+    for _ in range(100):
+        samples, real = (torch.randint(10, (num,), generator=generator).bincount(minlength=10) / num for _ in range(2))
+        assert diagnosis(samples.tolist(), real.tolist(), num).state == "fine"
+
+
+def test_the_same_excess_is_chance_in_few_samples_and_collapse_in_many():
+    shares = [0.25, *[0.75 / 9] * 9]
+    assert [diagnosis(shares, num=num).state for num in (40, 10_000)] == ["fine", "collapsed"]
+
+
+def test_a_lost_class_among_a_thousand_is_no_collapse_but_is_named():
+    even = [0.001] * 1000
+    one, half = [0.0, *[1 / 999] * 999], [0.0, 0.002] * 500
+    assert diagnosis(one, even, 100_000).state == "fine"
+    assert "missing: 0;" in diagnosis(one, even, 100_000).describe()
+    assert diagnosis(half, even, 100_000).state == "collapsed"
+    assert "missing: 500 classes" in diagnosis(half, even, 100_000).describe()
+
+
+def test_without_classes_the_recall_tells():
+    assert [diagnosis(recall=recall).state for recall in (0.22, 0.23)] == ["collapsed", "fine"]  # a quarter of 0.9
+
+
+def test_noise_that_looks_like_ones_is_not_called_collapse():
+    found = diagnosis(ONES, precision=0.28)
+    assert found.state == "unlike"
+    assert found.describe().startswith("precision 0.28 of 0.94; class 1")
+
+
+def story(*measured) -> list[str]:
+    """What is told of measurements after one another."""
+    rows = []
+    for found in measured:
+        told = news(rows, found)
+        counts = {"num_over": len(found.over), "num_missing": len(found.missing)}
+        rows.append({"state": found.state, "told": told, "recall": found.recall, **counts})
+    return [row["told"] for row in rows]
+
+
+def test_onset_worsening_and_end_are_told_once():
+    fine, ones, lost = diagnosis(EVEN), diagnosis(ONES), diagnosis(LOST)
+    assert story(fine, ones, ones, lost, ones, lost, fine, fine) == ["", "collapse", "", "worse", "", "", "recovered", ""]
+    assert story(ones, fine, ones) == ["collapse", "recovered", "collapse"]
+
+
+def test_without_classes_a_collapse_is_worse_when_recall_halves():
+    assert story(*(diagnosis(recall=recall) for recall in (0.2, 0.11, 0.09, 0.08))) == ["collapse", "", "worse", ""]
+
+
+def test_not_yet_like_the_data_is_told_once_and_never_afterwards():
+    noise, fine, ones = diagnosis(ONES, precision=0.0), diagnosis(EVEN), diagnosis(ONES)
+    assert story(noise, noise, fine, fine) == ["not yet", "", "", ""]
+    assert story(noise, fine, noise, noise, fine) == ["not yet", "", "no longer", "", "recovered"]
+    assert story(noise, ones, noise, ones, fine) == ["not yet", "collapse", "", "", "recovered"]
+    assert story(fine, noise, ones, noise) == ["", "no longer", "collapse", ""]
+    assert story(diagnosis(EVEN, precision=0.0), fine) == ["", ""]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Constant(GenerativeModel):
+    """Draws the real images of the `digits` (cycled), those of them that are given."""
+
+    def __init__(self, digits: tuple[int, ...] = (1,)) -> None:
+        super().__init__((1, 8, 8), 10)
+        self.digits = digits
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def generate(self, seeds, condition, **options):
+        split = self.trainer.datamodule.split("train")
+        chosen = [next(i for i, label in enumerate(split.labels) if label == digit) for digit in self.digits]
+        images = split.batch([chosen[seed % len(chosen)] for seed in seeds]).images
+        return images / 127.5 - 1
+
+    def training_step(self, batch, batch_idx):
+        self.advance(len(batch[0]))
+        return self.weight.sum()
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.fixture
+def callbacks(tmp_path):
+    quality, collapse = SampleQuality(num_samples=200), Collapse()
+    quality.run_dir = collapse.run_dir = tmp_path
+    return quality, collapse
+
+
+def fit(model, *callbacks, epochs=2, **kwargs):
+    L.seed_everything(0, verbose=False)
+    run = trainer(*callbacks, max_epochs=epochs, limit_train_batches=2, limit_val_batches=1, **kwargs)
+    run.fit(model, datamodule=Digits())
+    return run
+
+
+@pytest.mark.parametrize("enable_progress_bar", [False, True])
+def test_a_collapsed_fit_says_so_once_and_writes_table_and_chart(callbacks, tmp_path, capsys, enable_progress_bar):
+    recorder = Recorder()
+    fit(Constant(), *callbacks, logger=recorder, enable_progress_bar=enable_progress_bar)
+    lines = [line for line in capsys.readouterr().out.split("\n") if "collapse" in line]
+    assert len(lines) == 1
+    assert "collapse at epoch 1 (256 images): class 1 makes up 100.0 % of the samples, " in lines[0]
+    assert "missing: 0, 2, 3, 4, 5, 6, 7, 8, 9; recall 0.00 of" in lines[0]
+    rows = read_rows(tmp_path / "samples/collapse.csv")
+    assert [(row["epoch"], row["images_seen"], row["state"], row["told"]) for row in rows] == [
+        (1, 256, "collapsed", "collapse"),
+        (2, 512, "collapsed", ""),
+    ]
+    assert rows[0]["share_1"] == 1.0
+    assert rows[0]["class_kl"] > 2 > rows[0]["class_kl_floor"]
+    assert Image.open(tmp_path / "samples/collapse.png").size == (990, 880)
+    collapsed = [(step, row["val/collapsed"]) for step, row in recorder.rows if "val/collapsed" in row]
+    assert collapsed == [(256, 1.0), (512, 1.0)]
+
+
+def test_the_order_of_the_callbacks_does_not_matter(callbacks, capsys):
+    fit(Constant(), *reversed(callbacks), epochs=1)
+    assert "collapse at epoch 1 (256 images)" in capsys.readouterr().out
+
+
+def test_ten_digits_are_no_collapse(callbacks, capsys):
+    fit(Constant(tuple(range(10))), *callbacks, epochs=1)
+    assert capsys.readouterr().out == ""
+    assert [row["state"] for row in callbacks[1].rows] == ["fine"]
+
+
+def test_a_resumed_fit_drops_later_rows_and_knows_what_was_told(callbacks, tmp_path, capsys):
+    twos = fit(Constant((2,)), *callbacks, epochs=1)
+    twos.save_checkpoint(tmp_path / "first.ckpt")
+    fit(Constant((2,)), *callbacks, epochs=3)
+    capsys.readouterr()
+    again = Collapse()
+    again.run_dir = tmp_path
+    run = trainer(callbacks[0], again, max_epochs=2, limit_train_batches=2, limit_val_batches=1)
+    run.fit(Constant((1,)), datamodule=Digits(), ckpt_path=tmp_path / "first.ckpt", weights_only=True)
+    rows = read_rows(tmp_path / "samples/collapse.csv")
+    assert [(row["images_seen"], row["share_2"], row["share_1"]) for row in rows] == [(256, 1.0, 0.0), (512, 0.0, 1.0)]
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_is_done_where_nothing_is_scored(callbacks, tmp_path, capsys):
+    callbacks[0].every_n_epochs = 0
+    fit(Constant(), *callbacks, epochs=1)
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "samples").exists()
+
+
+def test_validating_tells_nothing(callbacks, tmp_path):
+    model = Constant()
+    trainer(*callbacks, limit_val_batches=1).validate(model, datamodule=Digits(), verbose=False)
+    assert not (tmp_path / "samples").exists()
+    callbacks[0].every_n_epochs = 0
+    fit(model, *callbacks, epochs=1)  # what was measured before the fit is no news
+    assert not (tmp_path / "samples").exists()
+
+
+def test_without_classes_there_is_a_table_without_shares(callbacks, tmp_path, capsys):
+    collapse = callbacks[1]
+    collapse._record(1, 100, quality(recall=0.12))
+    row = read_rows(tmp_path / "samples/collapse.csv")[0]
+    assert (row["recall"], row["recall_floor"], row["state"]) == (0.12, 0.9, "collapsed")
+    assert not any("share" in name or "class" in name for name in row)
+    assert capsys.readouterr().out == "collapse at epoch 1 (100 images): recall 0.12 of 0.90\n"

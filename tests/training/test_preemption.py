@@ -1,0 +1,191 @@
+"""Told to stop in any phase, a fit leaves a checkpoint from which it goes on to the same end; SLURM queues it again."""
+
+import csv
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import genai.training.callbacks.checkpoints as checkpoints
+from genai import runs
+from genai.training.callbacks.quality import SampleQuality
+from genai.cli import main
+from genai.models.base import Model
+from tests.families import FAMILIES, family
+from tests.forks import Forks
+
+SHORT = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4", "--quality.every_n_epochs", "1"]
+SIGNALS = {"training": signal.SIGUSR1, "validation": signal.SIGTERM, "sampling": signal.SIGINT, "saving": signal.SIGTERM}
+NAMES = {signal.SIGUSR1: "SIGUSR1", signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+
+
+def fit(name: str) -> list[str]:
+    return ["fit", *family(name), *SHORT, "--trainer.num_sanity_val_steps", "0"]
+
+
+def state(run: Path) -> dict[str, Any]:
+    """All that a finished run holds: its last checkpoint and the rows of metrics.csv."""
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if v and k != "images_per_second"} for row in csv.DictReader(file)]
+    kept = {name: checkpoint[name] for name in ("state_dict", "optimizer_states", "images_seen", "epoch", "global_step")}
+    return kept | {"rows": rows}
+
+
+def assert_same(first: Path, second: Path) -> None:
+    one, two = state(first), state(second)
+    assert one.pop("rows") == two.pop("rows")
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def only_run(folder: Path) -> Path:
+    (path,) = folder.glob("runs/*/*/run.json")
+    return path.parent
+
+
+def after(calls: int, function: Callable, number: int) -> Callable:
+    """`function`, which at its n-th call first sends this process a signal."""
+    count = 0
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == calls:
+            os.kill(os.getpid(), number)
+        return function(*arguments, **options)
+
+    return wrapped
+
+
+@pytest.fixture(autouse=True)
+def fail_on_signals_not_taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A signal that the fit leaves alone fails the test, and does not end it."""
+
+    def fail(number: int, frame: Any) -> None:
+        raise AssertionError("the signal was not taken")
+
+    before = {number: signal.signal(number, fail) for number in NAMES}
+    yield
+    assert all(signal.getsignal(number) == fail for number in NAMES), "the fit did not give the signals back"
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(
+    scope="module", params=["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name != "gan")]
+)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """An uninterrupted fit of each family."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(fit(request.param)) == 0
+    return request.param, only_run(folder)
+
+
+@pytest.mark.parametrize("phase", SIGNALS)
+def test_told_to_stop(
+    phase: str, whole: tuple[str, Path], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, uninterrupted = whole
+    if phase == "sampling" and name == "features":
+        pytest.skip("a classifier draws nothing")
+    number = SIGNALS[phase]
+    with monkeypatch.context() as patch:
+        if phase == "training":
+            patch.setattr(Model, "advance", after(6, Model.advance, number))
+        elif phase == "validation":
+            hook = f"on_{phase}_batch_start"
+            patch.setattr(SampleQuality, hook, after(2, getattr(SampleQuality, hook), number))
+        elif phase == "sampling":
+            patch.setattr(SampleQuality, "_sample_features", after(1, SampleQuality._sample_features, number))
+        else:
+            patch.setattr(checkpoints, "write", after(1, checkpoints.write, number))
+        assert main(fit(name)) == 2
+    run = only_run(workspace)
+    assert f"stopped by {NAMES[number]}; to go on: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["images_seen"] < state(uninterrupted)["images_seen"]
+    assert main(["fit", "--resume", str(run), "--trust", "tests"]) == 0
+    assert_same(run, uninterrupted)
+
+
+def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the run, which had no checkpoint yet, hides no other of its experiment."""
+    assert main(fit("gan")) == 0
+    whole = runs.find("digits-gan").path
+    twice = after(1, after(1, Model.advance, signal.SIGINT), signal.SIGINT)
+    monkeypatch.setattr(Model, "advance", twice)
+    with pytest.raises(SystemExit):
+        main(fit("gan"))
+    assert len(list(whole.parent.iterdir())) == 2
+    assert runs.find("digits-gan").path == whole
+    assert runs.find("digits-gan", trained=False).path != whole
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# SLURM, of which there are the variables, the signals and a scontrol that writes down what it is asked
+
+
+JOB = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
+JOB |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1"}
+
+
+def fake_scontrol(folder: Path) -> Path:
+    """A scontrol that writes its arguments into asked.txt; returns the folder to put on PATH."""
+    script = folder / "bin/scontrol"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked.txt\n')
+    script.chmod(0o755)
+    return script.parent
+
+
+def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", f"{fake_scontrol(workspace)}:{os.environ['PATH']}")
+    for name, value in JOB.items():
+        monkeypatch.setenv(name, value)
+    command = fit("gan")
+    monkeypatch.setattr(sys, "argv", ["genai", *command])
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "advance", after(6, Model.advance, signal.SIGUSR1))
+        assert main(command) == 2
+    assert "job 4711 is queued again" in capsys.readouterr().err
+    assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
+    run = only_run(workspace)
+    before = runs.Run(run).record()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert main(command) == 0
+    assert only_run(workspace) == run
+    assert runs.Run(run).record()["tracker_id"] == before["tracker_id"]
+    assert state(run)["images_seen"] == 8 * 64
+
+
+@pytest.mark.slow
+def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
+    path = {"PATH": f"{fake_scontrol(workspace)}:{os.environ['PATH']}"}
+    command = [*fit("gan"), "--trainer.max_epochs", "400", "--quality.every_n_epochs", "0", "--checkpoint_every_n_steps", "20"]
+    job = JOB | path | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
+    ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
+    with Forks() as forks:
+        tasks = [forks.start(command, workspace, **job | rank) for rank in ranks]
+        while not list(workspace.glob("runs/*/*/checkpoints/last.ckpt")):
+            assert all(task.is_running() for task in tasks), tasks[0].output.read_text()
+        tasks[1].kill(signal.SIGUSR1)  # one is told, both stop
+        assert [task.wait() for task in tasks] == [2, 2], [task.output.read_text() for task in tasks]
+        assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
+        seen = state(only_run(workspace))["images_seen"]
+        job |= {"SLURM_RESTART_COUNT": "1"}
+        tasks = [forks.start(command, workspace, **job | rank) for rank in ranks]
+        while state(only_run(workspace))["images_seen"] == seen:
+            assert all(task.is_running() for task in tasks), tasks[0].output.read_text()
+        tasks[0].kill(signal.SIGTERM)
+        assert [task.wait() for task in tasks] == [2, 2], [task.output.read_text() for task in tasks]
+    assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
+    assert len(json.loads((only_run(workspace) / "run.json").read_text())["resumed_with"]) == 1

@@ -1,0 +1,139 @@
+"""Accumulation, compiling and bfloat16 change what a fit costs, not what it learns."""
+
+import csv
+import math
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor
+
+from genai import runs
+from genai.training.callbacks.announcement import describe_step
+from genai.cli import main
+from genai.data.digits import Digits
+from genai.errors import UserError
+from genai.models.base import split
+from genai.models.gan.gan import GAN
+from genai.models.gan.objectives import Relativistic
+from genai.networks.mlp import MLPDiscriminator, MLPGenerator
+from tests.families import FAMILIES, family
+
+STEPS = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "50", "--trainer.limit_val_batches", "0"]
+STEPS += ["--data.init_args.batch_size", "16", "--data.init_args.augment", "null"]
+TWO_PARTS = ["--model.init_args.accumulate", "2"]
+COMPILED = ["--model.init_args.compile", "aot_eager"]
+
+
+def fit(name: str, folder: Path, *options: str) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
+    """Weights after 50 steps of the family, and its losses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENAI_RUNS", str(folder / "runs"))
+        assert main(["fit", *family(name), *STEPS, *options]) == 0
+        run = runs.find(f"digits-{name}")
+    with (run.path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    losses = {key: np.array([float(row[key]) for row in rows if row[key]]) for key in rows[0] if "loss" in key}
+    return torch.load(run.checkpoint("last"), weights_only=True)["state_dict"], losses
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Tensor], dict[str, np.ndarray]]]:
+    """Each family in float32."""
+    return {name: fit(name, tmp_path_factory.mktemp(name)) for name in FAMILIES}
+
+
+@pytest.mark.parametrize("options", [TWO_PARTS, COMPILED], ids=["accumulate", "compile"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_steps_are_the_same(name: str, options: list[str], plain: dict, tmp_path: Path) -> None:
+    weights, losses = fit(name, tmp_path, *options)
+    assert list(weights) == list(plain[name][0])
+    for key, expected in plain[name][1].items():
+        assert len(expected) == 50
+        np.testing.assert_allclose(losses[key], expected, rtol=1e-3)
+    for key, value in plain[name][0].items():
+        torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bfloat16_learns_the_same(name: str, plain: dict, tmp_path: Path) -> None:
+    weights, losses = fit(name, tmp_path, "--trainer.precision", "bf16-mixed")
+    assert {value.dtype for value in weights.values() if value.is_floating_point()} == {torch.float32}
+    for key, expected in plain[name][1].items():
+        assert np.abs(losses[key] - expected).max() > 0  # it did compute in bfloat16
+        np.testing.assert_allclose(losses[key][-10:].mean(), expected[-10:].mean(), rtol=0.03)
+
+
+def test_parts_are_the_batch() -> None:
+    images, labels = torch.arange(7.0), torch.arange(7)
+    parts = split(3, images, None, labels)
+    assert [len(part[0]) for part in parts] == [3, 2, 2]
+    assert [part[1] for part in parts] == [None] * 3
+    assert torch.equal(torch.cat([part[2] for part in parts]), labels)
+    assert len(split(9, images)) == 7
+    with pytest.raises(UserError, match="1 or more"):
+        game(accumulate=0)
+
+
+def test_the_announcement_counts_what_a_step_sees() -> None:
+    assert describe_step(2, 64, 2) == "2 devices x 32 images x 2 parts accumulated = 128 images per step"
+    assert describe_step(1, 64, 1) == "1 device x 64 images = 64 images per step"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Clipping, in a game with plain gradient descent: a step is as long as the gradient
+
+
+def game(**options: object) -> GAN:
+    sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0}}
+    networks = {"generator": lambda *shape: MLPGenerator(*shape, hidden=[16])}
+    networks |= {"discriminator": lambda *shape: MLPDiscriminator(*shape, hidden=[16], dropout=0)}
+    return GAN((1, 8, 8), 10, **networks, generator_optimizer=sgd, discriminator_optimizer=sgd, **options)
+
+
+def moves(model: GAN, **options: object) -> dict[str, float]:
+    """How far each network moves in one step."""
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    L.seed_everything(0, verbose=False)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, limit_train_batches=1, limit_val_batches=0, **quiet, **options)
+    trainer.fit(model, Digits(batch_size=32))
+    changes = {name: (value.detach() - before[name]).square().sum() for name, value in model.named_parameters()}
+    networks = ("generator", "discriminator")
+    return {net: math.sqrt(sum(float(c) for name, c in changes.items() if name.startswith(net))) for net in networks}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_clipping_bounds_the_gradient_of_both_players(accumulate: int) -> None:
+    free = moves(game())
+    assert all(length > 0.01 for length in free.values())
+    clipped = moves(game(max_grad_norm=0.01, accumulate=accumulate))
+    assert clipped == {name: pytest.approx(0.01, rel=1e-2) for name in free}
+    loose = moves(game(max_grad_norm=1e6, accumulate=accumulate))
+    assert loose["discriminator"] == pytest.approx(free["discriminator"], rel=0.5)
+
+
+def test_clipping_sees_the_true_gradient_under_a_scaler() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    plugin = MixedPrecision("16-mixed", "cpu", scaler)
+    assert moves(game(max_grad_norm=0.01), plugins=[plugin]) == pytest.approx(
+        {"generator": 0.01, "discriminator": 0.01}, rel=0.02
+    )
+
+
+def test_no_network_sees_more_than_a_part() -> None:
+    model, seen = game(accumulate=4), []
+    for network in (model.generator, model.discriminator):
+        network.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
+    moves(model)
+    assert set(seen) == {8}
+
+
+def test_a_penalised_discriminator_is_not_compiled() -> None:
+    model = game(objective=Relativistic(), compile="aot_eager")
+    moves(model)
+    assert model.generator._compiled_call_impl is not None
+    assert model.discriminator._compiled_call_impl is None
