@@ -26,9 +26,9 @@ from torch.nn.functional import softplus
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from genai.training.engine import ready_cli
 from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import Discriminator, Objective, Relativistic, WassersteinGP
+from genai.training.engine import ready_cli
 
 warnings.filterwarnings("ignore")
 

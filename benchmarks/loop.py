@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import softplus
 
-from genai.training.callbacks.randomness import CountedRandomness
-from genai.training.callbacks.throughput import Throughput
 from genai.data.mnist import MNIST
+from genai.images import to_float
 from genai.models.ema import Averaged
 from genai.models.gan.gan import GAN
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
-from genai.images import to_float
+from genai.training.callbacks.randomness import CountedRandomness
+from genai.training.callbacks.throughput import Throughput
 from genai.training.loggers import MetricsCSV
 
 SHAPE = (1, 28, 28)

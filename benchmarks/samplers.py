@@ -16,10 +16,10 @@ import torch
 from matplotlib.figure import Figure
 
 import genai
-from genai.metrics.features import load_extractor
-from genai.metrics.quality import Yardstick, asked_labels, cycled
-from genai.models.base import image_seeds
 from genai.images import to_uint8
+from genai.metrics.features import load_extractor
+from genai.metrics.quality import Evaluator, asked_labels, cycled
+from genai.models.seeds import image_seeds
 from genai.runs import find
 from genai.runs.data import data_of
 
@@ -69,18 +69,18 @@ def main() -> None:
     data.prepare_data()
     data.setup(options.split)
     network = load_extractor(data.name).to(options.device)
-    yardstick = Yardstick.of(data, options.split, network, options.num, options.seed)
-    print(f"floor of FID {yardstick.floor.fid:.4f}, {options.num} samples, {options.split} split, seed {options.seed}")
+    evaluator = Evaluator.of(data, options.split, network, options.num, options.seed)
+    print(f"floor of FID {evaluator.floor.fid:.4f}, {options.num} samples, {options.split} split, seed {options.seed}")
     condition = cycled(data.split(options.split).labels, options.num) if model.conditional else None
     asked = asked_labels(data, options.split, network, options.num) if model.conditional else None
     rows = []
     for plan in PLANS:
-        rows.append(measure(model, plan, yardstick, condition, asked, options))
+        rows.append(measure(model, plan, evaluator, condition, asked, options))
         print("  ".join(f"{name} {value}" for name, value in rows[-1]._asdict().items()), flush=True)
-    write(rows, yardstick.floor.fid, Path(options.out))
+    write(rows, evaluator.floor.fid, Path(options.out))
 
 
-def measure(model: Any, plan: dict[str, Any], yardstick: Yardstick, condition: Any, asked: Any, options: Any) -> Row:
+def measure(model: Any, plan: dict[str, Any], evaluator: Evaluator, condition: Any, asked: Any, options: Any) -> Row:
     """Draw and score with one sampler."""
     evaluations = 0
 
@@ -96,8 +96,8 @@ def measure(model: Any, plan: dict[str, Any], yardstick: Yardstick, condition: A
         images = model.sample(seeds[rows], None if condition is None else condition[rows], watch=count, **plan)
         seconds += time.perf_counter() - began
         calls += -(-len(seeds[rows]) // model.sample_chunk)
-        features.append(yardstick.network(to_uint8(images)).cpu())
-    scores = yardstick.measure(type(features[0])(*(torch.cat(parts) for parts in zip(*features, strict=True))), asked).scores
+        features.append(evaluator.network(to_uint8(images)).cpu())
+    scores = evaluator.measure(type(features[0])(*(torch.cat(parts) for parts in zip(*features, strict=True))), asked).scores
     found = scores.fid, scores.precision, scores.recall
     return Row(plan["sampler"], plan["schedule"], plan["steps"], evaluations / calls, *found, round(seconds, 1))
 

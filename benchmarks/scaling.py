@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from genai.training.engine import quiet_libraries, ready_cli
 from genai.images import to_float
 from genai.runs import REPOSITORY
+from genai.training.engine import quiet_libraries, ready_cli
 
 
 class Way(NamedTuple):

@@ -19,10 +19,10 @@ from torch import Tensor
 
 import genai
 from genai.data.mnist import MNIST
-from genai.metrics.features import load_extractor
-from genai.metrics.quality import Yardstick, cycled
-from genai.models.base import image_seeds
 from genai.images import to_uint8
+from genai.metrics.features import load_extractor
+from genai.metrics.quality import Evaluator, cycled
+from genai.models.seeds import image_seeds
 from genai.runs import REPOSITORY
 
 COLUMNS = {
@@ -58,7 +58,7 @@ def compare(options: Any, libraries: Sequence[str], config: str, extra: Callable
     data = MNIST()
     data.prepare_data()
     data.setup("test")
-    yardstick = Yardstick.of(data, "test", load_extractor("mnist"), options.num, 0)
+    evaluator = Evaluator.of(data, "test", load_extractor("mnist"), options.num, 0)
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         write_images(data, Path(folder))
@@ -67,9 +67,9 @@ def compare(options: Any, libraries: Sequence[str], config: str, extra: Callable
                 figures, samples = ours(config, data, options, folder, extra)
             else:
                 figures, samples = theirs(library, options, folder)
-            rows[library] = figures | score(yardstick, samples)
+            rows[library] = figures | score(evaluator, samples)
             print(library, rows[library], flush=True)
-    title = f"{options.minutes:g} minutes, {options.num} samples, floor of FID {yardstick.floor.fid:.3f}"
+    title = f"{options.minutes:g} minutes, {options.num} samples, floor of FID {evaluator.floor.fid:.3f}"
     known = [key for key in COLUMNS if key in rows["genai"]]
     table = Table("library", *(COLUMNS[key] for key in known), title=title)
     for library, figures in rows.items():
@@ -83,10 +83,10 @@ def write_images(data: MNIST, folder: Path) -> None:
         np.save(folder / f"{split}.npy", np.asarray(data.split(split).images))
 
 
-def score(yardstick: Yardstick, images: Tensor) -> dict[str, float]:
+def score(evaluator: Evaluator, images: Tensor) -> dict[str, float]:
     """FID and recall of images (N, 1, 28, 28) uint8."""
-    parts = [yardstick.network(part).cpu() for part in images.split(500)]
-    scores = yardstick.measure(type(parts[0])(*(torch.cat(part) for part in zip(*parts, strict=True))), None).scores
+    parts = [evaluator.network(part).cpu() for part in images.split(500)]
+    scores = evaluator.measure(type(parts[0])(*(torch.cat(part) for part in zip(*parts, strict=True))), None).scores
     return {"fid": round(scores.fid, 3), "recall": round(scores.recall, 3)}
 
 

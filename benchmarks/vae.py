@@ -14,8 +14,8 @@ import torch
 from side_by_side import compare, parser
 
 from genai.data.mnist import MNIST
-from genai.models.base import image_seeds
 from genai.images import to_float
+from genai.models.seeds import image_seeds
 
 BOUND_IMAGES, BOUND_SAMPLES = 200, 200
 

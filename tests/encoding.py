@@ -9,12 +9,13 @@ import yaml
 from torch import Tensor
 
 from genai.data.base import ImageDataModule
-from genai.training.engine import label_record
-from genai.models.base import GenerativeModel, condition_vector
+from genai.models.base import ImageModel
+from genai.models.conditions import condition_vector
 from genai.runs import write_json
+from genai.training.engine import label_record
 
 
-class Encoder(GenerativeModel):
+class Encoder(ImageModel):
     """Image i: its condition in the first pixels (1 where set, -1 where not), then its seed / 100 in the rest."""
 
     conditional = True
@@ -26,7 +27,7 @@ class Encoder(GenerativeModel):
         return images.reshape(-1, *self.image_shape)
 
 
-class Speller(GenerativeModel):
+class Speller(ImageModel):
     """Image i: its words as uint8 values in the first pixels, then its seed / 100 in the rest."""
 
     conditional = True
@@ -39,9 +40,9 @@ class Speller(GenerativeModel):
 
 
 class Believer(Encoder):
-    """Its belief is exact too: the brightest pixel, from 0 to 1, times the share of the condition that is set."""
+    """Its realness is exact too: the brightest pixel, from 0 to 1, times the share of the condition that is set."""
 
-    def belief(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+    def realness(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         assert condition is not None
         assert condition.shape == (len(images), self.num_classes)
         return (images.flatten(1).amax(1) + 1) / 2 * condition.mean(1)
@@ -53,7 +54,7 @@ def decoded(images: Tensor, num_classes: int) -> Tensor:
     return (pixels > (127 if images.dtype == torch.uint8 else 0)).float()
 
 
-def make_run(folder: Path, data: ImageDataModule, init_args: dict[str, Any], model: type[GenerativeModel] = Encoder) -> Path:
+def make_run(folder: Path, data: ImageDataModule, init_args: dict[str, Any], model: type[ImageModel] = Encoder) -> Path:
     """A run of `model` on `data`, which `init_args` build; returns its folder."""
     (folder / "checkpoints").mkdir(parents=True)
     config = {

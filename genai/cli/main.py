@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from genai import __version__
-from genai.errors import UserError
 from genai.cli.memory import keep_freed_memory
+from genai.cli.trainer_help import VERB_HELP
+from genai.errors import UserError
 
 # Before torch is loaded: threads that wait for one another sleep. Spinning, as is libgomp's habit, makes a training that
 # shares its cores with another program several times slower.
@@ -32,7 +33,7 @@ OWN_VERBS = {
     "classify": "tell test images apart by Bayes' rule, beside discriminative baselines",
     "latents": "draw a two-dimensional latent space and where each class lies in it",
     "restoration": "score inpainting and upscaling on held-out images",
-    "diffuse": "watch an image dissolve into noise, and samples emerge from it",
+    "diffuse": "show the forward process of an image and the reverse trajectory of samples",
     "runs": "list the runs with their scores",
     "filmstrip": "lay the samples of chosen epochs side by side",
     "likelihood": "bits per dimension, or nats, of held-out images",
@@ -65,6 +66,8 @@ def run_verb(arguments: Sequence[str]) -> None:
         print(help_text())
     elif verb in ("-V", "--version"):
         print(f"genai {__version__}")
+    elif verb in TRAINER_VERBS and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
+        print(VERB_HELP[verb])
     elif verb in TRAINER_VERBS:
         importlib.import_module("genai.training.engine").run(verb, list(arguments[1:]))
     elif verb in OWN_VERBS:

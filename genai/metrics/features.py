@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from genai.errors import UserError
-from genai.metrics.cache import cache_folder
 from genai.images import to_float
+from genai.metrics.cache import cache_folder
 
 SHIPPED = ("mnist", "digits", "avatars")
 STACKED = "stacked-mnist"

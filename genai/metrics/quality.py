@@ -1,7 +1,7 @@
 """All scores of a set of samples, beside their real-against-real floor and with the protocol that they depend on.
 
-yardstick = Yardstick.of(datamodule, "test", load_extractor("mnist"), num_samples=10_000)
-quality = yardstick.measure(extract(network, batches))
+evaluator = Evaluator.of(datamodule, "test", load_extractor("mnist"), num_samples=10_000)
+quality = evaluator.measure(extract(network, batches))
 rich.print(quality)
 """
 
@@ -236,7 +236,7 @@ def _cell(scores: Scores, name: str, spread: str | None, form: str) -> str:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class Evaluator:
     """The real side of a measurement: reference features, their floor and the protocol."""
 
     protocol: Protocol
@@ -245,7 +245,7 @@ class Yardstick:
     floor: Scores
 
     @classmethod
-    def of(cls, data: RealData, split: str, network: FeatureNetwork, num_samples: int, seed: int = 0) -> "Yardstick":
+    def of(cls, data: RealData, split: str, network: FeatureNetwork, num_samples: int, seed: int = 0) -> "Evaluator":
         """Measure `split` of `data` itself, or take from the cache what was measured before.
 
         The reference is the whole split, at most `num_samples` images of it; the floor set is as many images of the

@@ -1,25 +1,24 @@
-"""The contract of every model: what training keeps (`Model`) and what a generative model can do (`GenerativeModel`)."""
+"""The contract of every model: what training keeps (`Model`) and how images are sampled (`ImageModel`)."""
 
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.cli import instantiate_class
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genai.errors import UserError
-from genai.models.ema import Averaged
-from genai.networks.conditioning import as_vector
+from genai.models.conditions import check_condition
+from genai.models.ema import Averaged, PowerAveraged
+from genai.models.optimization import has_finite_weights, log_interval, split_batch
 
 Shape = tuple[int, int, int]
-GOLDEN = 0x9E3779B1  # odd, and 2**32 / 1.618 to nine digits
 NetworkFactory = Callable[[Shape, int], nn.Module]
 
 
@@ -46,6 +45,7 @@ class Model(L.LightningModule):
         self.accumulate = accumulate
         self.backend = "inductor" if compile is True else compile
         self.images_seen = 0
+        self.images_at_update = 0  # images_seen when the averages were last updated
         self.is_exported = False
 
     def setup(self, stage: str) -> None:
@@ -53,6 +53,50 @@ class Model(L.LightningModule):
         for network in networks_of(self) if self.backend else ():
             if network not in self.not_compiled:
                 network.compile(backend=self.backend)
+
+    # -- automatic optimisation: Lightning calls these around `training_step` ------------------------------------------------
+
+    def count_images(self, num: int) -> None:
+        """Add the `num` images of this device's batch, and as many of every other device, to `images_seen`."""
+        self.images_seen += num * self.trainer.world_size
+
+    def averages(self) -> Sequence[tuple[Averaged | PowerAveraged, nn.Module]]:
+        """Each average with the network that it follows."""
+        return [(self.averaged, self.trained_network())]
+
+    def trained_network(self) -> nn.Module:
+        """The network that `averaged` follows."""
+        raise NotImplementedError
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Lightning's hook: `training_step`, backward and the step of the optimiser; then one update of the averages."""
+        before = self.images_at_update
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        for average, network in self.averages():
+            average.update(network, self.images_seen - before, self.images_seen)
+        self.images_at_update = self.images_seen
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Lightning's hook: refuse a gradient that is not finite, then clip as the Trainer's flags say, under FSDP too.
+
+        Raises:
+            UserError: the norm of the gradient is infinite or NaN; no weight has changed. A gradient scaler (16-mixed) skips
+                such steps itself.
+        """
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        norm = self.shorten_gradient(optimizer, gradient_clip_val if by_norm else None)
+        has_scaler = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if not has_scaler and not bool(norm.isfinite()):
+            step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
+            raise UserError(self.nonfinite_message("the", float(norm), step, "lower the learning rate"))
+        if gradient_clip_val is not None and not by_norm:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    # -- optimisation by hand ------------------------------------------------------------------------------------------------
 
     def descend(self, optimizer: Any, loss: Callable[..., Tensor], *batch: Tensor | None) -> Tensor:
         """One step of `optimizer` on the batch: see `accumulate_gradient`. Sets and returns the loss."""
@@ -70,7 +114,7 @@ class Model(L.LightningModule):
             loss: (part of each tensor of the batch) -> losses of the part's images (n,).
             batch: tensors (N, ...), the first of them not None.
         """
-        parts = split(self.accumulate, *batch)
+        parts = split_batch(self.accumulate, *batch)
         num_images = sum(len(part[0]) for part in parts)
         total = torch.zeros((), device=self.device)
         for i, part in enumerate(parts):
@@ -150,7 +194,7 @@ class Model(L.LightningModule):
         checkpoint["images_seen"] = self.images_seen
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.images_seen = checkpoint["images_seen"]
+        self.images_seen = self.images_at_update = checkpoint["images_seen"]
 
     def export_state(self) -> dict[str, Tensor]:
         """The averaged weights alone, named as in `averaged.network`."""
@@ -162,8 +206,8 @@ class Model(L.LightningModule):
         self.is_exported = True
 
 
-class GenerativeModel(Model):
-    """A model that draws images.
+class ImageModel(Model):
+    """A generative model of images.
 
     `conditional` says whether `sample` takes a condition: (N,) int64 classes, (N, num_classes) float attributes or (N, L)
     int64 words, 0 for padding.
@@ -218,235 +262,3 @@ def networks_of(module: nn.Module) -> Iterator[nn.Module]:
             yield from networks_of(child)
         else:
             yield child
-
-
-def split(num_parts: int, *batch: Tensor | None) -> list[tuple[Any, ...]]:
-    """Tensors (N, ...) or None -> the same in `num_parts` nearly equal parts, fewer where N is less."""
-    if num_parts == 1:
-        return [batch]
-    (size,) = {len(tensor) for tensor in batch if tensor is not None}
-    num_parts = min(num_parts, size)
-    columns = [num_parts * [None] if tensor is None else tensor.tensor_split(num_parts) for tensor in batch]
-    return list(zip(*columns, strict=True))
-
-
-def has_finite_weights(path: Path) -> bool:
-    """Whether no weight of the checkpoint at `path` is infinite or NaN."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    return all(bool(weight.isfinite().all()) for weight in state.values())
-
-
-def log_interval(trainer: L.Trainer) -> int:
-    """The trainer's `log_every_n_steps`, which Lightning sets where a type checker cannot see it."""
-    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
-
-
-def check_condition(conditional: bool, num_classes: int, condition: Tensor | None, num_seeds: int) -> None:
-    """Raise ValueError unless `condition` fits the model and the number of seeds."""
-    if conditional and condition is None:
-        raise ValueError(f"this model is conditional: give a condition, one of {num_classes} classes for each seed")
-    if not conditional and condition is not None:
-        raise ValueError("this model is unconditional: it takes no condition")
-    if condition is not None and len(condition) != num_seeds:
-        raise ValueError(f"{num_seeds} seeds but {len(condition)} conditions: give one condition for each seed")
-
-
-def image_seeds(seed: int, num: int) -> list[int]:
-    """Seeds of `num` images under a user's seed in [0, 2**31): seed * 2**32 + i, so that no two share an image."""
-    return [seed * 2**32 + i for i in range(num)]
-
-
-def seeded_noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
-    """Standard normal noise (len(seeds), *shape): row i is a function of `seeds[i]` alone, the same on every device."""
-    rows = [torch.randn(tuple(shape), generator=seeded_generator(seed)) for seed in seeds]
-    return torch.stack(rows).to(device)
-
-
-def seeded_generator(seed: int) -> torch.Generator:
-    """A generator on the CPU for a seed in [0, 2**63), all of which count.
-
-    torch's own takes the lower 32 bits alone. The upper ones shift these by multiples of the golden ratio's share of 2**32,
-    which keeps the images of two user's seeds that differ by d, up to a million, 2**32 / (8 d) apart; seeds below 2**32 stay.
-    """
-    high, low = divmod(seed, 2**32)
-    return torch.Generator().manual_seed((low + high * GOLDEN) % 2**32)
-
-
-class SeededNoise:
-    """Normal noise (N, *shape) at each call; row i is a function of `seeds[i]` and the number of the call alone.
-
-    Args:
-        seeds: N integers in [0, 2**63).
-        shape: of one row.
-        device: where the noise goes; it is drawn on the CPU, so it is the same on every device.
-    """
-
-    def __init__(self, seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> None:
-        self.generators = [seeded_generator(seed) for seed in seeds]
-        self.shape = tuple(shape)
-        self.device = device
-
-    def __call__(self, shape: Sequence[int] | None = None) -> Tensor:
-        """The next noise, of `shape` in the place of the usual one if given."""
-        size = self.shape if shape is None else tuple(shape)
-        return torch.stack([torch.randn(size, generator=generator) for generator in self.generators]).to(self.device)
-
-
-def condition_vector(condition: Tensor, num_classes: int) -> Tensor:
-    """(N,) classes or (N, K) attributes -> (N, num_classes) float32: one-hot classes, attributes as they are."""
-    if condition.ndim == 1:
-        return torch.nn.functional.one_hot(condition, num_classes).float()
-    return as_vector(condition).float()
-
-
-def told_of(labels: Tensor, num_classes: int) -> Tensor:
-    """What a network is told of labels: one-hot classes, attributes of -1 and 1, words as they are; zeros say nothing.
-
-    Args:
-        labels: (N,) int64 classes, (N, K) float attributes of 0 and 1, or (N, L) int64 words. A class of -1, attributes of
-            1/2 and words of 0 say nothing.
-        num_classes: how many classes there are.
-    """
-    if labels.ndim == 1:
-        return condition_vector(labels.clamp(min=0), num_classes) * (labels >= 0)[:, None]
-    return 2 * labels - 1 if labels.is_floating_point() else labels
-
-
-def dropped(told: Tensor | None, share: float) -> Tensor | None:
-    """`told` with a random `share` of its rows set to zero."""
-    if told is None or not share:
-        return told
-    keep = torch.rand(len(told), device=told.device) >= share
-    return told * keep.view(-1, *[1] * (told.ndim - 1))
-
-
-def build_optimizer(factory: Callable[..., Optimizer] | dict[str, Any], network: nn.Module) -> Optimizer:
-    """The optimiser of `network`, its learning rate kept as `initial_lr` for schedules.
-
-    A model built in Python, not by the command line, has its default as a dict of class_path and init_args.
-    """
-    parameters = network.parameters()
-    optimizer: Optimizer = instantiate_class(parameters, factory) if isinstance(factory, dict) else factory(parameters)
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
-    return optimizer
-
-
-@runtime_checkable
-class Believes(Protocol):
-    """A model that says how real an image looks."""
-
-    def belief(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Probability of being real (N,) in [0, 1] for images (N, C, H, W) in [-1, 1]."""
-
-
-@runtime_checkable
-class Classifies(Protocol):
-    """A model that tells classes apart."""
-
-    def predict(self, images: Tensor) -> Tensor:
-        """Probabilities (N, num_classes) for images (N, C, H, W), uint8 or float in [-1, 1]."""
-
-
-@runtime_checkable
-class Stepwise(Protocol):
-    """A model that draws in steps; `sample` takes the fields of `sampling` as options."""
-
-    sampling: Any
-
-
-@runtime_checkable
-class Resamples(Protocol):
-    """A model that can draw several images for a seed and keep one; `sample` takes their `num_candidates` as an option."""
-
-    resampling: Any
-
-
-@runtime_checkable
-class Starts(Protocol):
-    """A model whose training can begin with the weights of another run."""
-
-    def start_from(self, state: Mapping[str, Tensor]) -> None:
-        """Take what `export_state` of the other model gave; RuntimeError where its network is another one."""
-
-
-@runtime_checkable
-class Varies(Protocol):
-    """A model that draws variations of an image."""
-
-    def vary(
-        self, images: Tensor, seeds: Sequence[int], strength: float, condition: Tensor | None = None, **settings: Any
-    ) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> variations of them, the input itself for strength 0."""
-
-
-@runtime_checkable
-class Restores(Protocol):
-    """A model that fills in what is missing of an image."""
-
-    def restore(
-        self, images: Tensor, mask: Tensor, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any
-    ) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1], filled in where `mask` (N, 1, H, W) is 1 -> (N, C, H, W)."""
-
-
-@runtime_checkable
-class Upscales(Protocol):
-    """A model that draws images from smaller ones."""
-
-    def upscale(self, small: Tensor, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
-        """Images (N, C, H / f, W / f) in [-1, 1] -> (N, C, H, W)."""
-
-
-@runtime_checkable
-class Reconstructs(Protocol):
-    """A model that draws an image again from its code."""
-
-    def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> the same from their codes, (N, C, H, W), without chance."""
-
-
-@runtime_checkable
-class Decodes(Protocol):
-    """A model that draws an image from a latent vector."""
-
-    def latents(self, seeds: Sequence[int]) -> Tensor:
-        """The latents (len(seeds), D) of which `sample` draws."""
-
-    def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Latents (N, D) -> images (N, C, H, W) in [-1, 1]."""
-
-
-@runtime_checkable
-class Encodes(Decodes, Protocol):
-    """A model that also finds the latent vector of an image."""
-
-    def encode(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> latents (N, D), without chance."""
-
-
-@runtime_checkable
-class Bounds(Protocol):
-    """A model with a lower bound of its likelihood, by importance sampling."""
-
-    def log_likelihood(self, images: Tensor, seeds: Sequence[int], num_samples: int, condition: Tensor | None = None) -> Tensor:
-        """Bound of ln p(x) in nats, summed over pixels, (N,) float64; tighter with more samples."""
-
-
-@runtime_checkable
-class CountsBits(Protocol):
-    """A model with a density."""
-
-    def bits_per_dim(self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, steps: int = 50) -> Tensor:
-        """Bits per dimension (N,) of uint8 images given as (N, C, H, W) in [-1, 1]."""
-
-
-@runtime_checkable
-class Diffuses(Protocol):
-    """A model whose forward and reverse process can be watched."""
-
-    def dissolve(self, images: Tensor, seeds: Sequence[int], num_levels: int) -> Tensor:
-        """Images (N, C, H, W) -> the same with more and more noise, (num_levels, N, C, H, W), each about within [-1, 1]."""
-
-    def emerge(self, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
-        """What `sample` passes through, from noise to the images: (steps + 1, N, C, H, W), each about within [-1, 1]."""

@@ -1,6 +1,6 @@
 """What a denoiser is told besides the noisy image, routed by its form: a vector, a sequence of tokens, or an image.
 
-A conditioner maps a condition to a `Context`. A condition of zeros says nothing: that is how it is dropped in training, and
+A conditioner maps a condition to a `Context`. A condition of zeros says nothing: that is the null condition of training, and
 how an unconditional image is asked for, whatever its form. So a one-hot class is as it is, attributes are -1 or 1, and the
 token 0 is the padding of a prompt.
 """

@@ -42,7 +42,7 @@ class DiT(nn.Module):
         mlp_ratio: hidden units of an MLP, as a multiple of dim.
         embedding_dim: length of the embedding of noise level and condition.
         conditioner: factory of the network that embeds the condition: a vector's, unless another is given.
-        base_channels: channels of a base image, which enters beside the noisy one; 0 for none.
+        conditioning_channels: channels of a base image, which enters beside the noisy one; 0 for none.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class DiT(nn.Module):
         mlp_ratio: float = 4.0,
         embedding_dim: int = 192,
         conditioner: ConditionerFactory | None = None,
-        base_channels: int = 0,
+        conditioning_channels: int = 0,
     ) -> None:
         super().__init__()
         check_sides(image_shape[1], patch_size, 1)
         self.patch_size = patch_size
-        self.base_channels = base_channels
+        self.conditioning_channels = conditioning_channels
         self.side = image_shape[1] // patch_size
         self.noise = NoiseEmbedding(embedding_dim)
         self.conditioner = (conditioner or VectorConditioner)(num_classes, embedding_dim) if num_classes else None
-        self.first = nn.Linear((image_shape[0] + base_channels) * patch_size**2, dim)
+        self.first = nn.Linear((image_shape[0] + conditioning_channels) * patch_size**2, dim)
         self.positions = nn.Parameter(0.02 * torch.randn(self.side**2, dim))
         self.blocks = nn.ModuleList(DiTBlock(dim, num_heads, embedding_dim, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
@@ -73,7 +73,7 @@ class DiT(nn.Module):
         self.last = zero_linear(dim, image_shape[0] * patch_size**2)
 
     def forward(self, x: Tensor, c_noise: Tensor, condition: Tensor | None = None, base: Tensor | None = None) -> Tensor:
-        """As `UNet.forward`: x (N, C, H, W), c_noise (N,), condition, base (N, base_channels, H, W) -> (N, C, H, W)."""
+        """As `UNet.forward`: x (N, C, H, W), c_noise (N,), condition, base (N, conditioning_channels, H, W) -> (N, C, H, W)."""
         embedding = self.noise(c_noise)
         context = Context(embedding)
         if self.conditioner is not None and condition is not None:

@@ -91,7 +91,7 @@ class UNet(nn.Module):
         embedding_dim: length of the embedding of noise level and condition.
         dropout: in the blocks.
         conditioner: factory of the network that embeds the condition: a vector's, unless another is given.
-        base_channels: channels of a base image, which enters beside the noisy one; 0 for none.
+        conditioning_channels: channels of a base image, which enters beside the noisy one; 0 for none.
     """
 
     def __init__(
@@ -106,15 +106,15 @@ class UNet(nn.Module):
         embedding_dim: int = 256,
         dropout: float = 0.0,
         conditioner: ConditionerFactory | None = None,
-        base_channels: int = 0,
+        conditioning_channels: int = 0,
     ) -> None:
         super().__init__()
         check_sides(image_shape[1], patch_size, len(channels))
         self.patch_size = patch_size
-        self.base_channels = base_channels
+        self.conditioning_channels = conditioning_channels
         self.noise = NoiseEmbedding(embedding_dim)
         self.conditioner = (conditioner or VectorConditioner)(num_classes, embedding_dim) if num_classes else None
-        self.first = nn.Conv2d((image_shape[0] + base_channels) * patch_size**2, channels[0], 3, padding=1)
+        self.first = nn.Conv2d((image_shape[0] + conditioning_channels) * patch_size**2, channels[0], 3, padding=1)
         heads = [head_dim if i >= len(channels) - attention else None for i in range(len(channels))]
         self.down = nn.ModuleList(
             Stage(c, num_blocks, embedding_dim, dropout, head) for c, head in zip(channels, heads, strict=True)
@@ -135,7 +135,7 @@ class UNet(nn.Module):
             x: noisy images (N, C, H, W), scaled by c_in.
             c_noise: their noise levels (N,).
             condition: (N, num_classes) vectors or (N, L) int64 words, zeros where nothing is said; None without classes.
-            base: (N, base_channels, H, W); None without a base image.
+            base: (N, conditioning_channels, H, W); None without a base image.
 
         Returns:
             (N, C, H, W).

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentParser
 
 from genai.data.base import ImageDataModule
-from genai.runs.loading import check_trusted
 from genai.runs import Run
+from genai.runs.loading import check_trusted
 
 
 def data_of(run: Run, trust: Sequence[str] = ()) -> ImageDataModule:

@@ -26,6 +26,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from genai import __version__, runs
+from genai.data.base import ImageDataModule
+from genai.errors import UserError
+from genai.images import to_uint8
+from genai.models.base import Model
+from genai.models.capabilities import InitialisesFromRun
+from genai.runs.loading import check_trusted, first_difference, import_weights, read_checkpoint
 from genai.training import cluster
 from genai.training.callbacks.announcement import Announcement
 from genai.training.callbacks.averages import Averages
@@ -37,15 +43,9 @@ from genai.training.callbacks.preemption import Preemption, Stopped
 from genai.training.callbacks.quality import SampleQuality
 from genai.training.callbacks.randomness import CountedRandomness
 from genai.training.callbacks.throughput import Throughput
-from genai.data.base import ImageDataModule
-from genai.errors import UserError
-from genai.cli.trainer_help import VERB_HELP
-from genai.runs.loading import check_trusted, first_difference, import_weights, read_checkpoint
 from genai.training.locks import RunLock
-from genai.models.base import Model, Starts
-from genai.images import to_uint8
-from genai.training.sharding import Sharded, ShardNetworks
 from genai.training.loggers import MetricsCSV, Tracker, finish, loggers
+from genai.training.sharding import Sharded, ShardNetworks
 
 LABEL_EXAMPLES = 64
 HALF = ("16", "16-mixed", "16-true")
@@ -126,7 +126,7 @@ class GenaiCLI(LightningCLI):
         )
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run to go on with; set by --resume")
         parser.add_argument(
-            "--start", type=str | None, default=None, help="a run or zoo entry to begin with, its averaged weights"
+            "--init_from", type=str | None, default=None, help="a run or zoo entry to begin with, its averaged weights"
         )
         parser.add_argument("--tracker", type=Tracker, default="wandb", help="where figures go besides metrics.csv")
         parser.add_argument("--monitor", type=str, default="val/fid", help="what best.ckpt minimises")
@@ -160,8 +160,8 @@ class GenaiCLI(LightningCLI):
         options = self.options
         quality = self._get(self.config_init, "quality")
         self.check_early(quality)
-        if self.subcommand == "fit" and options.start and not options.ckpt_path:
-            begin_with(self.model, options.start, self.trust)
+        if self.subcommand == "fit" and options.init_from and not options.ckpt_path:
+            begin_with(self.model, options.init_from, self.trust)
         if self.subcommand == "fit" and options.run_dir is None and not options.trainer.fast_dev_run:
             options.run_dir = str(new_run_dir(options.experiment or "run"))
         run_dir = Path(options.run_dir) if options.run_dir else None
@@ -218,14 +218,16 @@ def begin_with(model: L.LightningModule, start: str, trust: Sequence[str]) -> No
     Raises:
         UserError: its network is another one.
     """
-    if not isinstance(model, Starts):
-        raise UserError(f"a {type(model).__name__} cannot start from another run: leave --start out")
+    if not isinstance(model, InitialisesFromRun):
+        raise UserError(f"a {type(model).__name__} cannot start from another run: leave --init_from out")
     other = runs.load(start, trust=trust)
     try:
-        model.start_from(other.export_state())
+        model.initialise_from(other.export_state())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"--start {start} has another network than the model ({reason}): give it the same init_args") from None
+        raise UserError(
+            f"--init_from {start} has another network than the model ({reason}): give it the same init_args"
+        ) from None
 
 
 def has_gpu() -> bool:
@@ -465,9 +467,6 @@ def quiet_libraries() -> None:
 
 def run(verb: str, arguments: list[str]) -> None:
     """Run one of Lightning's verbs with `arguments` (what follows the verb)."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(VERB_HELP[verb])
-        return
     check_configs(arguments)
     trust = list(iter(lambda: option(arguments, "trust"), None))
     if arguments[0] == "--help-all":

@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from genai.verbs import latents
 from PIL import Image
 from torch import Tensor
 
 import genai
 from genai.cli import main
+from genai.cli.options.codes import stacked
+from genai.cli.verbs.anomalies import fitted, training_images
 from genai.data.avatars import Avatars
 from genai.data.base import ImageDataModule
 from genai.data.digits import Digits
-from genai.training.engine import label_record
-from genai.metrics.novelty import novelty
-from genai.runs.loading import build_model
-from genai.models.base import image_seeds
 from genai.images import to_float, to_uint8
+from genai.metrics.novelty import novelty
+from genai.models.seeds import image_seeds
 from genai.runs import write_json
-from genai.verbs import latents
-from genai.cli.verbs.anomalies import fitted, training_images
-from genai.cli.options.codes import stacked
+from genai.runs.loading import build_model
+from genai.training.engine import label_record
 from tests.cli.test_editing import refused, test_images, tiles
 
 NETWORKS = "genai.networks.autoencoder"

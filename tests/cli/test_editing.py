@@ -16,12 +16,12 @@ from genai.cli import main
 from genai.data.avatars import Avatars
 from genai.data.base import ImageDataModule
 from genai.data.digits import Digits
-from genai.training.engine import label_record
-from genai.runs.loading import build_model
+from genai.images import to_float, to_uint8
 from genai.models.diffusion.conditioning_image import Downsampled, Masked
 from genai.models.diffusion.samplers import SAMPLERS
-from genai.images import to_float, to_uint8
 from genai.runs import write_json
+from genai.runs.loading import build_model
+from genai.training.engine import label_record
 
 GAN = "zoo/mnist-gan"
 FAMILY = "genai.models.diffusion"
@@ -59,7 +59,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = Digits()
     make_run(folder / "plain/one", digits, {})
     make_run(folder / "classes/one", digits, {}, conditional=True)
-    based = {"network": {"base_channels": 2}}
+    based = {"network": {"conditioning_channels": 2}}
     make_run(folder / "upscaler/one", digits, {}, **based, base=section(Downsampled, factors=[2]))
     make_run(folder / "inpainter/one", digits, {}, **based, base=section(Masked))
     make_run(folder / "six/one", Digits(size=6), {"size": 6})

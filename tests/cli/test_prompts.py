@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genai.training.callbacks.gallery import gallery_condition
-from genai.training.callbacks.quality import SampleQuality
 from genai.cli import main
 from genai.data.avatars import ATTRIBUTES, Avatars
 from genai.data.avatars.captions import MAX_WORDS
 from genai.data.words import decode, encode
-from genai.training.engine import label_record
+from genai.images import to_float
 from genai.metrics.classes import agreement
 from genai.metrics.features import load_extractor
-from genai.images import to_float
+from genai.training.callbacks.gallery import gallery_condition
+from genai.training.callbacks.quality import SampleQuality
+from genai.training.engine import label_record
 from tests.encoding import Encoder, Speller, make_run
 
 FACES = {"size": 8, "num_images": 200, "labels": "captions"}

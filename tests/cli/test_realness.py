@@ -1,4 +1,4 @@
-"""genai sample --belief: what the model believes of generated and real images."""
+"""genai sample --realness: what the model believes of generated and real images."""
 
 import csv
 from pathlib import Path
@@ -10,16 +10,16 @@ from PIL import Image
 
 import genai
 from genai.cli import main
+from genai.cli.options.realness import Judged, beside, matching, panel
 from genai.data.avatars import ATTRIBUTES, Avatars
 from genai.data.digits import Digits
 from genai.errors import UserError
-from genai.models.base import image_seeds
 from genai.images import to_float
+from genai.models.seeds import image_seeds
 from genai.runs import Run
-from genai.cli.options.realness import Judged, beside, matching, panel
 from genai.runs.data import data_of
-from tests.encoding import Believer, make_run
 from tests.cli.test_cli import DIGITS, QUICK
+from tests.encoding import Believer, make_run
 
 TRUST = ["--trust", "tests"]
 
@@ -42,7 +42,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_beliefs_are_the_models(gan: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sample", str(gan), "--belief", "--num", "20", "--seed", "3", "--out", "b.csv"]) == 0
+    assert main(["sample", str(gan), "--realness", "--num", "20", "--seed", "3", "--out", "b.csv"]) == 0
     table = rows("b.csv")
     assert [(row["kind"], row["index"]) for row in table] == [
         (kind, str(i)) for kind in ("generated", "real") for i in range(20)
@@ -53,25 +53,25 @@ def test_the_beliefs_are_the_models(gan: Path, workspace: Path, capsys: pytest.C
     real = to_float(torch.from_numpy(np.asarray(Digits().split("test").images[:20])))
     output = capsys.readouterr().out
     for images, part in ((model.sample(image_seeds(3, 20)), table[:20]), (real, table[20:])):
-        belief = torch.tensor([float(row["belief"]) for row in part])
-        torch.testing.assert_close(belief, model.belief(images), atol=2e-6, rtol=0)
-        assert f"{belief.mean():.3f} in the {part[0]['kind']} images" in output
+        realness = torch.tensor([float(row["realness"]) for row in part])
+        torch.testing.assert_close(realness, model.realness(images), atol=2e-6, rtol=0)
+        assert f"{realness.mean():.3f} in the {part[0]['kind']} images" in output
 
 
 def test_the_picture_lies_beside_the_table(gan: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sample", str(gan), "--belief", "--num", "4"]) == 0
-    first = gan / "samples/belief-seed-0-num-4.csv"
+    assert main(["sample", str(gan), "--realness", "--num", "4"]) == 0
+    first = gan / "samples/realness-seed-0-num-4.csv"
     picture = Image.open(first.with_suffix(".png"))
     assert {"Software", "Source", "Model", "Run", "Seed"} <= set(picture.text)
     before = first.read_bytes()
-    assert main(["sample", str(gan), "--belief", "--num", "4"]) == 0
+    assert main(["sample", str(gan), "--realness", "--num", "4"]) == 0
     assert first.read_bytes() == before
-    assert (gan / "samples/belief-seed-0-num-4-1.png").is_file()
+    assert (gan / "samples/realness-seed-0-num-4-1.png").is_file()
     Path("mine.png").write_text("dear to me")
-    assert main(["sample", str(gan), "--belief", "--num", "4", "--out", "mine.csv"]) == 2
+    assert main(["sample", str(gan), "--realness", "--num", "4", "--out", "mine.csv"]) == 2
     assert "--force" in capsys.readouterr().err
     assert not Path("mine.csv").exists()
-    assert main(["sample", str(gan), "--belief", "--num", "4", "--out", "mine.csv", "--force"]) == 0
+    assert main(["sample", str(gan), "--realness", "--num", "4", "--out", "mine.csv", "--force"]) == 0
     assert Image.open("mine.png").size == picture.size
 
 
@@ -86,21 +86,21 @@ def test_images_are_shown_from_most_to_least_convincing() -> None:
 
 def test_real_images_have_the_labels_of_the_generated_ones(workspace: Path) -> None:
     run = make_run(workspace / "runs/digits/one", Digits(), {}, Believer)
-    assert main(["sample", str(run), "--belief", *TRUST, "--label", "3,5", "--num", "20", "--out", "b.csv"]) == 0
+    assert main(["sample", str(run), "--realness", *TRUST, "--label", "3,5", "--num", "20", "--out", "b.csv"]) == 0
     table = rows("b.csv")
     assert [row["label"] for row in table] == ["3", "5"] * 20
     test = Digits().split("test")
     places = [int(row["index"]) for row in table[20:]]
     assert sorted(places) == sorted([*np.flatnonzero(test.labels == 3)[:10], *np.flatnonzero(test.labels == 5)[:10]])
-    assert {float(row["belief"]) for row in table[:20]} == {0.1}  # one class of ten, its pixel white
+    assert {float(row["realness"]) for row in table[:20]} == {0.1}  # one class of ten, its pixel white
     brightest = test.images[places].reshape(20, -1).max(1) / 255 / 10
-    np.testing.assert_allclose([float(row["belief"]) for row in table[20:]], brightest, atol=1e-6)
+    np.testing.assert_allclose([float(row["realness"]) for row in table[20:]], brightest, atol=1e-6)
 
 
 def test_real_images_of_attributes_are_the_nearest(workspace: Path) -> None:
     init_args = {"size": 8, "num_images": 40}
     run = make_run(workspace / "runs/faces/one", Avatars(**init_args), init_args, Believer)
-    assert main(["sample", str(run), "--belief", *TRUST, "--label", "glasses", "--num", "6", "--out", "b.csv"]) == 0
+    assert main(["sample", str(run), "--realness", *TRUST, "--label", "glasses", "--num", "6", "--out", "b.csv"]) == 0
     table = rows("b.csv")
     assert all("glasses" in row["label"] for row in table[:6])
     test = Avatars(**init_args).split("test")
@@ -124,7 +124,7 @@ def test_a_mistake_is_one_line(
     arguments: list[str], words: str, gan: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(gan) if arguments[0] == "GAN" else arguments[0]
-    assert main(["sample", run, "--belief", *arguments[1:]]) == 2
+    assert main(["sample", run, "--realness", *arguments[1:]]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
@@ -133,13 +133,13 @@ def test_a_mistake_is_one_line(
 
 def test_a_model_without_a_belief_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(workspace / "runs/digits/one", Digits(), {})
-    assert main(["sample", str(run), "--belief", *TRUST]) == 2
+    assert main(["sample", str(run), "--realness", *TRUST]) == 2
     assert "Encoder, which has no discriminator" in capsys.readouterr().err
 
 
 def test_too_few_real_images_of_a_class(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(workspace / "runs/digits/one", Digits(), {}, Believer)
-    assert main(["sample", str(run), "--belief", *TRUST, "--label", "4", "--num", "100", "--out", "b.csv"]) == 2
+    assert main(["sample", str(run), "--realness", *TRUST, "--label", "4", "--num", "100", "--out", "b.csv"]) == 2
     assert "too few images of class 4" in capsys.readouterr().err
 
 

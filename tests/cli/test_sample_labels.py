@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from genai.training.callbacks.gallery import gallery_condition
 from genai.cli import main
 from genai.data.avatars import ATTRIBUTES, Avatars
 from genai.data.digits import Digits
-from genai.training.engine import label_record
 from genai.runs import write_json
-from tests.encoding import Encoder, decoded, make_run
+from genai.training.callbacks.gallery import gallery_condition
+from genai.training.engine import label_record
 from tests.cli.test_cli import QUICK, ROOT
+from tests.encoding import Encoder, decoded, make_run
 
 FACES = {"size": 8, "num_images": 200}
 GLASSES, BEARD = ATTRIBUTES.index("glasses"), ATTRIBUTES.index("beard")

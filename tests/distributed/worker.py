@@ -20,9 +20,9 @@ from torch.distributed.fsdp import FullyShardedDataParallel, _optim_utils
 
 import genai.models.diffusion.diffusion as diffusion
 import genai.models.vqvae.quantizers as quantizers
-from genai.training.callbacks.randomness import CountedRandomness
 from genai.cli import main
 from genai.data.base import ImageArray, ImageDataModule
+from genai.training.callbacks.randomness import CountedRandomness
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from genai.errors import UserError
 from genai.metrics.classes import agreement
 from genai.metrics.features import FeatureNetwork, extract, load_extractor
-from genai.metrics.quality import Yardstick, asked_labels
+from genai.metrics.quality import Evaluator, asked_labels
 from genai.metrics.reference import subset_indices
 from tests.metrics.helpers import FakeData, random_images, write_network
 
@@ -37,9 +37,9 @@ def calls(monkeypatch):
 
 
 def measure(network, seed=7, split="test", num_samples=100):
-    yardstick = Yardstick.of(FakeData(), split, network, num_samples)
-    images = random_images(yardstick.protocol.num_samples, seed=seed)
-    return yardstick.measure(extract(network, [images]))
+    evaluator = Evaluator.of(FakeData(), split, network, num_samples)
+    images = random_images(evaluator.protocol.num_samples, seed=seed)
+    return evaluator.measure(extract(network, [images]))
 
 
 def test_sizes_follow_the_splits(network):
@@ -51,42 +51,42 @@ def test_sizes_follow_the_splits(network):
 
 
 def test_the_floor_is_what_training_images_score(network):
-    yardstick = Yardstick.of(FakeData(), "test", network, 50)
+    evaluator = Evaluator.of(FakeData(), "test", network, 50)
     indices = subset_indices(120, 50)
-    quality = yardstick.measure(extract(network, [FakeData().split("train").images[indices]]))
+    quality = evaluator.measure(extract(network, [FakeData().split("train").images[indices]]))
     for name in ("fid", "kid", "precision", "recall", "is_mean", "class_kl"):
         assert getattr(quality.scores, name) == pytest.approx(getattr(quality.floor, name), rel=1e-4, abs=1e-6), name
 
 
 def test_references_and_floors_are_computed_once(network, calls):
-    first = Yardstick.of(FakeData(), "test", network, 100)
+    first = Evaluator.of(FakeData(), "test", network, 100)
     assert calls
     calls.clear()
-    second = Yardstick.of(FakeData(), "test", network, 100)
+    second = Evaluator.of(FakeData(), "test", network, 100)
     assert not calls
     assert torch.equal(first.reference.pool, second.reference.pool)
     assert first.floor == second.floor
 
 
 def test_other_weights_or_other_data_are_another_reference(network, calls, tmp_path):
-    Yardstick.of(FakeData(), "test", network, 100)
+    Evaluator.of(FakeData(), "test", network, 100)
     calls.clear()
     write_network(tmp_path / "small.safetensors", seed=1)  # same name, other weights
-    Yardstick.of(FakeData(), "test", load_extractor(str(tmp_path / "small.safetensors")), 100)
+    Evaluator.of(FakeData(), "test", load_extractor(str(tmp_path / "small.safetensors")), 100)
     assert sum(calls) == 80 + 100
     calls.clear()
-    Yardstick.of(FakeData(test=70), "test", network, 100)
+    Evaluator.of(FakeData(test=70), "test", network, 100)
     assert sum(calls) == 70  # the training images are the same
     calls.clear()
-    Yardstick.of(FakeData(), "val", network, 100)
+    Evaluator.of(FakeData(), "val", network, 100)
     assert sum(calls) == 60
 
 
 def test_damaged_cache_files_are_made_again(network, cache):
-    first = Yardstick.of(FakeData(), "test", network, 100)
+    first = Evaluator.of(FakeData(), "test", network, 100)
     for path in cache.iterdir():
         path.write_bytes(path.read_bytes()[:-7])
-    again = Yardstick.of(FakeData(), "test", network, 100)
+    again = Evaluator.of(FakeData(), "test", network, 100)
     assert torch.equal(first.reference.pool, again.reference.pool)
     assert first.floor == again.floor
     assert not list(cache.glob("*.tmp"))
@@ -102,12 +102,12 @@ def test_subsets_are_fixed_and_unsorted_splits_are_no_matter():
 
 def test_label_agreement_is_the_share_seen_as_asked(network):
     data = FakeData()
-    yardstick = Yardstick.of(data, "test", network, 50)
+    evaluator = Evaluator.of(data, "test", network, 50)
     features = extract(network, [random_images(50, seed=7)])
     seen = features.logits.argmax(dim=1)
-    assert yardstick.measure(features, asked=seen).scores.label_agreement == 1
-    assert yardstick.measure(features, asked=(seen + 1) % 3).scores.label_agreement == 0
-    assert yardstick.measure(features).scores.label_agreement is None
+    assert evaluator.measure(features, asked=seen).scores.label_agreement == 1
+    assert evaluator.measure(features, asked=(seen + 1) % 3).scores.label_agreement == 0
+    assert evaluator.measure(features).scores.label_agreement is None
     assert torch.equal(asked_labels(data, "test", network, 100), torch.arange(100) % 80 % 3)
     data.class_names = ("a", "b", "c")
     assert asked_labels(data, "test", network, 100) is None
@@ -152,11 +152,11 @@ def test_agreement_is_the_share_of_images_that_have_each_attribute_as_asked():
 
 
 def test_label_agreement_of_attributes_is_the_mean_over_them(attributes_network):
-    yardstick = Yardstick.of(Described(), "test", attributes_network, 50)
+    evaluator = Evaluator.of(Described(), "test", attributes_network, 50)
     features = extract(attributes_network, [random_images(50, seed=7)])
     asked = (features.logits > 0).float()
     asked[:25, 1] = 1 - asked[:25, 1]
-    quality = yardstick.measure(features, asked)
+    quality = evaluator.measure(features, asked)
     assert quality.scores.attribute_agreement == {"0": 1.0, "1": 0.5, "2": 1.0}
     assert quality.scores.label_agreement == pytest.approx(2.5 / 3)
     assert quality.metrics()["label_agreement_floor"] == quality.floor.label_agreement
@@ -172,7 +172,7 @@ def test_label_agreement_of_attributes_is_the_mean_over_them(attributes_network)
 def test_the_divergence_from_uniform_stands_in_for_the_shares_of_many_classes(network):
     """Stacked MNIST has 1,000 classes; ten digits have a table of their shares."""
     stacked = load_extractor("stacked-mnist")
-    quality = Yardstick.of(FakeData(shape=(3, 28, 28)), "test", stacked, 40).measure(
+    quality = Evaluator.of(FakeData(shape=(3, 28, 28)), "test", stacked, 40).measure(
         extract(stacked, [random_images(40, seed=7, shape=(3, 28, 28))])
     )
     assert quality.scores.mode_kl >= math.log(1000 / 40) - 1e-9  # 40 images have 40 modes at most
@@ -191,11 +191,11 @@ def printed(quality):
 
 
 def test_floors_of_another_version_are_computed_again(network, cache):
-    floor = Yardstick.of(FakeData(), "test", network, 100).floor
+    floor = Evaluator.of(FakeData(), "test", network, 100).floor
     path = next(cache.glob("*.json"))
     old = {name: value for name, value in json.loads(path.read_text()).items() if name != "mode_kl"}
     path.write_text(json.dumps(old | {"fid": 1e9}))
-    assert Yardstick.of(FakeData(), "test", network, 100).floor == floor
+    assert Evaluator.of(FakeData(), "test", network, 100).floor == floor
 
 
 def test_to_dict_is_json_and_metrics_are_flat(network):
@@ -221,10 +221,10 @@ def test_the_table_shows_scores_floor_protocol_and_shares(network):
 
 def test_too_few_images_are_refused(network):
     with pytest.raises(UserError, match="a score needs 2"):
-        Yardstick.of(FakeData(val=1), "val", network, 100)
+        Evaluator.of(FakeData(val=1), "val", network, 100)
 
 
 def test_another_number_of_samples_is_refused(network):
-    yardstick = Yardstick.of(FakeData(), "test", network, 50)
+    evaluator = Evaluator.of(FakeData(), "test", network, 50)
     with pytest.raises(ValueError, match="wants 50 samples"):
-        yardstick.measure(extract(network, [random_images(49, seed=0)]))
+        evaluator.measure(extract(network, [random_images(49, seed=0)]))

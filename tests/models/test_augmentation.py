@@ -223,8 +223,8 @@ def test_the_discriminator_sees_augmented_images_in_training_and_true_ones_when_
     model.augmentation.p.fill_(1.0)
     images = pictures(8, 1, 8, 8)
     assert not torch.equal(model.judge(images, None), model.judge(images, None))
-    assert torch.equal(model.belief(images), model.belief(images))
-    torch.testing.assert_close(model.belief(images), torch.sigmoid(model.discriminator(images)))
+    assert torch.equal(model.realness(images), model.realness(images))
+    torch.testing.assert_close(model.realness(images), torch.sigmoid(model.discriminator(images)))
 
 
 def saved_p(run: Path) -> float:

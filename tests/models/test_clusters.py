@@ -146,21 +146,25 @@ def test_a_choice_among_candidates_is_one_within_the_cluster() -> None:
 def test_narrowness_compares_with_real_distances() -> None:
     clusters, images, _ = fitted()
     told = clusters.nearest(images)
-    assert clusters.spreads[0].tolist() == pytest.approx([16 * 0.05**2] * 3, rel=0.1)  # 16 pixels, each with that deviation
+    assert clusters.within_cluster_variance[0].tolist() == pytest.approx(
+        [16 * 0.05**2] * 3, rel=0.1
+    )  # 16 pixels, each with that deviation
     centres = (told @ clusters.centroids[0]).unflatten(1, (1, 4, 4))
     centred = images - centres
     others = centres - centred  # twice as far from the centroid's other side: 4 s, where independent images have 2 s
-    assert clusters.narrowness(images, others, told) == 0
-    assert clusters.narrowness(images, images, told) == 1
-    clusters.spreads.zero_()
-    assert clusters.narrowness(images, images, told) == 0
+    assert clusters.diversity_loss(images, others, told) == 0
+    assert clusters.diversity_loss(images, images, told) == 1
+    clusters.within_cluster_variance.zero_()
+    assert clusters.diversity_loss(images, images, told) == 0
     clusters.fit(images)
-    assert clusters.narrowness(centres + 0.5 * centred, centres - 0.5 * centred, told).item() == pytest.approx(0.5, abs=0.01)
+    assert clusters.diversity_loss(centres + 0.5 * centred, centres - 0.5 * centred, told).item() == pytest.approx(
+        0.5, abs=0.01
+    )
 
 
 @pytest.mark.parametrize(("weight", "num_others"), [(1.0, 3), (0.0, 0)])
 def test_half_of_the_images_drawn_have_another_of_their_cluster(weight: float, num_others: int) -> None:
-    model = GAN((1, 4, 4), 0, Level, Same, self_conditioning=SelfConditioning(3, spread_weight=weight))
+    model = GAN((1, 4, 4), 0, Level, Same, self_conditioning=SelfConditioning(3, diversity_weight=weight))
     model.generator.levels.data = torch.tensor([10.0, 20.0, 30.0])
     z, told = torch.randn(5, 2), torch.eye(3)[[0, 2, 1, 1, 0]]
     images, others = model.draw(z, told)
@@ -175,7 +179,7 @@ def test_images_of_a_cluster_spread_as_far_as_real_ones(weight: float, reached: 
     images = images_apart()[0]
     loader = DataLoader(TensorDataset(images, torch.zeros(1000, dtype=torch.long)), batch_size=200, shuffle=True)
     sgd: Any = {"class_path": "torch.optim.SGD", "init_args": {"lr": 5e-5}}
-    model = GAN((1, 4, 4), 0, Level, Same, sgd, sgd, self_conditioning=SelfConditioning(3, spread_weight=weight))
+    model = GAN((1, 4, 4), 0, Level, Same, sgd, sgd, self_conditioning=SelfConditioning(3, diversity_weight=weight))
     L.Trainer(accelerator="cpu", max_epochs=40, **QUIET).fit(model, loader)
     assert model.generator.scale.item() == pytest.approx(reached, rel=0.2)
 
@@ -221,15 +225,15 @@ def test_a_run_with_clusters_resumes_and_is_sampled(tmp_path: Path, monkeypatch:
     again = torch.load(run.path / "checkpoints/last.ckpt", weights_only=True)["state_dict"]["clusters.centroids"]
     assert first.abs().sum() > 0
     assert torch.equal(first, again)
-    assert main(["sample", "clusters", "--num", "4", "--belief", "--out", "belief.csv"]) == 0
-    assert Path("belief.csv").is_file()
+    assert main(["sample", "clusters", "--num", "4", "--realness", "--out", "realness.csv"]) == 0
+    assert Path("realness.csv").is_file()
 
 
 def test_what_cannot_be_is_named() -> None:
     with pytest.raises(UserError, match="num_clusters of 2 or more"):
         SelfConditioning(1)
     with pytest.raises(UserError, match="use 0 or more"):
-        SelfConditioning(2, spread_weight=-1.0)
+        SelfConditioning(2, diversity_weight=-1.0)
     with pytest.raises(UserError, match="smaller num_clusters"):
         Clusters((1, 4, 4), SelfConditioning(30)).fit(torch.zeros(20, 1, 4, 4))
     with pytest.raises(UserError, match="set conditional to false"):

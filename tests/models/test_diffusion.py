@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from genai.errors import UserError
-from genai.runs.loading import build_model
-from genai.models.base import dropped
+from genai.models.conditions import drop_condition
 from genai.models.diffusion.conditioning_image import Downsampled, Masked
 from genai.models.diffusion.diffusion import Diffusion, Sampling
 from genai.models.diffusion.noise import LogNormal, LogUniform, UniformTime
@@ -19,6 +18,7 @@ from genai.models.diffusion.preconditioning import EDM, Velocity, XPrediction, r
 from genai.models.diffusion.weighting import MinSNR, NetworkOutput, VelocityError
 from genai.networks.dit import DiT
 from genai.networks.unet import UNet
+from genai.runs.loading import build_model
 
 SHAPE = (1, 8, 8)
 tiny_unet = partial(UNet, channels=[16, 16], num_blocks=1, embedding_dim=16, head_dim=8)
@@ -76,8 +76,8 @@ def test_guidance_pushes_beyond_the_condition() -> None:
 
 
 def test_autoguidance_takes_another_model() -> None:
-    model, weaker = random_model(), random_model()
-    same = model.sample([1, 2], weaker=weaker, guidance_scale=3.0, steps=3)
+    model, guiding_model = random_model(), random_model()
+    same = model.sample([1, 2], guiding_model=guiding_model, guidance_scale=3.0, steps=3)
     torch.testing.assert_close(same, model.sample([1, 2], steps=3), rtol=0, atol=1e-4)
 
 
@@ -142,7 +142,7 @@ def test_a_model_made_to_upscale_is_shown_the_small_image() -> None:
 
 def random_model_with_base(base) -> Diffusion:
     torch.manual_seed(0)
-    model = Diffusion(SHAPE, 0, partial(tiny_unet, base_channels=2), base=base)
+    model = Diffusion(SHAPE, 0, partial(tiny_unet, conditioning_channels=2), base=base)
     for parameter in model.averaged.parameters():
         parameter.data.normal_(0, 0.1)
     return model.eval()
@@ -159,7 +159,7 @@ def test_masked_bases_hide_a_rectangle() -> None:
 
 
 def test_a_base_image_needs_its_place_in_the_network() -> None:
-    with pytest.raises(UserError, match="base_channels to 2"):
+    with pytest.raises(UserError, match="conditioning_channels to 2"):
         Diffusion(SHAPE, 0, tiny_unet, base=Downsampled())
 
 
@@ -172,7 +172,7 @@ def test_wrong_settings_are_named() -> None:
 
 def test_dropping_sets_whole_rows_to_zero() -> None:
     torch.manual_seed(0)
-    told = dropped(torch.ones(1000, 3), 0.2)
+    told = drop_condition(torch.ones(1000, 3), 0.2)
     assert told is not None
     kept = told.sum(dim=1)
     assert set(kept.tolist()) == {0.0, 3.0}
@@ -222,9 +222,9 @@ def test_denoisers_learn(network, preconditioning) -> None:
     ],
 )
 def test_every_part_can_be_named_in_a_config(argument: str, kind: type, settings: dict[str, Any]) -> None:
-    base_channels = 2 if argument == "base" else 0
+    conditioning_channels = 2 if argument == "base" else 0
     parts = {
-        "network": {"class_path": "genai.networks.unet.UNet", "init_args": {"base_channels": base_channels}},
+        "network": {"class_path": "genai.networks.unet.UNet", "init_args": {"conditioning_channels": conditioning_channels}},
         argument: {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": settings},
     }
     config = {"model": {"class_path": "genai.models.diffusion.diffusion.Diffusion", "init_args": parts}}
@@ -233,7 +233,7 @@ def test_every_part_can_be_named_in_a_config(argument: str, kind: type, settings
 
 
 def test_a_model_shown_other_base_images_edits_without_them() -> None:
-    base_unet = partial(tiny_unet, base_channels=2)
+    base_unet = partial(tiny_unet, conditioning_channels=2)
     images, mask = 2 * torch.rand(2, *SHAPE) - 1, torch.zeros(2, 1, 8, 8)
     mask[..., 2:6] = 1
     filler, enlarger = random_model(network=base_unet, base=Masked()), random_model(network=base_unet, base=Downsampled((2,)))
@@ -246,7 +246,7 @@ def test_a_model_shown_other_base_images_edits_without_them() -> None:
 
 
 def test_what_emerges_is_about_as_bright_at_every_level() -> None:
-    passed = ideal().emerge([1, 2, 3], sampler="adaptive")
+    passed = ideal().reverse_trajectory([1, 2, 3], sampler="adaptive")
     assert float(passed[0].std()) == pytest.approx(1.0, abs=0.1)
     assert float(passed.std(dim=(2, 3, 4)).max()) < 1.2
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from genai import runs
 from genai.cli import main
 from genai.errors import UserError
-from genai.models.base import seeded_noise
 from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import NonSaturating, Relativistic
 from genai.models.schedules import Cosine
+from genai.models.seeds import seeded_normal
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 
 ROOT = Path(__file__).parent.parent.parent
@@ -64,7 +64,7 @@ def test_a_conditional_gan_gives_the_label_to_both_networks() -> None:
     four, nine = (model.sample([0], torch.tensor([label])) for label in (4, 9))
     assert not torch.equal(four, nine)
     told_four, told_nine = (model.condition(four, torch.tensor([label])) for label in (4, 9))
-    assert not torch.equal(model.belief(four, told_four), model.belief(four, told_nine))
+    assert not torch.equal(model.realness(four, told_four), model.realness(four, told_nine))
 
 
 class Painter(nn.Module):
@@ -107,7 +107,7 @@ def test_each_row_is_the_image_of_its_seed_and_label_whatever_the_chunk(num: int
     torch.manual_seed(0)
     seeds, labels = [int(seed) for seed in torch.randint(10**6, (num,))], torch.randint(7, (num,))
     images = painter_gan().sample(seeds, labels)
-    expected = seeded_noise(seeds, (1,), torch.device("cpu"))[:, 0] + labels / 100
+    expected = seeded_normal(seeds, (1,), torch.device("cpu"))[:, 0] + labels / 100
     torch.testing.assert_close(images, expected[:, None, None, None].expand(-1, 1, 2, 3))
 
 
@@ -252,10 +252,10 @@ def test_the_belief_in_held_out_images_is_relative_to_images_drawn_once_a_pass(m
     for factor in (1, 3):
         with torch.no_grad():
             next(model.averaged.parameters()).mul_(factor)
-        expected = float(model.belief(images).mean())
+        expected = float(model.realness(images).mean())
         calls.clear()
         trainer.validate(model, held_out, verbose=False)
-        assert float(trainer.callback_metrics["val/belief_real"]) == pytest.approx(expected, abs=1e-6)
+        assert float(trainer.callback_metrics["val/realness"]) == pytest.approx(expected, abs=1e-6)
         assert len(calls) == 1
 
 

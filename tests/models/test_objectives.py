@@ -264,23 +264,23 @@ FAKES = torch.tensor([1.0, 1.0, 1 + 2 * math.log(3), 1 - 2 * math.log(3)], dtype
 def test_belief_at_known_logits(name: str) -> None:
     logits = torch.tensor(list(BELIEFS[name]), dtype=torch.float64)
     expected = torch.tensor(list(BELIEFS[name].values()), dtype=torch.float64)
-    torch.testing.assert_close(CLOSED_FORMS[name][0].belief(logits, FAKES), expected)
+    torch.testing.assert_close(CLOSED_FORMS[name][0].realness(logits, FAKES), expected)
 
 
 @each
 def test_belief_is_a_probability_that_grows_with_the_logit(name: str) -> None:
-    belief = CLOSED_FORMS[name][0].belief(torch.linspace(-60, 60, 241, dtype=torch.float64), FAKES)
-    assert belief.shape == (241,)
-    assert ((belief >= 0) & (belief <= 1)).all()
-    assert (belief.diff() >= 0).all()
-    assert belief[0] < 1e-9
-    assert belief[-1] > 1 - 1e-9
+    realness = CLOSED_FORMS[name][0].realness(torch.linspace(-60, 60, 241, dtype=torch.float64), FAKES)
+    assert realness.shape == (241,)
+    assert ((realness >= 0) & (realness <= 1)).all()
+    assert (realness.diff() >= 0).all()
+    assert realness[0] < 1e-9
+    assert realness[-1] > 1 - 1e-9
 
 
 @pytest.mark.parametrize("name", ["wasserstein", "relativistic"])
 def test_a_belief_relative_to_generated_images_does_not_know_the_critics_zero(name: str) -> None:
     objective, logits = CLOSED_FORMS[name][0], torch.linspace(-3, 3, 7, dtype=torch.float64)
-    torch.testing.assert_close(objective.belief(logits + 500, FAKES + 500), objective.belief(logits, FAKES))
+    torch.testing.assert_close(objective.realness(logits + 500, FAKES + 500), objective.realness(logits, FAKES))
 
 
 def test_cosine_schedule() -> None:

@@ -1,6 +1,7 @@
 """Samplers against Gaussian data, whose optimal denoiser and exact trajectories are known."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ import torch
 from torch import Tensor
 
 from genai.errors import UserError
-from genai.models.base import SeededNoise
 from genai.models.diffusion import sigmas as schedules
 from genai.models.diffusion.guidance import guided
 from genai.models.diffusion.preconditioning import rows
 from genai.models.diffusion.samplers import SAMPLERS, adaptive, ddim, ddpm, dpmpp, euler, heun, unipc
+from genai.models.seeds import SeededRandom
 
 MEAN, STD = 0.3, 0.5
 
@@ -109,20 +110,20 @@ def test_guidance_of_one_is_the_denoiser_itself() -> None:
 
 
 def test_guidance_moves_away_from_the_weaker_model_within_its_interval() -> None:
-    def weaker(x: Tensor, sigma: Tensor) -> Tensor:
+    def guiding_model(x: Tensor, sigma: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
     def good(x: Tensor, sigma: Tensor) -> Tensor:
         return torch.ones_like(x)
 
     x = torch.zeros(3, 1, 1, 1)
-    pushed = guided(good, weaker, 2.5, (0.5, 2.0))(x, torch.tensor([0.1, 1.0, 3.0]))
+    pushed = guided(good, guiding_model, 2.5, (0.5, 2.0))(x, torch.tensor([0.1, 1.0, 3.0]))
     assert pushed.flatten().tolist() == [1.0, 2.5, 1.0]
 
 
 def test_noise_depends_on_its_seed_and_call_only() -> None:
     device = torch.device("cpu")
-    all_rows = SeededNoise([3, 5, 7], (2, 2), device)
-    one = SeededNoise([5], (2, 2), device)
+    all_rows = partial(SeededRandom([3, 5, 7], device).normal, (2, 2))
+    one = partial(SeededRandom([5], device).normal, (2, 2))
     for _ in range(2):
         assert torch.equal(all_rows()[1], one()[0])

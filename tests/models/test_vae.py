@@ -17,6 +17,7 @@ from torch.distributions import Normal as TorchNormal
 from genai.cli import main
 from genai.data.digits import Digits
 from genai.errors import UserError
+from genai.images import to_float
 from genai.models.vae.bound import importance_weighted_bound
 from genai.models.vae.gaussian import Mixture, Normal, StandardNormalLatents
 from genai.models.vae.likelihoods import HALF_LEVEL, LOG_STD_GAIN, Bernoulli, DiscretisedLogistic, Gaussian, Likelihood
@@ -25,7 +26,6 @@ from genai.models.vae.priors import VampPrior
 from genai.models.vae.scores import BoundScores
 from genai.models.vae.vae import VAE
 from genai.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from genai.images import to_float
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (1, 8, 8)

@@ -16,8 +16,9 @@ from genai import runs
 from genai.cli import main
 from genai.errors import UserError
 from genai.models.schedules import Cosine
+from genai.models.seeds import seeded_uniform
+from genai.models.vqvae.code_sampling import Drawing, draw_sequence
 from genai.models.vqvae.codebook import CodeScores
-from genai.models.vqvae.code_sampling import Drawing, draw_sequence, seeded_uniform
 from genai.models.vqvae.quantizers import FSQ, VectorQuantizer
 from genai.models.vqvae.reconstruction import Bernoulli, Pixelwise
 from genai.models.vqvae.vqvae import VQVAE, code_nats, with_wrong
@@ -298,7 +299,7 @@ def test_an_image_depends_on_its_own_seed_and_condition_only(settings: dict[str,
 def test_drawing_with_a_cache_draws_what_the_whole_prior_would() -> None:
     model = random_model(conditional=True)
     told = torch.eye(3)[[0, 1, 2, 0]]
-    u = seeded_uniform([1, 2, 3, 4], 4, torch.device("cpu"))
+    u = seeded_uniform([1, 2, 3, 4], (4,), torch.device("cpu"))
     with torch.no_grad():
         cached = draw_sequence(model.next_logits(torch.tensor([0, 1, 2, 0]), 1.0), u, Drawing())
         tokens = torch.empty(4, 0, dtype=torch.long)

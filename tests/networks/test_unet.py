@@ -27,7 +27,7 @@ def randomised(network: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
 @pytest.mark.parametrize("patch_size", [1, 2])
 def test_networks_keep_the_shape_and_begin_at_zero(factory, shape, patch_size: int) -> None:
-    network = factory(shape, 5, patch_size=patch_size, base_channels=2)
+    network = factory(shape, 5, patch_size=patch_size, conditioning_channels=2)
     x = torch.randn(2, *shape)
     base = torch.randn(2, 2, *shape[1:])
     out = network(x, torch.randn(2), torch.zeros(2, 5), base)
@@ -37,7 +37,7 @@ def test_networks_keep_the_shape_and_begin_at_zero(factory, shape, patch_size: i
 
 @pytest.mark.parametrize("factory", [unet, dit])
 def test_class_noise_and_base_all_matter(factory) -> None:
-    network = randomised(factory((1, 8, 8), 3, base_channels=2))
+    network = randomised(factory((1, 8, 8), 3, conditioning_channels=2))
     x, t, c, b = torch.randn(1, 1, 8, 8), torch.zeros(1), torch.eye(3)[:1], torch.zeros(1, 2, 8, 8)
     out = network(x, t, c, b)
     for other in (

@@ -28,9 +28,9 @@ def test_the_zoo_is_small() -> None:
 
 def test_the_mnist_gan_draws_what_its_scores_say() -> None:
     """Mean grey level and digits of 500 samples, by the shipped feature network; a broken import draws noise."""
-    from genai.metrics.features import load_extractor
-    from genai.models.base import image_seeds
     from genai.images import to_uint8
+    from genai.metrics.features import load_extractor
+    from genai.models.seeds import image_seeds
 
     model = genai.load("zoo/mnist-gan")
     logits = load_extractor("mnist")(to_uint8(model.sample(image_seeds(0, 500)))).logits

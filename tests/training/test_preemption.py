@@ -14,9 +14,9 @@ import torch
 
 import genai.training.callbacks.checkpoints as checkpoints
 from genai import runs
-from genai.training.callbacks.quality import SampleQuality
 from genai.cli import main
 from genai.models.base import Model
+from genai.training.callbacks.quality import SampleQuality
 from tests.families import FAMILIES, family
 from tests.forks import Forks
 

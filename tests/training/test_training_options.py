@@ -12,14 +12,14 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
 from genai import runs
-from genai.training.callbacks.announcement import describe_step
 from genai.cli import main
 from genai.data.digits import Digits
 from genai.errors import UserError
-from genai.models.base import split
 from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import Relativistic
+from genai.models.optimization import split_batch
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
+from genai.training.callbacks.announcement import describe_step
 from tests.families import FAMILIES, family
 
 STEPS = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "50", "--trainer.limit_val_batches", "0"]
@@ -69,11 +69,11 @@ def test_bfloat16_learns_the_same(name: str, plain: dict, tmp_path: Path) -> Non
 
 def test_parts_are_the_batch() -> None:
     images, labels = torch.arange(7.0), torch.arange(7)
-    parts = split(3, images, None, labels)
+    parts = split_batch(3, images, None, labels)
     assert [len(part[0]) for part in parts] == [3, 2, 2]
     assert [part[1] for part in parts] == [None] * 3
     assert torch.equal(torch.cat([part[2] for part in parts]), labels)
-    assert len(split(9, images)) == 7
+    assert len(split_batch(9, images)) == 7
     with pytest.raises(UserError, match="1 or more"):
         game(accumulate=0)
 

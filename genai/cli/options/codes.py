@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from genai.models.base import GenerativeModel
-from genai.images import to_float
-from genai.runs import Run
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.images import asked, picture_parser, read_images, test_split
+from genai.images import to_float
+from genai.models.base import ImageModel
+from genai.runs import Run
 
 COLUMNS = 16
 A_VAE = "a VAE run"
@@ -32,7 +32,7 @@ def examples_parser(name: str, description: str, num: int) -> VerbParser:
     return verb
 
 
-def examples(options: argparse.Namespace, run: Run, model: GenerativeModel) -> Examples:
+def examples(options: argparse.Namespace, run: Run, model: ImageModel) -> Examples:
     """The images named, of which the model is told what --label says; or the first test images, with their own labels."""
     if options.images:
         images = read_images(options, run, model)

@@ -9,18 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genai.data.base import ImageArray
-from genai.data.faces import decode
-from genai.errors import UserError
-from genai.models.base import GenerativeModel
-from genai.images import grid, save_png
-from genai.images import to_float, to_uint8
-from genai.runs import Run, find, load
 from genai.cli.options.arguments import VerbParser, add_trust_option, output_path, positive
-from genai.runs.data import data_of
 from genai.cli.options.labels import label_examples, label_kind, labels_for
 from genai.cli.options.prompts import is_prompted
 from genai.cli.options.sampling import add_step_options
+from genai.data.base import ImageArray
+from genai.data.faces import decode
+from genai.errors import UserError
+from genai.images import grid, save_png, to_float, to_uint8
+from genai.models.base import ImageModel
+from genai.runs import Run, find, load
+from genai.runs.data import data_of
 
 
 def run_parser(name: str, description: str) -> VerbParser:
@@ -76,12 +75,12 @@ def load_capable(options: argparse.Namespace, capability: Any, verb: str, who: s
     return source, model
 
 
-def read_images(options: argparse.Namespace, run: Run, model: GenerativeModel) -> Tensor:
+def read_images(options: argparse.Namespace, run: Run, model: ImageModel) -> Tensor:
     """The pictures as the model takes them: (N, C, H, W) float in [-1, 1]."""
     return torch.stack([read_image(name, run, model, options.trust) for name in options.images])
 
 
-def read_image(name: str, run: Run, model: GenerativeModel, trust: list[str]) -> Tensor:
+def read_image(name: str, run: Run, model: ImageModel, trust: list[str]) -> Tensor:
     """A picture file, its central square reduced to the model's size, or an image of the run's test split: (C, H, W).
 
     Raises:
@@ -126,7 +125,7 @@ def test_image(index: int, run: Run, trust: list[str]) -> Tensor:
     return torch.from_numpy(images[index].copy())
 
 
-def asked(options: argparse.Namespace, model: GenerativeModel, run: Run, num: int) -> Tensor | None:
+def asked(options: argparse.Namespace, model: ImageModel, run: Run, num: int) -> Tensor | None:
     """What each of `num` images is asked to be; where the options say nothing, a label that says nothing."""
     options = argparse.Namespace(**(vars(options) | {"num": num}))
     if options.label or is_prompted(options) or not model.conditional:
@@ -134,7 +133,7 @@ def asked(options: argparse.Namespace, model: GenerativeModel, run: Run, num: in
     return nothing_said(run, model, num, options.trust)
 
 
-def nothing_said(run: Run, model: GenerativeModel, num: int, trust: Sequence[str]) -> Tensor:
+def nothing_said(run: Run, model: ImageModel, num: int, trust: Sequence[str]) -> Tensor:
     """Labels that ask a conditional model for nothing: (num,), (num, K) or (num, L)."""
     kind = label_kind(run, trust)
     if kind == "text":
@@ -155,7 +154,7 @@ def picture_path(options: argparse.Namespace, run: Run, verb: str) -> Path:
     return path
 
 
-def write_rows(options: argparse.Namespace, run: Run, model: GenerativeModel, tiles: Tensor, columns: int, verb: str) -> None:
+def write_rows(options: argparse.Namespace, run: Run, model: ImageModel, tiles: Tensor, columns: int, verb: str) -> None:
     """Write tiles (N, C, H, W) in [-1, 1], row by row, `columns` in each."""
     path = picture_path(options, run, verb)
     metadata = {"Model": type(model).__name__, "Run": run.name, "Seed": str(options.seed), "Verb": verb}

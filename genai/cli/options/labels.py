@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from genai.cli.options.prompts import is_prompted, prompt_labels
 from genai.data.words import decode
 from genai.errors import UserError
-from genai.models.base import GenerativeModel, image_seeds
+from genai.models.base import ImageModel
+from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.data import data_of
-from genai.cli.options.prompts import is_prompted, prompt_labels
 
 LABEL_OPTIONS = {"class": "--label 4, or a class name", "attributes": "--label glasses,no-beard"}
 
 
-def labels_for(options: argparse.Namespace, model: GenerativeModel, run: Run) -> Tensor | None:
+def labels_for(options: argparse.Namespace, model: ImageModel, run: Run) -> Tensor | None:
     """What each image to draw is asked to be: (N,) int64 classes, (N, K) float32 attributes or (N, L) int64 words.
 
     None for an unconditional model.

@@ -1,4 +1,4 @@
-"""genai sample --belief: how real a model's discriminator finds what it drew, beside real images of the test split."""
+"""genai sample --realness: how real a model's discriminator finds what it drew, beside real images of the test split."""
 
 import argparse
 import csv
@@ -10,28 +10,29 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from genai.cli.options.arguments import output_path
+from genai.cli.options.labels import label_texts, seeds_for
 from genai.data.base import ImageArray
 from genai.errors import UserError
-from genai.models.base import Believes, GenerativeModel, condition_vector
-from genai.images import GAP, captioned, save_png
-from genai.images import to_float, to_uint8
+from genai.images import GAP, captioned, save_png, to_float, to_uint8
+from genai.models.base import ImageModel
+from genai.models.capabilities import ScoresRealness
+from genai.models.conditions import condition_vector
 from genai.runs import Run
-from genai.cli.options.arguments import output_path
 from genai.runs.data import data_of
-from genai.cli.options.labels import label_texts, seeds_for
 
 MOST = 1024  # images of each set: they are judged in one go and shown in one picture
 
 
 class Judged(NamedTuple):
-    """One set of images with the model's belief in each.
+    """One set of images with the model's realness in each.
 
     kind: `generated` or `real`.
     images: (N, C, H, W) uint8.
     indices: numbers (N,) of the images, in the order of their seeds or in the test split.
     seeds: one per generated image; empty for real ones.
     labels: in words, one per image; empty without labels.
-    belief: (N,) in [0, 1].
+    realness: (N,) in [0, 1].
     """
 
     kind: str
@@ -39,20 +40,20 @@ class Judged(NamedTuple):
     indices: list[int]
     seeds: list[int]
     labels: list[str]
-    belief: list[float]
+    realness: list[float]
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.belief))
+        return float(np.mean(self.realness))
 
 
-def write_belief(options: argparse.Namespace, run: Run, model: GenerativeModel, labels: Tensor | None) -> None:
+def write_realness(options: argparse.Namespace, run: Run, model: ImageModel, labels: Tensor | None) -> None:
     """Judge what `genai sample` draws and as many real images; write a CSV and a picture."""
     check(run, model)
     num = options.num if labels is None else len(labels)
     if num > MOST:
-        raise UserError(f"--belief judges at most {MOST} images, not {num}: choose a smaller --num")
-    default = run.path / "samples" / f"belief-seed-{options.seed}-num-{num}.csv"
+        raise UserError(f"--realness judges at most {MOST} images, not {num}: choose a smaller --num")
+    default = run.path / "samples" / f"realness-seed-{options.seed}-num-{num}.csv"
     path = output_path(options.out, default, options.force)
     if path.suffix != ".csv":
         raise UserError(f"--out {path} should end in .csv; the picture goes beside it, as {path.stem}.png")
@@ -61,39 +62,39 @@ def write_belief(options: argparse.Namespace, run: Run, model: GenerativeModel, 
     write_csv(sets, path)
     metadata = {"Model": type(model).__name__, "Run": run.name, "Seed": str(options.seed)}
     save_png(beside([panel(judged) for judged in sets]), picture, metadata)
-    print(f"mean belief: {', '.join(f'{judged.mean:.3f} in the {judged.kind} images' for judged in sets)}")
+    print(f"mean realness: {', '.join(f'{judged.mean:.3f} in the {judged.kind} images' for judged in sets)}")
     print(f"wrote {path} and {picture}")
 
 
-def check(run: Run, model: GenerativeModel) -> None:
+def check(run: Run, model: ImageModel) -> None:
     """Raise UserError unless the model can judge images."""
-    if not isinstance(model, Believes):
-        raise UserError(f"{run.path} is a {type(model).__name__}, which has no discriminator: --belief is for GANs")
+    if not isinstance(model, ScoresRealness):
+        raise UserError(f"{run.path} is a {type(model).__name__}, which has no discriminator: --realness is for GANs")
     if model.is_exported:
-        raise UserError(f"{run.path} is a zoo entry, from which no belief is read: name a run directory with its checkpoint")
+        raise UserError(f"{run.path} is a zoo entry, from which no realness is read: name a run directory with its checkpoint")
 
 
 # -- judging -------------------------------------------------------------------------------------------------------------
 
 
-def judge(run: Run, model: GenerativeModel, seeds: list[int], labels: Tensor | None, test: ImageArray) -> list[Judged]:
+def judge(run: Run, model: ImageModel, seeds: list[int], labels: Tensor | None, test: ImageArray) -> list[Judged]:
     """The images of `seeds`, and as many real ones like them, judged in one go and so against the same generated images.
 
     Args:
         labels: (N,) classes or (N, K) attributes to draw; None for an unconditional model.
         test: the real images to choose from.
     """
-    assert isinstance(model, Believes)
+    assert isinstance(model, ScoresRealness)
     rows = matching(labels, test, model.num_classes) if labels is not None else first_rows(len(seeds), test)
     real = test.batch(rows)
     drawn = model.sample(seeds, labels)
     both = None if labels is None else torch.cat([condition_vector(part, model.num_classes) for part in (labels, real.labels)])
     images = torch.cat([drawn, to_float(real.images).to(drawn.device)])
-    belief = model.belief(images, None if both is None else both.to(drawn.device)).tolist()
+    realness = model.realness(images, None if both is None else both.to(drawn.device)).tolist()
     texts = [[], []] if labels is None else [label_texts(part, run) for part in (labels, real.labels)]
     return [
-        Judged("generated", to_uint8(drawn).cpu(), list(range(len(seeds))), seeds, texts[0], belief[: len(seeds)]),
-        Judged("real", real.images, rows, [], texts[1], belief[len(seeds) :]),
+        Judged("generated", to_uint8(drawn).cpu(), list(range(len(seeds))), seeds, texts[0], realness[: len(seeds)]),
+        Judged("real", real.images, rows, [], texts[1], realness[len(seeds) :]),
     ]
 
 
@@ -131,23 +132,23 @@ def matching(labels: Tensor, test: ImageArray, num_classes: int) -> list[int]:
 
 
 def write_csv(sets: list[Judged], path: Path) -> None:
-    """One row per image: kind, index, seed, label, belief."""
+    """One row per image: kind, index, seed, label, realness."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["kind", "index", "seed", "label", "belief"])
+        writer.writerow(["kind", "index", "seed", "label", "realness"])
         for judged in sets:
             for i, index in enumerate(judged.indices):
                 seed = judged.seeds[i] if judged.seeds else ""
                 label = judged.labels[i] if judged.labels else ""
-                writer.writerow([judged.kind, index, seed, label, f"{judged.belief[i]:.6f}"])
+                writer.writerow([judged.kind, index, seed, label, f"{judged.realness[i]:.6f}"])
 
 
 def panel(judged: Judged) -> Image.Image:
-    """The images from most to least convincing, the belief under each, below a heading."""
-    order = np.argsort(judged.belief, kind="stable")[::-1].copy()
-    heading = f"{len(order)} {judged.kind}, mean belief {judged.mean:.2f}"
-    return captioned(judged.images[torch.from_numpy(order)], [f"{judged.belief[i]:.2f}" for i in order], heading)
+    """The images from most to least convincing, the realness under each, below a heading."""
+    order = np.argsort(judged.realness, kind="stable")[::-1].copy()
+    heading = f"{len(order)} {judged.kind}, mean realness {judged.mean:.2f}"
+    return captioned(judged.images[torch.from_numpy(order)], [f"{judged.realness[i]:.2f}" for i in order], heading)
 
 
 def beside(panels: list[Image.Image]) -> Image.Image:

@@ -4,12 +4,13 @@ import argparse
 import math
 from typing import Any
 
+from genai.cli.options.arguments import positive
 from genai.errors import UserError
-from genai.models.base import GenerativeModel, Stepwise
+from genai.models.base import ImageModel
+from genai.models.capabilities import HasSampler
 from genai.models.diffusion.samplers import SAMPLERS
 from genai.models.diffusion.sigmas import SCHEDULES
 from genai.runs import load
-from genai.cli.options.arguments import positive
 
 
 def add_step_options(verb: argparse.ArgumentParser) -> None:
@@ -46,7 +47,7 @@ def number(text: str) -> float:
         return math.nan
 
 
-def step_settings(options: argparse.Namespace, model: GenerativeModel) -> dict[str, Any]:
+def step_settings(options: argparse.Namespace, model: ImageModel) -> dict[str, Any]:
     """The options given, as `sample` takes them.
 
     Raises:
@@ -58,19 +59,19 @@ def step_settings(options: argparse.Namespace, model: GenerativeModel) -> dict[s
         "schedule": options.schedule,
         "guidance_scale": options.guidance,
         "guidance_interval": options.guidance_interval,
-        "weaker": options.autoguidance,
+        "guiding_model": options.autoguidance,
     }
     settings = {name: value for name, value in given.items() if value is not None}
     if not settings:
         return {}
-    if not isinstance(model, Stepwise):
+    if not isinstance(model, HasSampler):
         raise UserError(f"{options.run} is a {type(model).__name__}, which draws in one step: leave --sampler and its like out")
     for option, value, known in (("--sampler", options.sampler, SAMPLERS), ("--schedule", options.schedule, SCHEDULES)):
         if value is not None and value not in known:
             raise UserError(f"there is no {option} {value!r}: choose from {', '.join(known)}")
     check_guidance(options, model)
     if options.autoguidance is not None:
-        settings["weaker"] = load_weaker(options, model)
+        settings["guiding_model"] = load_guiding_model(options, model)
     return settings
 
 
@@ -83,22 +84,22 @@ def check_guidance(options: argparse.Namespace, model: Any) -> None:
         raise UserError(f"{options.run} is unconditional: --guidance needs --autoguidance RUN, a worse model to push away from")
 
 
-def load_weaker(options: argparse.Namespace, model: Any) -> Any:
+def load_guiding_model(options: argparse.Namespace, model: Any) -> Any:
     """The model of `--autoguidance`.
 
     Raises:
         UserError: it cannot take the place of `model`.
     """
-    weaker = load(options.autoguidance, "best", options.device, options.trust)
-    if not isinstance(weaker, type(model)) or weaker.image_shape != model.image_shape:
-        shape = "x".join(map(str, weaker.image_shape))
+    guiding_model = load(options.autoguidance, "best", options.device, options.trust)
+    if not isinstance(guiding_model, type(model)) or guiding_model.image_shape != model.image_shape:
+        shape = "x".join(map(str, guiding_model.image_shape))
         raise UserError(
-            f"--autoguidance {options.autoguidance} is a {type(weaker).__name__} of {shape} images: name a worse "
+            f"--autoguidance {options.autoguidance} is a {type(guiding_model).__name__} of {shape} images: name a worse "
             f"{type(model).__name__} of the images of {options.run}"
         )
-    fits = not (model.conditional and weaker.conditional) or weaker.num_classes == model.num_classes
-    if not fits or type(weaker.base) is not type(model.base):
+    fits = not (model.conditional and guiding_model.conditional) or guiding_model.num_classes == model.num_classes
+    if not fits or type(guiding_model.base) is not type(model.base):
         raise UserError(
             f"--autoguidance {options.autoguidance} is told or shown something else than {options.run}: train it alike"
         )
-    return weaker
+    return guiding_model

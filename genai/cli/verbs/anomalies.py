@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchmetrics.functional.classification import binary_auroc
 
+from genai.cli.options.arguments import VerbParser, output_path, positive
+from genai.cli.options.codes import A_VAE
+from genai.cli.options.images import load_capable, nothing_said, run_parser
 from genai.data import archives
 from genai.data.avatars.styles import STYLES, draw_style
 from genai.data.base import ImageDataModule, data_roots
@@ -20,16 +23,14 @@ from genai.data.digits import Digits
 from genai.data.faces import decode
 from genai.data.mnist import MNIST
 from genai.errors import UserError
+from genai.images import captioned, to_float, to_uint8
 from genai.metrics.novelty import excess, novelty, standardised
 from genai.metrics.reference import subset_indices
-from genai.models.base import Bounds, GenerativeModel, Shape, image_seeds
-from genai.images import captioned
-from genai.images import to_float, to_uint8
+from genai.models.base import ImageModel, Shape
+from genai.models.capabilities import EvaluatesBound
+from genai.models.seeds import image_seeds
 from genai.runs import Run
-from genai.cli.options.arguments import VerbParser, output_path, positive
-from genai.cli.options.codes import A_VAE
 from genai.runs.data import data_of
-from genai.cli.options.images import load_capable, nothing_said, run_parser
 
 STRANGEST = 36  # in the picture
 BATCH_SIZE = 50
@@ -77,7 +78,7 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Write the table and the picture; print how well the scores tell what is strange, where that is known."""
     options = parser().parse_args(arguments)
-    source, model = load_capable(options, Bounds, "bound a likelihood", A_VAE)
+    source, model = load_capable(options, EvaluatesBound, "bound a likelihood", A_VAE)
     table, picture = output_paths(options, source)
     data = data_of(source, options.trust)
     images, names, labels = images_of(options, data, model.image_shape)
@@ -182,7 +183,7 @@ def fitted(images: Tensor, shape: Shape) -> Tensor:
 # -- scores --------------------------------------------------------------------------------------------------------------
 
 
-def told(options: argparse.Namespace, run: Run, model: GenerativeModel, num: int) -> Tensor | None:
+def told(options: argparse.Namespace, run: Run, model: ImageModel, num: int) -> Tensor | None:
     """Labels that say nothing, of `num` images; None for an unconditional model."""
     return nothing_said(run, model, num, options.trust) if model.conditional else None
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from genai.cli.options.arguments import VerbParser
 from genai.errors import UserError
-from genai.runs.loading import read_checkpoint
 from genai.models.ema import Snapshot, gamma_of, reconstruct
 from genai.runs import Run, find
-from genai.cli.options.arguments import VerbParser
+from genai.runs.loading import read_checkpoint
 
 
 def parser() -> VerbParser:

@@ -13,14 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from genai.cli.options.arguments import VerbParser, output_path, positive
 from genai.data.base import Batch, ImageDataModule
 from genai.errors import UserError
+from genai.images import to_float
 from genai.metrics.discriminative import BASELINES, baseline, classification, posterior
 from genai.metrics.reference import subset_indices
-from genai.models.base import Bounds, Classifies, image_seeds
-from genai.images import to_float
+from genai.models.capabilities import Classifies, EvaluatesBound
+from genai.models.seeds import image_seeds
 from genai.runs import Run, find, load
-from genai.cli.options.arguments import VerbParser, output_path, positive
 from genai.runs.data import data_of
 
 BATCH_SIZE = 50
@@ -113,7 +114,7 @@ def of_runs(
         began = time.perf_counter()
         if isinstance(model, Classifies):
             method, probabilities = type(model).__name__.lower(), model.predict(tested.images).cpu()
-        elif isinstance(model, Bounds) and getattr(model, "conditional", False):
+        elif isinstance(model, EvaluatesBound) and getattr(model, "conditional", False):
             shares = torch.bincount(torch.as_tensor(train.labels), minlength=own.num_classes) / len(train)
             method = f"{type(model).__name__} by Bayes' rule"
             probabilities = posterior(log_likelihoods(options, model, tested.images), shares)

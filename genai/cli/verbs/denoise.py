@@ -3,12 +3,13 @@
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from genai.errors import UserError
-from genai.models.base import Reconstructs, image_seeds, seeded_noise
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.codes import A_VAE, examples, examples_parser, stacked
 from genai.cli.options.images import load_capable, write_rows
 from genai.cli.options.sampling import finite
+from genai.errors import UserError
+from genai.models.capabilities import Reconstructs
+from genai.models.seeds import image_seeds, seeded_normal
 
 
 def parser() -> VerbParser:
@@ -25,7 +26,7 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"--noise {options.noise} is out of range: use 0 or more")
     source, model = load_capable(options, Reconstructs, "denoise", A_VAE)
     images, condition = examples(options, source, model)
-    noise = seeded_noise(image_seeds(options.seed, len(images)), model.image_shape, torch.device("cpu"))
+    noise = seeded_normal(image_seeds(options.seed, len(images)), model.image_shape, torch.device("cpu"))
     noisy = (images + options.noise * noise).clamp(-1, 1)
     results = model.reconstruct(noisy, condition).cpu()
     before, after = (peak_signal_noise_ratio(x, images, data_range=2.0, dim=(1, 2, 3)) for x in (noisy, results))

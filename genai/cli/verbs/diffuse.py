@@ -2,11 +2,12 @@
 
 import torch
 
-from genai.errors import UserError
-from genai.models.base import Diffuses, image_seeds
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.images import asked, edit_parser, load_capable, read_images, write_rows
 from genai.cli.options.sampling import step_settings
+from genai.errors import UserError
+from genai.models.capabilities import ShowsProcess
+from genai.models.seeds import image_seeds
 
 
 def parser() -> VerbParser:
@@ -24,14 +25,14 @@ def run(arguments: list[str]) -> None:
     columns, num = options.columns, options.num
     if columns < 2:
         raise UserError("--columns 1 shows no process: use 2 or more")
-    source, model = load_capable(options, Diffuses, "diffuse")
+    source, model = load_capable(options, ShowsProcess, "diffuse")
     if num > model.sample_chunk:
         raise UserError(f"--num {num} are too many rows: use {model.sample_chunk} or less")
     settings = step_settings(options, model)
     images = read_images(options, source, model)
-    forward = model.dissolve(images, image_seeds(options.seed, len(images)), columns)
+    forward = model.forward_process(images, image_seeds(options.seed, len(images)), columns)
     condition = asked(options, model, source, num)
-    passed = model.emerge(image_seeds(options.seed, num), condition, **settings)
+    passed = model.reverse_trajectory(image_seeds(options.seed, num), condition, **settings)
     shown = torch.linspace(0, len(passed) - 1, columns).round().long()
     tiles = torch.cat([forward.transpose(0, 1), passed[shown].transpose(0, 1)]).flatten(0, 1)
     write_rows(options, source, model, tiles, columns, "diffuse")

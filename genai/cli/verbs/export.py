@@ -9,12 +9,12 @@ import lightning as L
 import torch
 from safetensors.torch import save_file
 
-from genai.training.callbacks.quality import SampleQuality
+from genai.cli.options.arguments import VerbParser, add_trust_option
 from genai.errors import UserError
 from genai.models.base import Model
 from genai.runs import Run, find, load, write_json
-from genai.cli.options.arguments import VerbParser, add_trust_option
 from genai.runs.data import data_of
+from genai.training.callbacks.quality import SampleQuality
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COMPARED = ("fid", "kid", "is_mean", "precision", "recall", "label_agreement")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from genai.cli.options.arguments import VerbParser, output_path, whole_numbers
 from genai.errors import UserError
 from genai.images import save_png
 from genai.runs import find
-from genai.cli.options.arguments import VerbParser, output_path, whole_numbers
 
 CAPTION = 18
 

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from genai.errors import UserError
-from genai.models.base import Restores, image_seeds
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.images import (
     add_image_options,
@@ -17,6 +15,9 @@ from genai.cli.options.images import (
     write_rows,
 )
 from genai.cli.options.sampling import step_settings
+from genai.errors import UserError
+from genai.models.capabilities import Restores
+from genai.models.seeds import image_seeds
 
 
 def parser() -> VerbParser:

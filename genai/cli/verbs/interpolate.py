@@ -5,14 +5,16 @@ import argparse
 import torch
 from torch import Tensor
 
-from genai.errors import UserError
-from genai.control.paths import PATHS, lerp
-from genai.models.base import Decodes, Encodes, GenerativeModel, image_seeds
-from genai.runs import Run
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.codes import A_VAE
 from genai.cli.options.images import asked, load_capable, picture_parser, read_images, write_rows
 from genai.cli.options.labels import label_kind, labels_for
+from genai.control.paths import PATHS, lerp
+from genai.errors import UserError
+from genai.models.base import ImageModel
+from genai.models.capabilities import Decodes, Encodes
+from genai.models.seeds import image_seeds
+from genai.runs import Run
 
 
 def parser() -> VerbParser:
@@ -59,7 +61,7 @@ def told_between(options: argparse.Namespace, model: Decodes, run: Run, num: int
     The samples are asked for what `genai sample` asks for. Attributes go straight from those of one to those of the other; a
     class is that of both.
     """
-    assert isinstance(model, GenerativeModel)
+    assert isinstance(model, ImageModel)
     attributes = model.conditional and label_kind(run, options.trust) == "attributes"
     options = argparse.Namespace(**(vars(options) | {"num": 2 * num if attributes else num}))
     labels = labels_for(options, model, run)
@@ -73,7 +75,7 @@ def told_between(options: argparse.Namespace, model: Decodes, run: Run, num: int
 
 def picture_ends(options: argparse.Namespace, run: Run, model: Encodes) -> tuple[Tensor, Tensor, Tensor | None]:
     """Codes (1, D) of the two pictures, and the pictures (2, C, H, W)."""
-    assert isinstance(model, GenerativeModel)
+    assert isinstance(model, ImageModel)
     images = read_images(options, run, model)
     codes = model.encode(images, asked(options, model, run, 2))
     return codes[:1], codes[1:], images

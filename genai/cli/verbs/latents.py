@@ -10,15 +10,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from genai.data.base import ImageArray
-from genai.errors import UserError
-from genai.models.base import Encodes, GenerativeModel, image_seeds
-from genai.images import grid, save_png
-from genai.images import to_float, to_uint8
-from genai.runs import Run
 from genai.cli.options.arguments import VerbParser, output_path, positive
 from genai.cli.options.codes import A_VAE
 from genai.cli.options.images import asked, load_capable, picture_parser, test_split
+from genai.data.base import ImageArray
+from genai.errors import UserError
+from genai.images import grid, save_png, to_float, to_uint8
+from genai.models.base import ImageModel
+from genai.models.capabilities import Encodes
+from genai.models.seeds import image_seeds
+from genai.runs import Run
 
 PRIOR_SAMPLES = 10_000
 MAX_CLASSES = 20  # that colours tell apart
@@ -69,7 +70,7 @@ def output_paths(options: argparse.Namespace, run: Run) -> list[Path]:
 
 def manifold(options: argparse.Namespace, run: Run, model: Encodes, prior: Tensor) -> Image.Image:
     """Images decoded where the prior's samples (M, 2) have even shares left and below: the second latent rises upwards."""
-    assert isinstance(model, GenerativeModel)
+    assert isinstance(model, ImageModel)
     shares = (torch.arange(options.side) + 0.5) / options.side
     across, up = prior.quantile(shares, dim=0).unbind(dim=1)
     z = torch.cartesian_prod(up.flip(0), across).flip(1)  # row by row from above: (side^2, 2)
@@ -79,7 +80,7 @@ def manifold(options: argparse.Namespace, run: Run, model: Encodes, prior: Tenso
 
 def encoded(model: Encodes, split: ImageArray, num: int) -> tuple[Tensor, np.ndarray]:
     """Codes (N, 2) of the first `num` images at most, and their labels."""
-    assert isinstance(model, GenerativeModel)
+    assert isinstance(model, ImageModel)
     parts = []
     for start in range(0, min(num, len(split)), BATCH_SIZE):
         images, labels = split.batch(range(start, min(start + BATCH_SIZE, num, len(split))))

@@ -11,12 +11,14 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from genai.metrics.reference import subset_indices
-from genai.models.base import Bounds, CountsBits, GenerativeModel, image_seeds
-from genai.images import to_float
-from genai.runs import Run, merge_json
 from genai.cli.options.arguments import VerbParser, add_trust_option, positive
 from genai.cli.options.images import load_capable, nothing_said, test_split
+from genai.images import to_float
+from genai.metrics.reference import subset_indices
+from genai.models.base import ImageModel
+from genai.models.capabilities import EvaluatesBound, ExactLikelihood
+from genai.models.seeds import image_seeds
+from genai.runs import Run, merge_json
 
 BATCH_SIZE = 64
 Score = Callable[[Tensor, list[int], Tensor | None], Tensor]  # images, seeds, labels -> (N,)
@@ -52,8 +54,8 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Print the mean and its standard error, and keep them in RUN/metrics.json."""
     options = parser().parse_args(arguments)
-    source, model = load_capable(options, CountsBits, "count bits", "a diffusion or VAE run")
-    is_bound = isinstance(model, Bounds)
+    source, model = load_capable(options, ExactLikelihood, "count bits", "a diffusion or VAE run")
+    is_bound = isinstance(model, EvaluatesBound)
     if is_bound:
         estimate = measure(options, source, model, partial(negative_bound, model, options.samples))
         entry: dict[str, Any] = {"nats": {"samples": options.samples}}
@@ -71,12 +73,14 @@ def run(arguments: list[str]) -> None:
         merge_json(source.path / "metrics.json", filled)
 
 
-def negative_bound(model: Bounds, num_samples: int, images: Tensor, seeds: Sequence[int], told: Tensor | None) -> Tensor:
+def negative_bound(
+    model: EvaluatesBound, num_samples: int, images: Tensor, seeds: Sequence[int], told: Tensor | None
+) -> Tensor:
     """Bound of -ln p(x) in nats (N,)."""
     return -model.log_likelihood(images, seeds, num_samples, told)
 
 
-def measure(options: argparse.Namespace, run: Run, model: GenerativeModel, score: Score) -> Estimate:
+def measure(options: argparse.Namespace, run: Run, model: ImageModel, score: Score) -> Estimate:
     """The mean score of test images, each with a seed of its own and told what the options say."""
     split = test_split(run, options.trust)
     images, labels = split.batch(subset_indices(len(split), options.num))

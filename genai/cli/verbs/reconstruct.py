@@ -2,10 +2,10 @@
 
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from genai.models.base import Reconstructs
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.codes import A_VAE, examples, examples_parser, stacked
 from genai.cli.options.images import load_capable, write_rows
+from genai.models.capabilities import Reconstructs
 
 
 def parser() -> VerbParser:

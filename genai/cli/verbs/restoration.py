@@ -9,18 +9,19 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.images import asked, edit_parser, load_capable
+from genai.cli.options.sampling import step_settings
+from genai.cli.verbs.inpaint import make_mask
 from genai.errors import UserError
+from genai.images import to_float, to_uint8
 from genai.metrics.features import BUILT_IN, FeatureNetwork, load_extractor
 from genai.metrics.reference import subset_indices
 from genai.metrics.restoration import Fidelity, fidelity
-from genai.models.base import Restores, Upscales, image_seeds
-from genai.images import to_float, to_uint8
+from genai.models.capabilities import Restores, Upscales
+from genai.models.seeds import image_seeds
 from genai.runs import Run, merge_json
-from genai.cli.options.arguments import VerbParser, positive
 from genai.runs.data import data_of
-from genai.cli.options.images import asked, edit_parser, load_capable
-from genai.cli.verbs.inpaint import make_mask
-from genai.cli.options.sampling import step_settings
 
 FACTORS = (2, 4)
 

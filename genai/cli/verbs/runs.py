@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from genai.runs import REPOSITORY, Run, all_runs, is_run, runs_folder
 from genai.cli.options.arguments import VerbParser
+from genai.runs import REPOSITORY, Run, all_runs, is_run, runs_folder
 
 CAPTION = "in brackets: real against real, the floor; *: with options of the model that the run's config lacks"
 COLUMNS = {"fid": "FID", "is_mean": "IS", "kid": "KID x1000", "precision": "precision", "recall": "recall"}

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from genai.errors import UserError
-from genai.models.base import GenerativeModel, Resamples
-from genai.images import grid, save_png, to_pil
-from genai.images import to_uint8
-from genai.runs import Run, find, load
 from genai.cli.options.arguments import VerbParser, add_trust_option, output_path, positive
-from genai.cli.options.realness import write_belief
 from genai.cli.options.labels import label_texts, labels_for, row_names, seeds_for
 from genai.cli.options.prompts import PER_PROMPT, add_prompt_options, is_prompted
+from genai.cli.options.realness import write_realness
 from genai.cli.options.sampling import add_step_options, step_settings
+from genai.errors import UserError
+from genai.images import grid, save_png, to_pil, to_uint8
+from genai.models.base import ImageModel
+from genai.models.capabilities import Resamples
+from genai.runs import Run, find, load
 
 
 def parser() -> VerbParser:
@@ -31,7 +31,7 @@ def parser() -> VerbParser:
     add_prompt_options(verb)
     add_step_options(verb)
     verb.add_argument("--candidates", type=positive, metavar="N", help="images a seed; a GAN's discriminator keeps one of them")
-    verb.add_argument("--belief", action="store_true", help="how real the model finds these and real images: a CSV and a PNG")
+    verb.add_argument("--realness", action="store_true", help="how real the model finds these and real images: a CSV and a PNG")
     verb.add_argument("--out", help="grid.png, folder/ or samples.npz; default: a new PNG in RUN/samples (zoo: here)")
     verb.add_argument("--force", action="store_true", help="write over --out if it is there")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
@@ -92,8 +92,8 @@ def settle(options: argparse.Namespace) -> None:
         raise UserError(f"{both} both say how many images: give one of them")
     if options.same_noise and not options.per_label:
         raise UserError("--same-noise compares labels image by image: add --per-label N, or --prompts FILE")
-    if options.belief and options.candidates:
-        raise UserError("--belief judges images as the run draws them: leave --candidates out")
+    if options.realness and options.candidates:
+        raise UserError("--realness judges images as the run draws them: leave --candidates out")
     options.num = options.num or 64
 
 
@@ -105,16 +105,16 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"--seed {options.seed} is out of range: use 0 to 2147483647")
     source = find(options.run)
     model = load(source, options.checkpoint, options.device, options.trust)
-    if not isinstance(model, GenerativeModel):
+    if not isinstance(model, ImageModel):
         raise UserError(f"{source.path} is a {type(model).__name__}, which draws nothing: name a generative run")
     labels = labels_for(options, model, source)
-    if options.belief:
-        write_belief(options, source, model, labels)
+    if options.realness:
+        write_realness(options, source, model, labels)
     else:
         write_samples(options, source, model, labels)
 
 
-def draw_settings(options: argparse.Namespace, model: GenerativeModel) -> dict[str, Any]:
+def draw_settings(options: argparse.Namespace, model: ImageModel) -> dict[str, Any]:
     """The options given, as `sample` of the model takes them; UserError for those that are of another family."""
     settings = step_settings(options, model)
     if options.candidates is None:
@@ -124,7 +124,7 @@ def draw_settings(options: argparse.Namespace, model: GenerativeModel) -> dict[s
     return settings | {"num_candidates": options.candidates}
 
 
-def write_samples(options: argparse.Namespace, source: Run, model: GenerativeModel, labels: Tensor | None) -> None:
+def write_samples(options: argparse.Namespace, source: Run, model: ImageModel, labels: Tensor | None) -> None:
     """Draw the images, of `labels` (N,), (N, K) or (N, L) where the model is conditional, and write them."""
     num = options.num if labels is None else len(labels)
     path = output_path(options.out, default_path(source, options.seed, num), options.force)

@@ -3,11 +3,12 @@
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
-from genai.errors import UserError
-from genai.models.base import Upscales, image_seeds
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.images import add_image_options, asked, edit_parser, load_capable, read_images, rows_of, write_rows
 from genai.cli.options.sampling import step_settings
+from genai.errors import UserError
+from genai.models.capabilities import Upscales
+from genai.models.seeds import image_seeds
 
 
 def parser() -> VerbParser:

@@ -1,10 +1,11 @@
 """genai vary: variations of a picture."""
 
-from genai.errors import UserError
-from genai.models.base import Varies, image_seeds
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.images import add_image_options, asked, edit_parser, load_capable, read_images, rows_of, write_rows
 from genai.cli.options.sampling import step_settings
+from genai.errors import UserError
+from genai.models.capabilities import Varies
+from genai.models.seeds import image_seeds
 
 
 def parser() -> VerbParser:

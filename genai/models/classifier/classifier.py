@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from genai.models.base import Model, NetworkFactory, Shape, build_optimizer
+from genai.images import to_float
+from genai.models.base import Model, NetworkFactory, Shape
 from genai.models.classifier.scores import Scores
 from genai.models.ema import Averaged
+from genai.models.optimization import build_optimizer
 from genai.models.schedules import Cosine
-from genai.images import to_float
 
 CONVNET = {"class_path": "genai.networks.convnet.ConvNet"}
 ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 3e-3, "weight_decay": 0.05}}

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d
 from genai.models.diffusion.editing import enlarge
 
 
-class BaseImage(ABC):
+class ConditioningImage(ABC):
     """Makes, in training, the base image of a batch from the images themselves."""
 
     @abstractmethod
@@ -19,7 +19,7 @@ class BaseImage(ABC):
 
 
 @dataclass(frozen=True)
-class Downsampled(BaseImage):
+class Downsampled(ConditioningImage):
     """The image averaged over squares of pixels, for super-resolution (SR3, Saharia et al. 2021, arXiv:2104.07636).
 
     Args:
@@ -34,7 +34,7 @@ class Downsampled(BaseImage):
 
 
 @dataclass(frozen=True)
-class Masked(BaseImage):
+class Masked(ConditioningImage):
     """The image without a random rectangle, for inpainting (Palette, Saharia et al. 2021, arXiv:2111.05826).
 
     Args:

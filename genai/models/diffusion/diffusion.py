@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genai.errors import UserError
-from genai.models.base import GenerativeModel, NetworkFactory, SeededNoise, Shape, build_optimizer, dropped, told_of
+from genai.models.base import ImageModel, NetworkFactory, Shape
+from genai.models.conditions import drop_condition, encode_labels
 from genai.models.diffusion import editing
-from genai.models.diffusion.conditioning_image import BaseImage, Downsampled, Masked, given
+from genai.models.diffusion.conditioning_image import ConditioningImage, Downsampled, Masked, given
 from genai.models.diffusion.consistency import Consistency
 from genai.models.diffusion.guidance import EVERYWHERE, Interval, guided
 from genai.models.diffusion.likelihood import LEVELS_PER_UNIT, bits_per_dim, log_density
@@ -23,7 +24,9 @@ from genai.models.diffusion.samplers import SAMPLERS, Denoise
 from genai.models.diffusion.sigmas import SCHEDULES, karras
 from genai.models.diffusion.weighting import NetworkOutput, Weighting
 from genai.models.ema import Averaged, PowerAveraged
+from genai.models.optimization import build_optimizer
 from genai.models.schedules import Cosine
+from genai.models.seeds import SeededRandom, seeded_normal
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "betas": [0.9, 0.99]}}
 Network = Callable[..., Tensor]
@@ -40,7 +43,7 @@ class Sampling:
         schedule: one of SCHEDULES: karras, linear, exponential, cosine, flow.
         sigma_min: last level but zero.
         sigma_max: first level.
-        guidance_scale: of classifier-free guidance, or of autoguidance with `weaker`; 1 is none.
+        guidance_scale: of classifier-free guidance, or of autoguidance with `guiding_model`; 1 is none.
         guidance_interval: lowest and highest sigma that is guided.
         churn: noise added and removed again by heun.
         eta: share of new noise in ddim.
@@ -76,7 +79,7 @@ class Sampling:
         return SAMPLERS[self.sampler](denoise, x, sigmas, noise, **options.get(self.sampler, {}))
 
 
-class Diffusion(GenerativeModel):
+class Diffusion(ImageModel):
     """A denoiser, trained on images with noise of all levels; sampling goes from noise to images in steps.
 
     Args:
@@ -89,9 +92,9 @@ class Diffusion(GenerativeModel):
         weighting: of the squared error at each noise level.
         consistency: tune a trained network to few steps, in the place of denoising; `weighting` is then unused.
         conditional: show the network the label of the data; otherwise the labels are unused.
-        label_dropout: share of the labels left out in training, so that guidance has an unconditional model.
+        condition_dropout: share of the labels left out in training, so that guidance has an unconditional model.
         base: show the network an image made of the clean one; None for none.
-        base_dropout: share of the base images left out in training.
+        conditioning_dropout: share of the base images left out in training.
         sampling: how images are drawn unless `sample` is told otherwise.
         max_grad_norm: longer gradients are shortened to this; None for no limit.
         lr_schedule: factor on the learning rate, a function of the images seen.
@@ -112,9 +115,9 @@ class Diffusion(GenerativeModel):
         weighting: Weighting | None = None,
         consistency: Consistency | None = None,
         conditional: bool = False,
-        label_dropout: float = 0.1,
-        base: BaseImage | None = None,
-        base_dropout: float = 0.1,
+        condition_dropout: float = 0.1,
+        base: ConditioningImage | None = None,
+        conditioning_dropout: float = 0.1,
         sampling: Sampling | None = None,
         max_grad_norm: float | None = 1.0,
         lr_schedule: Cosine | None = None,
@@ -133,25 +136,25 @@ class Diffusion(GenerativeModel):
         self.noise = noise or LogNormal()
         self.weighting = weighting or NetworkOutput()
         self.consistency = consistency
-        self.label_dropout = label_dropout
+        self.condition_dropout = condition_dropout
         self.base = base
-        self.base_dropout = base_dropout
+        self.conditioning_dropout = conditioning_dropout
         self.sampling = sampling or Sampling()
         self.max_grad_norm = max_grad_norm
         self.lr_schedule = lr_schedule
-        self.check_base()
+        self.check_conditioning_image()
 
-    def check_base(self) -> None:
+    def check_conditioning_image(self) -> None:
         """Raise UserError where the network has no place for the base image, or one too many."""
         wanted = self.image_shape[0] + 1 if self.base else 0
-        has = getattr(self.network, "base_channels", 0)
+        has = getattr(self.network, "conditioning_channels", 0)
         if has != wanted:
             raise UserError(
-                f"the network's base_channels is {has} and the model's base image has {wanted} channels: "
-                f"set network.init_args.base_channels to {wanted}"
+                f"the network's conditioning_channels is {has} and the model's base image has {wanted} channels: "
+                f"set network.init_args.conditioning_channels to {wanted}"
             )
 
-    def start_from(self, state: Mapping[str, Tensor]) -> None:
+    def initialise_from(self, state: Mapping[str, Tensor]) -> None:
         """Begin with the averaged weights of another run, as its `export_state` gives them."""
         for network in (self.network, self.averaged.network):
             network.load_state_dict(state)
@@ -165,7 +168,10 @@ class Diffusion(GenerativeModel):
         images, labels = batch
         optimizer: Any = self.optimizers()
         self.set_learning_rates([optimizer], self.lr_schedule)
-        condition, base = dropped(self.condition(labels), self.label_dropout), self.training_base(images)
+        condition, base = (
+            drop_condition(self.condition(labels), self.condition_dropout),
+            self.training_conditioning_image(images),
+        )
         sigma = self.noise(stratified(len(images), self.device))
         n = torch.randn_like(images)
         loss = self.descend(optimizer, self.training_loss, images, sigma, n, condition, base)
@@ -210,12 +216,12 @@ class Diffusion(GenerativeModel):
         return rows(scales.c_skip) * x + rows(scales.c_out) * output
 
     def condition(self, labels: Tensor | None) -> Tensor | None:
-        """What the network is told of `labels`, see `told_of`; None for an unconditional model."""
-        return told_of(labels, self.num_classes) if self.conditional and labels is not None else None
+        """What the network is told of `labels`, see `encode_labels`; None for an unconditional model."""
+        return encode_labels(labels, self.num_classes) if self.conditional and labels is not None else None
 
-    def training_base(self, images: Tensor) -> Tensor | None:
+    def training_conditioning_image(self, images: Tensor) -> Tensor | None:
         """The base images of a batch, some left out."""
-        return None if self.base is None else dropped(self.base(images), self.base_dropout)
+        return None if self.base is None else drop_condition(self.base(images), self.conditioning_dropout)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.log_loss("val", batch, batch_idx)
@@ -244,7 +250,7 @@ class Diffusion(GenerativeModel):
         mask: Tensor | None = None,
         small: Tensor | None = None,
         base: Tensor | None = None,
-        weaker: "Diffusion | None" = None,
+        guiding_model: "Diffusion | None" = None,
         watch: Callable[[Tensor, Tensor], Any] | None = None,
         **settings: Any,
     ) -> Tensor:
@@ -258,12 +264,12 @@ class Diffusion(GenerativeModel):
             mask: (N, 1, H, W), 1 where `image` is to be filled in.
             small: (N, C, H / f, W / f), what the images averaged over f x f pixels are to be.
             base: (N, C + 1, H, W), what the network is shown; None shows nothing.
-            weaker: a model to be guided away from, in the place of the same one without a condition.
+            guiding_model: a model to be guided away from, in the place of the same one without a condition.
             watch: called with (x, sigma) before each evaluation.
             settings: of `Sampling`, in the place of the model's own.
         """
         plan = replace(self.sampling, **settings)
-        denoise = self.guided_denoiser(len(seeds), condition, base, weaker, plan)
+        denoise = self.guided_denoiser(len(seeds), condition, base, guiding_model, plan)
         if small is not None:
             denoise = editing.consistent(denoise, small, self.image_shape[-1] // small.shape[-1])
         if mask is not None and image is not None:
@@ -273,21 +279,23 @@ class Diffusion(GenerativeModel):
         denoise = editing.in_bfloat16(denoise) if plan.bfloat16 else denoise
         if len(sigmas) == 1 and image is not None:
             return image
-        noise = SeededNoise(seeds, self.image_shape, self.device)
+        noise = partial(SeededRandom(seeds, self.device).normal, self.image_shape)
         x = float(sigmas[0]) * noise()
         if image is not None and mask is None:
             x = x + image
         return plan.solve(denoise, x, sigmas, noise).clamp(-1, 1)
 
     def guided_denoiser(
-        self, num: int, condition: Tensor | None, base: Tensor | None, weaker: "Diffusion | None", plan: Sampling
+        self, num: int, condition: Tensor | None, base: Tensor | None, guiding_model: "Diffusion | None", plan: Sampling
     ) -> Denoise:
         """The averaged network as a function of (x, sigma) for `num` images, guided as `plan` says."""
         told = self.condition(condition)
         shown = base if base is not None or self.base is None else self.nothing_shown(num)
         denoise = partial(self.denoise, self.averaged, condition=told, base=shown)
-        if weaker is not None:
-            other = partial(weaker.denoise, weaker.averaged, condition=weaker.condition(condition), base=shown)
+        if guiding_model is not None:
+            other = partial(
+                guiding_model.denoise, guiding_model.averaged, condition=guiding_model.condition(condition), base=shown
+            )
         else:
             other = partial(self.denoise, self.averaged, condition=None if told is None else torch.zeros_like(told), base=shown)
         return guided(denoise, other, plan.guidance_scale, plan.guidance_interval)
@@ -352,25 +360,27 @@ class Diffusion(GenerativeModel):
             condition: what the images are said to be; see `condition`.
             steps: noise levels of Heun's method; two evaluations and their gradients each.
         """
-        noise = SeededNoise(seeds, self.image_shape, self.device)
-        dequantised = images.to(self.device) + (torch.special.ndtr(noise()) - 0.5) / LEVELS_PER_UNIT
+        random = SeededRandom(seeds, self.device)
+        dequantised = images.to(self.device) + (random.uniform(self.image_shape).to(images.dtype) - 0.5) / LEVELS_PER_UNIT
         sigmas = karras(steps, self.sampling.sigma_min, self.sampling.sigma_max)[:-1].flip(0)
         told = self.condition(None if condition is None else condition.to(self.device))
         shown = None if self.base is None else self.nothing_shown(len(images))
         denoise = partial(self.denoise, self.averaged, condition=told, base=shown)
-        return bits_per_dim(log_density(denoise, dequantised, sigmas, noise().sign()), images[0].numel())
+        return bits_per_dim(
+            log_density(denoise, dequantised, sigmas, random.normal(self.image_shape).sign()), images[0].numel()
+        )
 
     # -- the process -----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def dissolve(self, images: Tensor, seeds: Sequence[int], num_levels: int) -> Tensor:
+    def forward_process(self, images: Tensor, seeds: Sequence[int], num_levels: int) -> Tensor:
         """Images with more and more noise, until nothing of them is seen: (num_levels, N, C, H, W), see `in_sight`."""
         sigmas = karras(num_levels - 1, 0.05, DROWNED).flip(0).to(self.device, torch.float32)[:, None].expand(-1, len(images))
-        n = SeededNoise(seeds, self.image_shape, self.device)()
+        n = seeded_normal(seeds, self.image_shape, self.device)
         return torch.stack([in_sight(images.to(self.device) + rows(sigma) * n, sigma) for sigma in sigmas])
 
     @torch.no_grad()
-    def emerge(self, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
+    def reverse_trajectory(self, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
         """The noisy images at each evaluation of the network, and the result: (K, N, C, H, W), see `in_sight`."""
         passed: list[Tensor] = []
         images = self.sample(seeds, condition, watch=lambda x, sigma: passed.append(in_sight(x, sigma)), **settings)

@@ -10,16 +10,16 @@ Interval = tuple[float, float]
 EVERYWHERE: Interval = (0.0, float("inf"))
 
 
-def guided(denoise: Denoise, weaker: Denoise, scale: float, interval: Interval = EVERYWHERE) -> Denoise:
-    """weaker + scale (denoise - weaker), where sigma is within `interval`; elsewhere `denoise` alone.
+def guided(denoise: Denoise, guiding_model: Denoise, scale: float, interval: Interval = EVERYWHERE) -> Denoise:
+    """guiding_model + scale (denoise - guiding_model), where sigma is within `interval`; elsewhere `denoise` alone.
 
-    With an unconditional `weaker` it is classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, equation 6, with
+    With an unconditional `guiding_model` it is classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, equation 6, with
     scale = 1 + w); with a worse model autoguidance (Karras et al. 2024, arXiv:2406.02507); the interval is
     Kynkaanniemi et al.'s (2024, arXiv:2404.07724). Scale 1 is no guidance.
 
     Args:
         denoise: the model asked.
-        weaker: the model to move away from.
+        guiding_model: the model to move away from.
         scale: how far; 1 or more.
         interval: lowest and highest sigma that is guided.
     """
@@ -31,7 +31,7 @@ def guided(denoise: Denoise, weaker: Denoise, scale: float, interval: Interval =
         good = denoise(x, sigma)
         if not bool(inside.any()):
             return good
-        bad = weaker(x, sigma)
+        bad = guiding_model(x, sigma)
         return torch.where(rows(inside), bad + scale * (good - bad), good)
 
     return wrapped

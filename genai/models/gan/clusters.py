@@ -5,7 +5,7 @@ clusters, which a continuous latent must pass, are never drawn. The clusters her
 once, before training; the paper finds them again and again in the discriminator's features.
 
 Told the cluster, a generator soon draws one picture of each. So it is asked to let two images of a cluster differ as much as
-real ones do (`Clusters.narrowness`), in the spirit of Mao et al. 2019 (arXiv:1903.05628), who ask for as much as possible.
+real ones do (`Clusters.diversity_loss`), in the spirit of Mao et al. 2019 (arXiv:1903.05628), who ask for as much as possible.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class SelfConditioning:
     Args:
         num_clusters: how many clusters there are.
         per_channel: find clusters of each channel by itself, for channels that are pictures of their own (stacked MNIST).
-        spread_weight: factor on `Clusters.narrowness` in the generator's loss; 0 leaves it out.
+        diversity_weight: factor on `Clusters.diversity_loss` in the generator's loss; 0 leaves it out.
 
     Raises:
         UserError: there are fewer than two clusters, or the weight is negative.
@@ -38,13 +38,13 @@ class SelfConditioning:
 
     num_clusters: int
     per_channel: bool = False
-    spread_weight: float = 1.0
+    diversity_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.num_clusters < 2:
             raise UserError(f"{self.num_clusters} clusters tell nothing apart: use num_clusters of 2 or more")
-        if self.spread_weight < 0:
-            raise UserError(f"a spread_weight of {self.spread_weight} rewards pictures that are all alike: use 0 or more")
+        if self.diversity_weight < 0:
+            raise UserError(f"a diversity_weight of {self.diversity_weight} rewards pictures that are all alike: use 0 or more")
 
 
 class Clusters(nn.Module):
@@ -60,18 +60,18 @@ class Clusters(nn.Module):
 
     centroids: Tensor  # (G, K, C / G * H * W)
     shares: Tensor  # (G, K), each row adds up to 1; zeros before `fit`
-    spreads: Tensor  # (G, K), mean squared distance between an image and the centroid
+    within_cluster_variance: Tensor  # (G, K), mean squared distance between an image and the centroid
 
     def __init__(self, image_shape: tuple[int, int, int], settings: SelfConditioning) -> None:
         super().__init__()
         channels, height, width = image_shape
         self.num_groups = channels if settings.per_channel else 1
         self.num_clusters = settings.num_clusters
-        self.spread_weight = settings.spread_weight
+        self.diversity_weight = settings.diversity_weight
         pixels = channels // self.num_groups * height * width
         self.register_buffer("centroids", torch.zeros(self.num_groups, self.num_clusters, pixels))
         self.register_buffer("shares", torch.zeros(self.num_groups, self.num_clusters))
-        self.register_buffer("spreads", torch.zeros(self.num_groups, self.num_clusters))
+        self.register_buffer("within_cluster_variance", torch.zeros(self.num_groups, self.num_clusters))
 
     @property
     def width(self) -> int:
@@ -97,7 +97,7 @@ class Clusters(nn.Module):
             distances = (pixels - centroids[labels]).square().sum(dim=1)
             self.centroids[group] = centroids
             self.shares[group] = counts / len(images)
-            self.spreads[group] = torch.bincount(labels, distances, self.num_clusters) / counts.clamp(min=1)
+            self.within_cluster_variance[group] = torch.bincount(labels, distances, self.num_clusters) / counts.clamp(min=1)
 
     def grouped(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, G, C / G * H * W)."""
@@ -108,7 +108,7 @@ class Clusters(nn.Module):
         distances = torch.cdist(self.grouped(images.float()).transpose(0, 1), self.centroids)  # (G, N, K)
         return self.condition(distances.argmin(dim=2).T)
 
-    def narrowness(self, images: Tensor, others: Tensor, condition: Tensor) -> Tensor:
+    def diversity_loss(self, images: Tensor, others: Tensor, condition: Tensor) -> Tensor:
         """How much closer two images of a cluster are than real ones: 0 (as far, or farther) to 1 (the same), differentiable.
 
         It is max(0, 1 - sum |x - x'|^2 / sum 2 s), where s is the spread of the cluster that x and x' are drawn of: two
@@ -119,7 +119,7 @@ class Clusters(nn.Module):
             condition: (N, width), of both.
         """
         apart = (images - others).square().sum()
-        real = 2 * (condition @ self.spreads.flatten()).sum()
+        real = 2 * (condition @ self.within_cluster_variance.flatten()).sum()
         return (real - apart).relu() / real.clamp(min=torch.finfo(real.dtype).tiny)
 
     def drawn(self, noise: Tensor) -> Tensor:

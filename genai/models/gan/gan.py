@@ -11,23 +11,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from genai.errors import UserError
-from genai.models.base import (
-    GenerativeModel,
-    NetworkFactory,
-    SeededNoise,
-    Shape,
-    build_optimizer,
-    condition_vector,
-    seeded_noise,
-)
+from genai.models.base import ImageModel, NetworkFactory, Shape
+from genai.models.conditions import condition_vector
 from genai.models.ema import Averaged
 from genai.models.gan.augmentation import DiffAugment
 from genai.models.gan.clusters import Clusters, SelfConditioning, first_images
 from genai.models.gan.objectives import NonSaturating, Objective
 from genai.models.gan.resampling import Resampling
+from genai.models.optimization import build_optimizer
 from genai.models.schedules import Cosine
+from genai.models.seeds import SeededRandom, seeded_normal
 
-BELIEF_FAKES = 64  # generated images that a belief is relative to
+BELIEF_FAKES = 64  # generated images that a realness is relative to
 DISCRIMINATOR = "discriminator."  # before the names of its weights, in a zoo entry
 SHARES = "clusters.shares"  # the same, how often each cluster is drawn
 ADAPT_EVERY = 4  # batches between two looks of an adaptive augmentation
@@ -35,7 +30,7 @@ Draw = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]  # see `GAN.draw
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2e-4, "betas": [0.5, 0.999]}}
 
 
-class GAN(GenerativeModel):
+class GAN(ImageModel):
     """A generator against a discriminator, each with its optimiser.
 
     Args:
@@ -189,14 +184,14 @@ class GAN(GenerativeModel):
         if self.clusters is None or condition is None or not len(others):
             return losses
         few = slice(len(others))
-        return losses + self.clusters.spread_weight * self.clusters.narrowness(images[few], others, condition[few])
+        return losses + self.clusters.diversity_weight * self.clusters.diversity_loss(images[few], others, condition[few])
 
     def draw(self, z: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """The images (N, C, H, W) of latents z, and others of the first clusters, which are to lie apart from them.
 
         There are N / 2 others, as half of the images tell for half of the price, and none where nobody asks for them.
         """
-        if self.clusters is None or condition is None or not self.clusters.spread_weight:
+        if self.clusters is None or condition is None or not self.clusters.diversity_weight:
             images = self.generator(z, condition)
             return images, images[:0]
         few = (len(z) + 1) // 2
@@ -276,13 +271,13 @@ class GAN(GenerativeModel):
         self.fake_logits = None
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.log_belief("val", batch)
+        self.log_realness("val", batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.log_belief("test", batch)
+        self.log_realness("test", batch)
 
     @torch.no_grad()
-    def log_belief(self, stage: str, batch: tuple[Tensor, Tensor]) -> None:
+    def log_realness(self, stage: str, batch: tuple[Tensor, Tensor]) -> None:
         """Log how real the discriminator finds held-out images: far below its training value, it has memorised."""
         if self.is_exported:
             return
@@ -290,18 +285,20 @@ class GAN(GenerativeModel):
         asked = condition_vector(labels, self.num_classes) if self.conditional else None
         if self.fake_logits is None:
             self.fake_logits = self.judge_fakes(asked)
-        belief = self.objective.belief(self.discriminator(images, self.condition(images, asked)), self.fake_logits).mean()
-        self.log(f"{stage}/belief_real", belief, logger=False, sync_dist=True, batch_size=len(images))
+        realness = self.objective.realness(self.discriminator(images, self.condition(images, asked)), self.fake_logits).mean()
+        self.log(f"{stage}/realness", realness, logger=False, sync_dist=True, batch_size=len(images))
 
     @torch.no_grad()
-    def belief(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+    def realness(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """How real the discriminator finds images (N, C, H, W) in [-1, 1]: probabilities (N,), as its objective reads them.
 
         Args:
             images: the images judged.
             condition: their (N, num_classes) condition vectors; None for an unconditional model.
         """
-        return self.objective.belief(self.discriminator(images, self.condition(images, condition)), self.judge_fakes(condition))
+        return self.objective.realness(
+            self.discriminator(images, self.condition(images, condition)), self.judge_fakes(condition)
+        )
 
     def judge_fakes(self, condition: Tensor | None) -> Tensor:
         """Logits (BELIEF_FAKES,) of generated images, under conditions in turn from `condition` (N, num_classes)."""
@@ -341,18 +338,18 @@ class GAN(GenerativeModel):
             num_candidates: images drawn for each seed, of which the discriminator keeps one; the model's own unless given.
             options: of no other use here.
         """
-        noise = SeededNoise(seeds, (self.noise_dim,), self.device)
+        random = SeededRandom(seeds, self.device)
         resampling = self.resampling_among(num_candidates)
         if resampling is None:
-            return self.decode(self.latent_of(noise()), condition)
-        latents = [self.latent_of(noise()) for _ in range(resampling.num_candidates)]
+            return self.decode(self.latent_of(random.normal((self.noise_dim,))), condition)
+        latents = [self.latent_of(random.normal((self.noise_dim,))) for _ in range(resampling.num_candidates)]
         if self.clusters is not None:  # logits compare images of the same cluster
             cluster = latents[0][:, self.z_dim :]
             latents = [torch.cat([z[:, : self.z_dim], cluster], dim=1) for z in latents]
         drawn = torch.stack([self.decode(z, condition) for z in latents], dim=1)
         judged = zip(drawn.unbind(dim=1), latents, strict=True)
         logits = torch.stack([self.discriminator(images, self.told(z, condition)[1]) for images, z in judged], dim=1)
-        kept = resampling.choose(logits, torch.special.ndtr(noise((1,))[:, 0]))
+        kept = resampling.choose(logits, random.uniform(()))
         return drawn[torch.arange(len(drawn)), kept]
 
     def resampling_among(self, num_candidates: int | None) -> Resampling | None:
@@ -370,7 +367,7 @@ class GAN(GenerativeModel):
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
         """Latents (len(seeds), latent_dim), one per seed."""
-        return self.latent_of(seeded_noise(seeds, (self.noise_dim,), self.device))
+        return self.latent_of(seeded_normal(seeds, (self.noise_dim,), self.device))
 
     def latent_of(self, noise: Tensor) -> Tensor:
         """Normal numbers (N, noise_dim) -> latents (N, latent_dim)."""

@@ -31,7 +31,7 @@ class Objective(Protocol):
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """Loss (N,) of the generator; its gradient flows through `fake`."""
 
-    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+    def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Probability of being real (N,) in [0, 1] that `logits` (N,) stand for, given those of generated images (M,)."""
 
 
@@ -48,7 +48,7 @@ class NonSaturating:
         """-log sigmoid(D(G(z)))."""
         return softplus(-discriminator(fake))
 
-    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+    def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
         """sigmoid(D)."""
         return torch.sigmoid(logits)
 
@@ -66,7 +66,7 @@ class LeastSquares:
         """1/2 (D(G(z)) - 1)^2."""
         return 0.5 * (discriminator(fake) - 1).square()
 
-    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+    def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
         """D, cut to [0, 1]: the optimal one is p(x) / (p(x) + q(x)), equation 6 of the paper."""
         return logits.clamp(0, 1)
 
@@ -87,7 +87,7 @@ class Hinge:
         """-D(G(z))."""
         return -discriminator(fake)
 
-    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+    def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Where D lies between its margins: (D + 1) / 2, cut to [0, 1]."""
         return ((logits + 1) / 2).clamp(0, 1)
 
@@ -119,7 +119,7 @@ class WassersteinGP:
         """-D(G(z))."""
         return -discriminator(fake)
 
-    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+    def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
         """sigmoid(D(x) - mean D(G(z))): a critic has no zero of its own, and its scale is that of the pixels."""
         return torch.sigmoid(logits - fake_logits.mean())
 
@@ -167,7 +167,7 @@ class Relativistic:
             real_logits = discriminator(real)
         return softplus(real_logits - discriminator(fake))
 
-    def belief(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
+    def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Mean over generated images of sigmoid(D(x) - D(G(z))): how surely x is the real one of such a pair."""
         return torch.sigmoid(logits[:, None] - fake_logits).mean(dim=1)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from genai.models.base import SeededNoise, seeded_generator
+from genai.models.seeds import SeededRandom, seeded_normal
 
 
 class Normal(NamedTuple):
@@ -53,7 +53,7 @@ class StandardNormalLatents(NamedTuple):
         return -0.5 * (z.square() + math.log(2 * math.pi)).sum(dim=-1)
 
     def sample(self, seeds: Sequence[int], device: torch.device, temperature: float) -> Tensor:
-        return temperature * SeededNoise(seeds, (self.dim,), device)()
+        return temperature * seeded_normal(seeds, (self.dim,), device)
 
     def kl(self, posterior: Normal, z: Tensor) -> Tensor:
         """1/2 (mu^2 + sigma^2 - 1 - ln sigma^2): Kingma & Welling 2013, arXiv:1312.6114, appendix B."""
@@ -71,9 +71,8 @@ class Mixture(NamedTuple):
 
     def sample(self, seeds: Sequence[int], device: torch.device, temperature: float) -> Tensor:
         num, dim = self.parts.mean.shape
-        generators = [seeded_generator(seed) for seed in seeds]
-        epsilon = torch.stack([torch.randn(dim, generator=generator) for generator in generators]).to(device)
-        rows = torch.cat([torch.randint(num, (1,), generator=generator) for generator in generators]).to(device)
+        random = SeededRandom(seeds, device)
+        epsilon, rows = random.normal((dim,)), random.integers(num)
         return Normal(self.parts.mean[rows], self.parts.log_var[rows]).draw(temperature * epsilon)
 
     def kl(self, posterior: Normal, z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 
-from genai.models.base import seeded_generator
+from genai.models.seeds import seeded_uniform
 
 LOG_STD_GAIN = 20.0  # Adam moves a weight by its learning rate a step, too slow for what begins at 1 and ends near 0.05
 MAX_LOG_SCALE = 5.0  # of the logistic distribution: flat over all pixel values
@@ -150,4 +150,4 @@ class Gaussian(Likelihood):
 def content_uniform(images: Tensor) -> Tensor:
     """Uniform numbers of the shape of images (N, C, H, W), each image's a function of its content alone."""
     seeds = [zlib.crc32(image.numpy().tobytes()) for image in images.float().cpu()]
-    return torch.stack([torch.rand(images.shape[1:], generator=seeded_generator(seed)) for seed in seeds]).to(images.device)
+    return seeded_uniform(seeds, images.shape[1:], images.device)

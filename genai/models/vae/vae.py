@@ -11,9 +11,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genai.models.base import GenerativeModel, SeededNoise, Shape, build_optimizer, dropped, told_of
+from genai.models.base import ImageModel, Shape
+from genai.models.conditions import drop_condition, encode_labels
 from genai.models.ema import Averaged
+from genai.models.optimization import build_optimizer
 from genai.models.schedules import Cosine
+from genai.models.seeds import SeededRandom
 from genai.models.vae.autoencoder import Autoencoder
 from genai.models.vae.bound import importance_weighted_bound
 from genai.models.vae.likelihoods import Bernoulli, Likelihood
@@ -28,7 +31,7 @@ CoderFactory = Callable[[Shape, int, int], nn.Module]  # (shape of the images or
 PriorFactory = Callable[[Shape, int, int], Prior]
 
 
-class VAE(GenerativeModel):
+class VAE(ImageModel):
     """A latent variable model p(z) p(x|z), trained with a posterior q(z|x) (Kingma & Welling 2013, arXiv:1312.6114).
 
     Args:
@@ -42,7 +45,7 @@ class VAE(GenerativeModel):
         objective: what is minimised; the evidence lower bound unless another is given.
         optimizer: any torch optimiser.
         conditional: tell both networks the label of the data; otherwise the labels are unused.
-        label_dropout: share of the labels left out in training, so that images without a label can be encoded.
+        condition_dropout: share of the labels left out in training, so that images without a label can be encoded.
         max_grad_norm: longer gradients are shortened to this; None for no limit.
         lr_schedule: factor on the learning rate, a function of the images seen.
         ema_halflife_kimg: half-life of the averaged networks, in thousands of images.
@@ -61,7 +64,7 @@ class VAE(GenerativeModel):
         objective: Objective | None = None,
         optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
         conditional: bool = False,
-        label_dropout: float = 0.1,
+        condition_dropout: float = 0.1,
         max_grad_norm: float | None = 100.0,
         lr_schedule: Cosine | None = None,
         ema_halflife_kimg: float = 20.0,
@@ -84,7 +87,7 @@ class VAE(GenerativeModel):
         self.averaged = Averaged(self.network, ema_halflife_kimg)
         self.objective = objective or ELBO()
         self.optimizer = optimizer
-        self.label_dropout = label_dropout
+        self.condition_dropout = condition_dropout
         self.max_grad_norm = max_grad_norm
         self.lr_schedule = lr_schedule
 
@@ -103,7 +106,7 @@ class VAE(GenerativeModel):
         optimizer: Any = self.optimizers()
         self.set_learning_rates([optimizer], self.lr_schedule)
         x = self.network.likelihood.observe(images, torch.rand_like(images))
-        told = dropped(self.told(labels, len(images)), self.label_dropout)
+        told = drop_condition(self.told(labels, len(images)), self.condition_dropout)
         epsilon = torch.randn(len(images), self.objective.num_samples, self.latent_dim, device=self.device)
         parts: list[Tensor] = []
         loss = self.descend(optimizer, partial(self.loss, parts=parts), x, epsilon, told)
@@ -125,7 +128,7 @@ class VAE(GenerativeModel):
         self.limit_gradients(optimizer, self.loss_now, self.max_grad_norm)
 
     def told(self, labels: Tensor | None, num: int) -> Tensor | None:
-        """What the networks are told of the labels of `num` images, see `told_of`: zeros where there are none.
+        """What the networks are told of the labels of `num` images, see `encode_labels`: zeros where there are none.
 
         Raises:
             UserError: the labels are words.
@@ -134,7 +137,7 @@ class VAE(GenerativeModel):
             return None
         if labels is None:
             return torch.zeros(num, self.num_classes, device=self.device)
-        return as_vector(told_of(labels.to(self.device), self.num_classes))
+        return as_vector(encode_labels(labels.to(self.device), self.num_classes))
 
     # -- scores ----------------------------------------------------------------------------------------------------------
 
@@ -224,12 +227,12 @@ class VAE(GenerativeModel):
             condition: classes or attributes; None says nothing.
         """
         images, told = images.to(self.device), self.told(condition, len(images))
-        noise = SeededNoise(seeds, (AT_ONCE, self.latent_dim), self.device)
-        x = self.trained.likelihood.observe(images, torch.special.ndtr(noise(self.image_shape)))
+        random = SeededRandom(seeds, self.device)
+        x = self.trained.likelihood.observe(images, random.uniform(self.image_shape).to(images.dtype))
         posterior, latents = self.trained.posterior(x, told), self.trained.latents()
 
         def log_weights(num: int) -> Tensor:
-            epsilon = noise().transpose(0, 1)[:num]  # (num, N, D)
+            epsilon = random.normal((AT_ONCE, self.latent_dim)).transpose(0, 1)[:num]  # (num, N, D)
             return self.trained.evidence(x, posterior, latents, epsilon, told).log_weights
 
         return importance_weighted_bound(log_weights, num_samples, AT_ONCE)

@@ -1,13 +1,12 @@
 """Drawing tokens one by one from logits: temperature, the likeliest only, one uniform number for each token."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from genai.errors import UserError
-from genai.models.base import seeded_generator
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,6 @@ class Drawing:
         """The token at which the cumulative probability passes u: logits (N, V), u (N,) in [0, 1) -> (N,) int64."""
         cumulative = self.probabilities(logits).cumsum(dim=1)
         return torch.searchsorted(cumulative, u[:, None].double() * cumulative[:, -1:], right=True)[:, 0]
-
-
-def seeded_uniform(seeds: Sequence[int], num: int, device: torch.device) -> Tensor:
-    """Uniform numbers (len(seeds), num) in [0, 1): row i is a function of `seeds[i]` alone, the same on every device."""
-    return torch.stack([torch.rand(num, generator=seeded_generator(seed)) for seed in seeds]).to(device)
 
 
 def draw_sequence(next_logits: Callable[[Tensor], Tensor], u: Tensor, drawing: Drawing) -> Tensor:

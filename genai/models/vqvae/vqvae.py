@@ -19,11 +19,14 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from genai.errors import UserError
-from genai.models.base import GenerativeModel, NetworkFactory, Shape, build_optimizer, dropped, told_of
+from genai.models.base import ImageModel, NetworkFactory, Shape
+from genai.models.conditions import drop_condition, encode_labels
 from genai.models.ema import Averaged
+from genai.models.optimization import build_optimizer
 from genai.models.schedules import Cosine
+from genai.models.seeds import seeded_uniform
+from genai.models.vqvae.code_sampling import Drawing, draw_sequence
 from genai.models.vqvae.codebook import CodeScores
-from genai.models.vqvae.code_sampling import Drawing, draw_sequence, seeded_uniform
 from genai.models.vqvae.quantizers import Quantized, Quantizer, VectorQuantizer, perplexity, usage
 from genai.models.vqvae.reconstruction import Pixelwise, Reconstruction
 from genai.networks.transformer import Cache
@@ -72,7 +75,7 @@ class Tokenizer(nn.Module):
         return height, width
 
 
-class VQVAE(GenerativeModel):
+class VQVAE(ImageModel):
     """A tokenizer, then a prior over its codes.
 
     Args:
@@ -87,7 +90,7 @@ class VQVAE(GenerativeModel):
         tokenizer_optimizer: any torch optimiser.
         prior_optimizer: any torch optimiser.
         conditional: tell the prior the label of the data; otherwise the labels are unused.
-        label_dropout: share of the labels left out in training, so that guidance has an unconditional prior.
+        condition_dropout: share of the labels left out in training, so that guidance has an unconditional prior.
         wrong_codes: share of the codes before the one to predict that are random in training, so that the prior does not
             depend on each of them, some of which will be ill drawn.
         drawing: how codes are drawn unless `sample` is told otherwise.
@@ -113,7 +116,7 @@ class VQVAE(GenerativeModel):
         tokenizer_optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
         prior_optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
         conditional: bool = False,
-        label_dropout: float = 0.1,
+        condition_dropout: float = 0.1,
         wrong_codes: float = 0.0,
         drawing: Drawing | None = None,
         max_grad_norm: float | None = 1.0,
@@ -135,7 +138,7 @@ class VQVAE(GenerativeModel):
         self.tokenizer_kimg = tokenizer_kimg
         self.tokenizer_optimizer = tokenizer_optimizer
         self.prior_optimizer = prior_optimizer
-        self.label_dropout = label_dropout
+        self.condition_dropout = condition_dropout
         self.wrong_codes = wrong_codes
         self.drawing = drawing or Drawing()
         self.max_grad_norm = max_grad_norm
@@ -229,7 +232,7 @@ class VQVAE(GenerativeModel):
         """One step of the prior; figures for the loggers."""
         codes = self.encode(x)
         shown = with_wrong(codes, self.tokenizer.quantizer.num_codes, self.wrong_codes)
-        told = dropped(self.condition(labels), self.label_dropout)
+        told = drop_condition(self.condition(labels), self.condition_dropout)
         return {"prior_nats": self.descend(optimizer, self.prior_loss, codes, shown, told)}
 
     def prior_loss(self, codes: Tensor, shown: Tensor, told: Tensor | None) -> Tensor:
@@ -248,8 +251,8 @@ class VQVAE(GenerativeModel):
             )
 
     def condition(self, labels: Tensor | None) -> Tensor | None:
-        """What the prior is told of `labels`, see `told_of`; None for an unconditional model."""
-        return told_of(labels, self.num_classes) if self.conditional and labels is not None else None
+        """What the prior is told of `labels`, see `encode_labels`; None for an unconditional model."""
+        return encode_labels(labels, self.num_classes) if self.conditional and labels is not None else None
 
     # -- scores ----------------------------------------------------------------------------------------------------------
 
@@ -318,7 +321,7 @@ class VQVAE(GenerativeModel):
             settings: of `Drawing`, in the place of the model's own.
         """
         drawing = replace(self.drawing, **settings)
-        u = seeded_uniform(seeds, math.prod(self.grid), self.device)
+        u = seeded_uniform(seeds, (math.prod(self.grid),), self.device)
         codes = draw_sequence(self.next_logits(condition, drawing.guidance_scale), u, drawing)
         return self.decode(codes.unflatten(1, self.grid))
 

@@ -11,8 +11,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
-from genai.training.callbacks.preemption import Stopped, validation_may_follow
 from genai.errors import UserError
+from genai.training.callbacks.preemption import Stopped, validation_may_follow
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import WandbLogger
 from scipy.stats import hypergeom
 
-from genai.training.callbacks.quality import SampleQuality
 from genai.metrics.quality import MAX_SHARES, Quality
+from genai.training.callbacks.quality import SampleQuality
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
-from genai.models.base import GenerativeModel, image_seeds
-from genai.images import grid, save_png
-from genai.images import to_uint8
+from genai.images import grid, save_png, to_uint8
+from genai.models.base import ImageModel
+from genai.models.seeds import image_seeds
 
 
 class Gallery(L.Callback):
@@ -30,7 +30,7 @@ class Gallery(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if not isinstance(pl_module, GenerativeModel) or not self.is_due(epoch, trainer.max_epochs):
+        if not isinstance(pl_module, ImageModel) or not self.is_due(epoch, trainer.max_epochs):
             return
         if not trainer.is_global_zero or self.run_dir is None:
             return
@@ -48,7 +48,7 @@ class Gallery(L.Callback):
         return self.every_n_epochs > 0 and (epoch % self.every_n_epochs == 0 or epoch in (1, max_epochs))
 
 
-def gallery_condition(model: GenerativeModel, data: Any, num: int) -> Tensor | None:
+def gallery_condition(model: ImageModel, data: Any, num: int) -> Tensor | None:
     """What a conditional model is asked for, from its data module; None for an unconditional one.
 
     Classes 0, 1, 2, ... in turn, (num,) int64; or what the first images of the validation split have, cycled where there are

@@ -9,13 +9,14 @@ import torch
 from rich.text import Text
 from torch import Tensor, nn
 
-from genai.training.callbacks.preemption import stop_if_told
 from genai.errors import UserError
-from genai.metrics.features import BUILT_IN, FeatureNetwork, Features, concatenate, load_extractor
-from genai.metrics.quality import Quality, Yardstick, asked_labels, cycled
-from genai.models.base import GenerativeModel, image_seeds
 from genai.images import to_uint8
+from genai.metrics.features import BUILT_IN, FeatureNetwork, Features, concatenate, load_extractor
+from genai.metrics.quality import Evaluator, Quality, asked_labels, cycled
+from genai.models.base import ImageModel
+from genai.models.seeds import image_seeds
 from genai.runs import merge_json
+from genai.training.callbacks.preemption import stop_if_told
 
 DEV_RUN_SAMPLES = 64  # with --trainer.fast_dev_run
 
@@ -61,7 +62,7 @@ class SampleQuality(L.Callback):
         self.run_dir: Path | None = None
         self.last: Quality | None = None
         self._network: FeatureNetwork | None = None
-        self._yardsticks: dict[str, Yardstick] = {}
+        self._evaluators: dict[str, Evaluator] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Load the feature network, so that missing weights are an error before the training and not after an epoch."""
@@ -75,7 +76,7 @@ class SampleQuality(L.Callback):
             UserError: its weights are not there.
         """
         scores = stage in ("validate", "test") or (stage == "fit" and self.every_n_epochs > 0)
-        if isinstance(model, GenerativeModel) and scores:
+        if isinstance(model, ImageModel) and scores:
             self._network = load_extractor(self._features(data_name), self.weights)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -109,7 +110,7 @@ class SampleQuality(L.Callback):
         return self.every_n_epochs > 0 and (epoch % self.every_n_epochs == 0 or is_last)
 
     def _measure(self, trainer: L.Trainer, model: L.LightningModule, split: str) -> None:
-        if self._network is None or not isinstance(model, GenerativeModel):
+        if self._network is None or not isinstance(model, ImageModel):
             return
         data = _data(trainer)
         count = self._count(trainer, data)
@@ -118,7 +119,7 @@ class SampleQuality(L.Callback):
         quality = None
         if trainer.is_global_zero:
             asked = None if condition is None else asked_labels(data, split, self._network, count)
-            quality = self._yardstick(trainer, split).measure(samples, asked)
+            quality = self._evaluator(trainer, split).measure(samples, asked)
         quality = trainer.strategy.broadcast(quality)
         assert quality is not None
         self.last = quality
@@ -130,7 +131,7 @@ class SampleQuality(L.Callback):
         return min(wanted, len(data.split("train")))
 
     def _sample_features(
-        self, trainer: L.Trainer, model: GenerativeModel, network: FeatureNetwork, count: int, condition: Tensor | None
+        self, trainer: L.Trainer, model: ImageModel, network: FeatureNetwork, count: int, condition: Tensor | None
     ) -> Features:
         """Features of `count` samples in the order of their seeds.
 
@@ -148,15 +149,15 @@ class SampleQuality(L.Callback):
             parts.append(network(to_uint8(images)).cpu())
         return _gather(trainer, parts, len(starts))
 
-    def _yardstick(self, trainer: L.Trainer, split: str) -> Yardstick:
-        if split not in self._yardsticks:
+    def _evaluator(self, trainer: L.Trainer, split: str) -> Evaluator:
+        if split not in self._evaluators:
             assert self._network is not None
             data = _data(trainer)
             count = self._count(trainer, data)
-            self._yardsticks[split] = Yardstick.of(data, split, self._network, count, self.seed)
-        return self._yardsticks[split]
+            self._evaluators[split] = Evaluator.of(data, split, self._network, count, self.seed)
+        return self._evaluators[split]
 
-    def _publish(self, trainer: L.Trainer, model: GenerativeModel, split: str, quality: Quality) -> None:
+    def _publish(self, trainer: L.Trainer, model: ImageModel, split: str, quality: Quality) -> None:
         metrics = {f"{split}/{name}": value for name, value in quality.metrics().items()}
         model.log_dict(metrics, logger=False, on_epoch=True, sync_dist=True)
         for logger in () if model.overrides else trainer.loggers:  # the curve is of the model as its run's config has it

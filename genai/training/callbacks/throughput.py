@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning as L
 
-from genai.models.base import log_interval
+from genai.models.optimization import log_interval
 
 
 class Throughput(L.Callback):

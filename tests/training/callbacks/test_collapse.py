@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from genai.training.callbacks.collapse import Collapse, diagnose, news, read_rows
-from genai.training.callbacks.quality import SampleQuality
 from genai.data.digits import Digits
 from genai.metrics.quality import Protocol, Quality, Scores
-from genai.models.base import GenerativeModel
+from genai.models.base import ImageModel
+from genai.training.callbacks.collapse import Collapse, diagnose, news, read_rows
+from genai.training.callbacks.quality import SampleQuality
 from tests.training.callbacks.test_quality import Recorder, trainer
 
 THRESHOLDS = Collapse().thresholds
@@ -119,7 +119,7 @@ def test_not_yet_like_the_data_is_told_once_and_never_afterwards():
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class Constant(GenerativeModel):
+class Constant(ImageModel):
     """Draws the real images of the `digits` (cycled), those of them that are given."""
 
     def __init__(self, digits: tuple[int, ...] = (1,)) -> None:

@@ -9,11 +9,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from genai.training.callbacks.quality import SampleQuality, describe_sizes, network_sizes
 from genai.errors import UserError
-from genai.models.base import GenerativeModel, seeded_noise
+from genai.models.base import ImageModel
 from genai.models.ema import Averaged
+from genai.models.seeds import seeded_normal
 from genai.runs import merge_json
+from genai.training.callbacks.quality import SampleQuality, describe_sizes, network_sizes
 from tests.metrics.helpers import FakeData, write_network
 
 
@@ -28,7 +29,7 @@ class Data(FakeData, L.LightningDataModule):
     train_dataloader = val_dataloader = test_dataloader = loader
 
 
-class Model(GenerativeModel):
+class Model(ImageModel):
     """Draws noise whose brightness is its condition; training changes nothing."""
 
     def __init__(self, conditional: bool = False) -> None:
@@ -40,7 +41,7 @@ class Model(GenerativeModel):
     def generate(self, seeds, condition, **options):
         self.seen += [(seed, -1 if condition is None else int(condition[i])) for i, seed in enumerate(seeds)]
         shift = 0 if condition is None else condition.view(-1, 1, 1, 1) - 1.0
-        return (seeded_noise(seeds, self.image_shape, self.device) / 2 + shift).clamp(-1, 1)
+        return (seeded_normal(seeds, self.image_shape, self.device) / 2 + shift).clamp(-1, 1)
 
     def training_step(self, batch, batch_idx):
         self.images_seen += len(batch)

@@ -1,0 +1,44 @@
+"""Conditions: labels as the networks take them. A row of zeros is the null condition."""
+
+import torch
+from torch import Tensor
+
+from genai.networks.conditioning import as_vector
+
+
+def condition_vector(condition: Tensor, num_classes: int) -> Tensor:
+    """(N,) classes or (N, K) attributes -> (N, num_classes) float32: one-hot classes, attributes as they are."""
+    if condition.ndim == 1:
+        return torch.nn.functional.one_hot(condition, num_classes).float()
+    return as_vector(condition).float()
+
+
+def encode_labels(labels: Tensor, num_classes: int) -> Tensor:
+    """What a network is told of labels: one-hot classes, attributes of -1 and 1, words as they are; zeros say nothing.
+
+    Args:
+        labels: (N,) int64 classes, (N, K) float attributes of 0 and 1, or (N, L) int64 words. A class of -1, attributes of
+            1/2 and words of 0 say nothing.
+        num_classes: how many classes there are.
+    """
+    if labels.ndim == 1:
+        return condition_vector(labels.clamp(min=0), num_classes) * (labels >= 0)[:, None]
+    return 2 * labels - 1 if labels.is_floating_point() else labels
+
+
+def drop_condition(told: Tensor | None, share: float) -> Tensor | None:
+    """`told` with a random `share` of its rows set to zero."""
+    if told is None or not share:
+        return told
+    keep = torch.rand(len(told), device=told.device) >= share
+    return told * keep.view(-1, *[1] * (told.ndim - 1))
+
+
+def check_condition(conditional: bool, num_classes: int, condition: Tensor | None, num_seeds: int) -> None:
+    """Raise ValueError unless `condition` fits the model and the number of seeds."""
+    if conditional and condition is None:
+        raise ValueError(f"this model is conditional: give a condition, one of {num_classes} classes for each seed")
+    if not conditional and condition is not None:
+        raise ValueError("this model is unconditional: it takes no condition")
+    if condition is not None and len(condition) != num_seeds:
+        raise ValueError(f"{num_seeds} seeds but {len(condition)} conditions: give one condition for each seed")
