@@ -1,10 +1,13 @@
 """Links, pictures, commands, the glossary and the file map of the documents."""
 
+import contextlib
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
+from genai.cli import main
 from tests.docs.markdown import LINK, PAGES, ROOT, anchors, commands, prose, rows
 
 EXAMPLE_VERBS = {"mean"}  # that extending.md adds
@@ -70,3 +73,22 @@ def test_the_file_map_has_every_folder() -> None:
     tracked = {"benchmarks", "configs", "docs", "genai", "tests", "zoo", ".ci"}
     for folder in [*package, *(ROOT / name for name in tracked)]:
         assert f"{folder.relative_to(ROOT)}/" in mapped, folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_our_own_verbs_know_the_options_of_every_command(page: Path) -> None:
+    for verb, *arguments in commands(page.read_text()):
+        if verb not in EXAMPLE_VERBS and (ROOT / f"genai/cli/verbs/{verb}.py").is_file() and arguments:
+            module = importlib.import_module(f"genai.cli.verbs.{verb}")
+            if hasattr(module, "parser"):
+                module.parser().parse_args(arguments)  # raises UserError
+
+
+@pytest.mark.slow
+def test_every_training_command_has_a_valid_config(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workspace / "configs").symlink_to(ROOT / "configs")
+    for page in PAGES:
+        for verb, *arguments in commands(page.read_text()):
+            if verb == "fit" and "-c" in arguments and not EXAMPLE_CONFIGS & set(arguments):
+                with contextlib.suppress(SystemExit):
+                    assert main(["fit", *arguments, "--print_config"]) == 0, f"{arguments}: {capsys.readouterr().err}"
