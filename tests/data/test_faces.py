@@ -12,11 +12,11 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from genai.data.faces import CELEBA_ATTRIBUTES, Faces, decode, fields, label_of, split_by_hash
 from PIL import Image
 
 from genai.data import archives
 from genai.data.base import data_roots
-from genai.data.faces import CELEBA_ATTRIBUTES, Faces, decode, fields, label_of, split_by_hash
 from genai.errors import UserError
 
 UTKFACE = next((path for root in data_roots(None) if (path := root / "utkface" / "UTKFace.tar.gz").is_file()), None)

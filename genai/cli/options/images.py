@@ -14,7 +14,7 @@ from genai.cli.options.labels import label_examples, label_kind, labels_for
 from genai.cli.options.prompts import is_prompted
 from genai.cli.options.sampling import add_step_options
 from genai.data.base import ImageArray
-from genai.data.faces import decode
+from genai.data.decoding import decode_image
 from genai.errors import UserError
 from genai.images import grid, save_png, to_float, to_uint8
 from genai.models.base import ImageModel
@@ -102,7 +102,7 @@ def read_picture(name: str, size: int, channels: int, what: str, choice: str) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about odd metadata
-            return torch.from_numpy(decode(Path(name).read_bytes(), size, channels).copy())
+            return torch.from_numpy(decode_image(Path(name).read_bytes(), size, channels).copy())
     except FileNotFoundError:
         raise UserError(f"there is no {what} {name}: name {choice}") from None
     except Exception as error:  # Pillow raises nearly anything on damaged bytes

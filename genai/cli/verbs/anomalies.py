@@ -19,8 +19,8 @@ from genai.cli.options.images import load_capable, nothing_said, run_parser
 from genai.data import archives
 from genai.data.avatars.styles import STYLES, draw_style
 from genai.data.base import ImageDataModule, data_roots
+from genai.data.decoding import decode_image
 from genai.data.digits import Digits
-from genai.data.faces import decode
 from genai.data.mnist import MNIST
 from genai.errors import UserError
 from genai.images import captioned, to_float, to_uint8
@@ -161,7 +161,7 @@ def images_of_files(name: str, root: str | None, shape: Shape) -> tuple[Tensor, 
     images, names = [], []
     for picture in archives.pictures(place):
         try:
-            images.append(torch.from_numpy(decode(picture.content, shape[1], shape[0]).copy()))
+            images.append(torch.from_numpy(decode_image(picture.content, shape[1], shape[0]).copy()))
             names.append(picture.name)
         except Exception as error:  # Pillow raises nearly anything on damaged bytes
             print(f"left out: {picture.name} ({picture.problem or type(error).__name__})", file=sys.stderr)
