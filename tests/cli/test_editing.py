@@ -54,14 +54,14 @@ def make_run(
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of digits: plain, of classes, shown a base image; of six pixels; and of coloured faces, with attributes or words."""
+    """Runs of digits: plain, of classes, with a conditioning image, of six pixels; of faces with attributes or words."""
     folder = tmp_path_factory.mktemp("runs")
     digits = Digits()
     make_run(folder / "plain/one", digits, {})
     make_run(folder / "classes/one", digits, {}, conditional=True)
     based = {"network": {"conditioning_channels": 2}}
-    make_run(folder / "upscaler/one", digits, {}, **based, base=section(Downsampled, factors=[2]))
-    make_run(folder / "inpainter/one", digits, {}, **based, base=section(Masked))
+    make_run(folder / "upscaler/one", digits, {}, **based, conditioning_image=section(Downsampled, factors=[2]))
+    make_run(folder / "inpainter/one", digits, {}, **based, conditioning_image=section(Masked))
     make_run(folder / "six/one", Digits(size=6), {"size": 6})
     for labels, network in (("attributes", None), ("captions", TEXT)):
         faces = {"size": 8, "num_images": 60, "labels": labels}
@@ -358,8 +358,8 @@ def test_pictures_that_cannot_be_read(place: Path, capsys: pytest.CaptureFixture
         (["sample", "plain", "--sampler", "rk45"], "there is no --sampler 'rk45': choose from euler, heun"),
         (["sample", "plain", "--schedule", "steep"], "there is no --schedule 'steep': choose from karras"),
         (["sample", "plain", "--steps", "0"], "is not a whole number of at least 1"),
-        (["sample", GAN, "--steps", "4"], "is a GAN, which draws in one step"),
-        (["sample", GAN, "--guidance", "2"], "is a GAN, which draws in one step"),
+        (["sample", GAN, "--steps", "4"], "is a GAN, which samples in one step"),
+        (["sample", GAN, "--guidance", "2"], "is a GAN, which samples in one step"),
         (["sample", GAN, "--candidates", "8"], "there is no discriminator to choose among candidates in these weights"),
         (["sample", "plain", "--candidates", "8"], "is a Diffusion, which has no discriminator"),
         (["sample", "plain", "--guidance", "2"], "is unconditional: --guidance needs --autoguidance RUN"),
@@ -371,8 +371,11 @@ def test_pictures_that_cannot_be_read(place: Path, capsys: pytest.CaptureFixture
         (["sample", "plain", "--guidance", "2", "--autoguidance", "nowhere"], "there is no run `nowhere`"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", GAN], "is a GAN of 1x28x28 images"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", "six"], "is a Diffusion of 1x6x6 images"),
-        (["sample", "plain", "--guidance", "2", "--autoguidance", "upscaler"], "is told or shown something else"),
-        (["sample", "captions", "--guidance", "2", "--autoguidance", "attributes"], "is told or shown something else"),
+        (["sample", "plain", "--guidance", "2", "--autoguidance", "upscaler"], "has another condition or conditioning image"),
+        (
+            ["sample", "captions", "--guidance", "2", "--autoguidance", "attributes"],
+            "has another condition or conditioning image",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
