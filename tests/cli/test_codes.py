@@ -162,12 +162,12 @@ def test_a_path_between_seeds_goes_through_their_samples(run: str, place: Path) 
 
 
 def test_a_path_between_digits_keeps_the_class(place: Path) -> None:
-    assert main(["interpolate", "zoo/mnist-cgan", "3", "8", "--points", "3", "--label", "7", "--out", "out.png"]) == 0
+    assert main(["interpolate", "zoo/mnist-cr3gan", "3", "8", "--points", "3", "--label", "7", "--out", "out.png"]) == 0
     grid = tiles(Image.open("out.png"), 28)
-    model = model_of("zoo/mnist-cgan")
+    model = model_of("zoo/mnist-cr3gan")
     ends = pixels(model.decode(model.latents([*image_seeds(3, 1), *image_seeds(8, 1)]), torch.tensor([7, 7]))).astype(int)
     assert np.abs(grid[0, [0, 2]] - ends).max() <= 1
-    assert main(["interpolate", "zoo/mnist-cgan", "--num", "2", "--points", "3"]) == 0
+    assert main(["interpolate", "zoo/mnist-cr3gan", "--num", "2", "--points", "3"]) == 0
 
 
 def test_a_path_between_faces_goes_from_the_attributes_of_one_to_those_of_the_other(place: Path) -> None:

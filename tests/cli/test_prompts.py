@@ -123,7 +123,7 @@ def test_what_a_model_of_text_refuses(faces: Path, workspace: Path, capsys: pyte
 def test_other_models_know_no_words(attributes: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ask with --label glasses,no-beard" in refused(capsys, attributes, "--prompt", PROMPT)
     assert "is unconditional" in refused(capsys, Path("zoo/mnist-gan"), "--prompt", PROMPT)
-    assert "ask with --label 4" in refused(capsys, Path("zoo/mnist-cgan"), "--prompt", PROMPT)
+    assert "ask with --label 4" in refused(capsys, Path("zoo/mnist-cr3gan"), "--prompt", PROMPT)
 
 
 def test_the_record_and_the_gallery_hold_captions(faces: Path) -> None:

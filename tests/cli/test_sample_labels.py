@@ -189,5 +189,5 @@ def test_a_gan_of_attributes_trains_draws_and_records(workspace: Path) -> None:
 
 
 def test_two_numbers_of_images_are_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sample", "zoo/mnist-cgan", "--num", "8", "--per-label", "3"]) == 2
+    assert main(["sample", "zoo/mnist-cr3gan", "--num", "8", "--per-label", "3"]) == 2
     assert "give one of them" in capsys.readouterr().err

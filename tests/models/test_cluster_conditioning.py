@@ -1,4 +1,4 @@
-"""Self-conditioning: clusters of images that lie apart, which a GAN without labels is told of and draws from."""
+"""Cluster conditioning, on images in three clusters that are far apart."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from genai import runs
 from genai.cli import main
 from genai.errors import UserError
-from genai.models.gan.clusters import Clusters, SelfConditioning, first_images
+from genai.models.gan.cluster_conditioning import ClusterConditioning, Clusters, DiversityLoss, first_images
 from genai.models.gan.gan import GAN
 from genai.models.gan.resampling import Resampling
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
@@ -33,13 +33,13 @@ def images_apart(channels: int = 1) -> tuple[Tensor, Tensor]:
 
 def fitted(channels: int = 1, per_channel: bool = False) -> tuple[Clusters, Tensor, Tensor]:
     images, which = images_apart(channels)
-    clusters = Clusters((channels, 4, 4), SelfConditioning(3, per_channel))
+    clusters = Clusters((channels, 4, 4), ClusterConditioning(3, per_channel))
     clusters.fit(images)
     return clusters, images, which
 
 
 class Level(nn.Module):
-    """A generator that draws the grey level of the cluster it is told, more or less by `scale`, and nothing else."""
+    """A generator of constant images: the grey level of the condition's cluster, plus `scale` times z."""
 
     latent_dim = 2
 
@@ -53,7 +53,7 @@ class Level(nn.Module):
 
 
 class Same(nn.Module):
-    """A discriminator that finds all images alike."""
+    """A discriminator with the same logit for all images."""
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
@@ -64,16 +64,16 @@ class Same(nn.Module):
 
 
 class Bright(nn.Module):
-    """A discriminator that would always have the brightest image."""
+    """A discriminator that always chooses the brightest image."""
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         return 1000 * x.mean(dim=(1, 2, 3))
 
 
 def level_gan(**options: Any) -> GAN:
-    """A GAN whose images show the cluster they were drawn of."""
+    """A GAN whose images show their cluster."""
     clusters = fitted()[0]
-    model = GAN((1, 4, 4), 0, Level, Same, self_conditioning=SelfConditioning(3), **options).eval()
+    model = GAN((1, 4, 4), 0, Level, Same, cluster_conditioning=ClusterConditioning(3), **options).eval()
     assert model.clusters is not None
     model.clusters.load_state_dict(clusters.state_dict())
     model.averaged.network.levels.data = clusters.centroids[0].mean(dim=1)
@@ -82,48 +82,48 @@ def level_gan(**options: Any) -> GAN:
 
 def test_images_of_a_level_are_a_cluster() -> None:
     clusters, images, which = fitted()
-    told = clusters.nearest(images)
-    assert told.shape == (1000, 3)
+    condition = clusters.nearest(images)
+    assert condition.shape == (1000, 3)
     assert clusters.shares[0].sort().values.tolist() == pytest.approx([0.1, 0.3, 0.6])
     for level in range(3):
-        assert len(told[which[:, 0] == level].unique(dim=0)) == 1
+        assert len(condition[which[:, 0] == level].unique(dim=0)) == 1
     assert clusters.centroids[0].mean(dim=1).sort().values.tolist() == pytest.approx(LEVELS.tolist(), abs=0.01)
 
 
 def test_channels_can_have_clusters_of_their_own() -> None:
     clusters, images, which = fitted(3, per_channel=True)
-    told = clusters.nearest(images).unflatten(1, (3, 3))
+    condition = clusters.nearest(images).unflatten(1, (3, 3))
     assert clusters.width == 9
-    assert torch.equal(told.sum(dim=2), torch.ones(1000, 3))
+    assert torch.equal(condition.sum(dim=2), torch.ones(1000, 3))
     for channel in range(3):
-        pairs = torch.stack([which[:, channel], told[:, channel].argmax(dim=1)], dim=1)
+        pairs = torch.stack([which[:, channel], condition[:, channel].argmax(dim=1)], dim=1)
         assert len(pairs.unique(dim=0)) == 3
 
 
-def test_a_cluster_is_drawn_as_often_as_it_has_images() -> None:
+def test_a_cluster_is_sampled_as_often_as_it_has_images() -> None:
     clusters = fitted()[0]
     uniform = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
-    told = clusters.drawn(torch.special.ndtri(uniform)[:, None])
-    assert told.sum(dim=0).tolist() == pytest.approx((1000 * clusters.shares[0]).tolist(), abs=1)
-    extremes = clusters.drawn(torch.tensor([[-40.0], [40.0]]))
+    condition = clusters.sampled(torch.special.ndtri(uniform)[:, None])
+    assert condition.sum(dim=0).tolist() == pytest.approx((1000 * clusters.shares[0]).tolist(), abs=1)
+    extremes = clusters.sampled(torch.tensor([[-40.0], [40.0]]))
     assert extremes.sum(dim=1).tolist() == [1.0, 1.0]
 
 
 def test_samples_have_the_shares_of_the_images_each_from_its_own_seed() -> None:
     model = level_gan()
-    drawn = model.sample(range(3000))
-    level = (drawn[:, 0, 0, 0, None] - LEVELS).abs().argmin(dim=1)
+    samples = model.sample(range(3000))
+    level = (samples[:, 0, 0, 0, None] - LEVELS).abs().argmin(dim=1)
     shares = torch.bincount(level, minlength=3) / 3000
     assert shares.tolist() == pytest.approx([0.1, 0.3, 0.6], abs=0.03)  # three standard deviations are 0.027
-    assert torch.equal(model.sample([7, 2000]), drawn[[7, 2000]])
+    assert torch.equal(model.sample([7, 2000]), samples[[7, 2000]])
     latents = model.latents(range(20))
-    assert latents.shape == (20, model.latent_dim)
-    assert torch.equal(model.decode(latents), drawn[:20])
+    assert latents.shape == (20, model.layout.latent_dim)
+    assert torch.equal(model.decode(latents), samples[:20])
     halves = (model.decode(latents[:10]) + model.decode(latents[10:])) / 2  # a walk from one cluster to another is smooth
     assert torch.allclose(model.decode((latents[:10] + latents[10:]) / 2), halves)
 
 
-def test_exported_weights_draw_the_same() -> None:
+def test_exported_weights_give_the_same_samples() -> None:
     model, other = level_gan(), level_gan()
     assert other.clusters is not None
     other.clusters.shares.copy_(torch.tensor([[0.0, 0.0, 1.0]]))
@@ -132,63 +132,67 @@ def test_exported_weights_draw_the_same() -> None:
     assert torch.equal(other.sample(range(20)), model.sample(range(20)))
 
 
-def test_a_choice_among_candidates_is_one_within_the_cluster() -> None:
+def test_candidates_of_a_seed_are_of_one_cluster() -> None:
     model = level_gan(resampling=Resampling(4))
     model.averaged.network.scale.data.fill_(0.05)
     model.discriminator = Bright()
-    drawn = model.sample(range(3000))
-    level = (drawn[:, 0, 0, 0, None] - LEVELS).abs().argmin(dim=1)
+    samples = model.sample(range(3000))
+    level = (samples[:, 0, 0, 0, None] - LEVELS).abs().argmin(dim=1)
     assert (torch.bincount(level, minlength=3) / 3000).tolist() == pytest.approx([0.1, 0.3, 0.6], abs=0.03)
-    brighter = drawn[:, 0, 0, 0] - LEVELS[level]  # of four normal numbers times 0.05 the largest has a mean of 0.051
+    brighter = samples[:, 0, 0, 0] - LEVELS[level]  # of four normal numbers times 0.05 the largest has a mean of 0.051
     assert brighter.mean() > 0.03
 
 
-def test_narrowness_compares_with_real_distances() -> None:
+def test_the_diversity_loss_compares_with_real_distances() -> None:
     clusters, images, _ = fitted()
-    told = clusters.nearest(images)
-    assert clusters.within_cluster_variance[0].tolist() == pytest.approx(
-        [16 * 0.05**2] * 3, rel=0.1
-    )  # 16 pixels, each with that deviation
-    centres = (told @ clusters.centroids[0]).unflatten(1, (1, 4, 4))
+    condition = clusters.nearest(images)
+    pixels, variance = 16, 0.05**2
+    assert clusters.within_cluster_variance[0].tolist() == pytest.approx([pixels * variance] * 3, rel=0.1)
+    centres = (condition @ clusters.centroids[0]).unflatten(1, (1, 4, 4))
     centred = images - centres
-    others = centres - centred  # twice as far from the centroid's other side: 4 s, where independent images have 2 s
-    assert clusters.diversity_loss(images, others, told) == 0
-    assert clusters.diversity_loss(images, images, told) == 1
+    loss = DiversityLoss(clusters, weight=2.0)
+    opposite = centres - centred  # squared distance 4 v on average, where independent images have 2 v
+    assert loss(images, opposite, condition) == 0
+    assert loss(images, images, condition) == 2
+    halfway = loss(centres + 0.5 * centred, centres - 0.5 * centred, condition)
+    assert halfway.item() == pytest.approx(2 * 0.5, abs=0.02)
     clusters.within_cluster_variance.zero_()
-    assert clusters.diversity_loss(images, images, told) == 0
-    clusters.fit(images)
-    assert clusters.diversity_loss(centres + 0.5 * centred, centres - 0.5 * centred, told).item() == pytest.approx(
-        0.5, abs=0.01
-    )
+    assert loss(images, images, condition) == 0
 
 
-@pytest.mark.parametrize(("weight", "num_others"), [(1.0, 3), (0.0, 0)])
-def test_half_of_the_images_drawn_have_another_of_their_cluster(weight: float, num_others: int) -> None:
-    model = GAN((1, 4, 4), 0, Level, Same, self_conditioning=SelfConditioning(3, diversity_weight=weight))
-    model.generator.levels.data = torch.tensor([10.0, 20.0, 30.0])
-    z, told = torch.randn(5, 2), torch.eye(3)[[0, 2, 1, 1, 0]]
-    images, others = model.draw(z, told)
+def test_half_of_the_images_have_a_partner_of_their_cluster() -> None:
+    generator = Level((1, 4, 4), 3)
+    generator.levels.data = torch.tensor([10.0, 20.0, 30.0])
+    z, condition = torch.randn(5, 2), torch.eye(3)[[0, 2, 1, 1, 0]]
+    images, partners = DiversityLoss(fitted()[0], 1.0).generate(generator, z, condition)
+    assert partners is not None
     torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([10.0, 30.0, 20.0, 20.0, 10.0]) + 0.001 * z[:, 0])
-    assert others[:, 0, 0, 0].round().tolist() == [10.0, 30.0, 20.0][:num_others]
-    assert not (images[:num_others] == others).any()
+    assert partners[:, 0, 0, 0].round().tolist() == [10.0, 30.0, 20.0]
+    assert not (images[:3] == partners).any()
+
+
+def test_without_clusters_there_is_no_diversity_loss() -> None:
+    assert GAN((1, 4, 4), 0, MLPGenerator, MLPDiscriminator).diversity_loss is None
+    weightless = ClusterConditioning(3, diversity_weight=0.0)
+    assert GAN((1, 4, 4), 0, Level, Same, cluster_conditioning=weightless).diversity_loss is None
 
 
 @pytest.mark.parametrize(("weight", "reached"), [(1.0, 0.05), (0.0, 0.001)])
-def test_images_of_a_cluster_spread_as_far_as_real_ones(weight: float, reached: float) -> None:
+def test_images_of_a_cluster_vary_as_much_as_real_ones(weight: float, reached: float) -> None:
     torch.manual_seed(0)
     images = images_apart()[0]
     loader = DataLoader(TensorDataset(images, torch.zeros(1000, dtype=torch.long)), batch_size=200, shuffle=True)
     sgd: Any = {"class_path": "torch.optim.SGD", "init_args": {"lr": 5e-5}}
-    model = GAN((1, 4, 4), 0, Level, Same, sgd, sgd, self_conditioning=SelfConditioning(3, diversity_weight=weight))
+    model = GAN((1, 4, 4), 0, Level, Same, sgd, sgd, cluster_conditioning=ClusterConditioning(3, diversity_weight=weight))
     L.Trainer(accelerator="cpu", max_epochs=40, **QUIET).fit(model, loader)
     assert model.generator.scale.item() == pytest.approx(reached, rel=0.2)
 
 
-def test_a_game_told_of_clusters_draws_them_all() -> None:
+def test_a_gan_conditioned_on_clusters_generates_all_of_them() -> None:
     torch.manual_seed(0)
     images = images_apart()[0].clamp(-1, 1)
     loader = DataLoader(TensorDataset(images, torch.zeros(1000, dtype=torch.long)), batch_size=50, shuffle=True)
-    settings: Any = {"self_conditioning": SelfConditioning(3), "ema_halflife_kimg": 1.0}
+    settings: Any = {"cluster_conditioning": ClusterConditioning(3), "ema_halflife_kimg": 1.0}
     optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2e-3, "betas": [0.5, 0.999]}}
     model = GAN(
         (1, 4, 4),
@@ -206,7 +210,7 @@ def test_a_game_told_of_clusters_draws_them_all() -> None:
     assert (means - LEVELS[level]).abs().mean() < 0.2
 
 
-def test_finding_clusters_changes_no_random_state() -> None:
+def test_reading_the_images_of_the_clusters_changes_no_random_state() -> None:
     loader = DataLoader(TensorDataset(torch.rand(50, 1, 4, 4), torch.zeros(50)), batch_size=8, shuffle=True)
     state = torch.get_rng_state()
     assert torch.equal(first_images(loader, 20), loader.dataset[:20][0])
@@ -216,7 +220,7 @@ def test_finding_clusters_changes_no_random_state() -> None:
 def test_a_run_with_clusters_resumes_and_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fit = ["fit", "-c", str(ROOT / "configs/digits/gan.yaml"), "--tracker", "none", "--trainer.enable_progress_bar", "false"]
-    fit += ["--model.init_args.self_conditioning", "{num_clusters: 12}", "--trainer.limit_train_batches", "3"]
+    fit += ["--model.init_args.cluster_conditioning", "{num_clusters: 12}", "--trainer.limit_train_batches", "3"]
     fit += ["--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0", "--experiment", "clusters"]
     assert main([*fit, "--trainer.max_epochs", "1"]) == 0
     run = runs.find("clusters")
@@ -229,12 +233,12 @@ def test_a_run_with_clusters_resumes_and_is_sampled(tmp_path: Path, monkeypatch:
     assert Path("realness.csv").is_file()
 
 
-def test_what_cannot_be_is_named() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(UserError, match="num_clusters of 2 or more"):
-        SelfConditioning(1)
+        ClusterConditioning(1)
     with pytest.raises(UserError, match="use 0 or more"):
-        SelfConditioning(2, diversity_weight=-1.0)
+        ClusterConditioning(2, diversity_weight=-1.0)
     with pytest.raises(UserError, match="smaller num_clusters"):
-        Clusters((1, 4, 4), SelfConditioning(30)).fit(torch.zeros(20, 1, 4, 4))
+        Clusters((1, 4, 4), ClusterConditioning(30)).fit(torch.zeros(20, 1, 4, 4))
     with pytest.raises(UserError, match="set conditional to false"):
-        GAN((1, 4, 4), 3, MLPGenerator, MLPDiscriminator, conditional=True, self_conditioning=SelfConditioning(3))
+        GAN((1, 4, 4), 3, MLPGenerator, MLPDiscriminator, conditional=True, cluster_conditioning=ClusterConditioning(3))
