@@ -74,10 +74,13 @@ class Model(L.LightningModule):
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Lightning's hook: `training_step`, backward and the step of the optimiser; then one update of the averages."""
-        before = self.images_at_update
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.update_averages()
+
+    def update_averages(self) -> None:
+        """Move the averages towards their networks, by the images seen since the last update."""
         for average, network in self.averages():
-            average.update(network, self.images_seen - before, self.images_seen)
+            average.update(network, self.images_seen - self.images_at_update, self.images_seen)
         self.images_at_update = self.images_seen
 
     def configure_gradient_clipping(
