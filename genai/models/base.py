@@ -10,8 +10,10 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
 from genai.errors import UserError
 from genai.models.conditions import check_condition
@@ -199,6 +201,12 @@ class Model(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.images_seen = self.images_at_update = checkpoint["images_seen"]
 
+    def on_test_end(self) -> None:
+        """Lightning's hook: print what `test_step` logged."""
+        values = {name: float(value) for name, value in self.trainer.logged_metrics.items() if name.startswith("test/")}
+        if values:
+            rank_zero_info("\n".join(f"{name:<28} {value:.4f}" for name, value in values.items()))
+
     def export_state(self) -> dict[str, Tensor]:
         """The averaged weights alone, named as in `averaged.network`."""
         return self.averaged.network.state_dict()
@@ -259,8 +267,10 @@ class ImageModel(Model):
 
 
 def networks_of(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost modules inside of `module` that are called by themselves."""
+    """The outermost modules inside `module` that have a forward method; metrics are not networks."""
     for child in module.children():
+        if isinstance(child, Metric):
+            continue
         if type(child).forward is nn.Module.forward:
             yield from networks_of(child)
         else:

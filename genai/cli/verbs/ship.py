@@ -19,7 +19,7 @@ from genai.images import to_float
 from genai.metrics.cache import cache_folder
 from genai.metrics.features import SHIPPED
 from genai.models.classifier.classifier import Classifier, classification_loss
-from genai.models.classifier.scores import Scores
+from genai.models.classifier.metrics import ClassifierMetrics
 from genai.runs import Run, find, load
 
 WEIGHTS = Path(__file__).parents[2] / "metrics" / "weights"
@@ -86,12 +86,12 @@ def target(name: str) -> Path:
 @torch.no_grad()
 def measure(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> dict[str, float]:
     """Scores of the averaged network on a split: loss, accuracy or AUC, and those of each class or attribute."""
-    scores = Scores(model.num_classes, model.attributes)
+    metrics = ClassifierMetrics(model.num_classes, model.attributes)
     for rows in torch.arange(len(split)).split(500):
         images, labels = split.batch(rows)
         logits = model.averaged(to_float(images))
-        scores.update(logits, labels, classification_loss(logits, labels, model.attributes))
-    return scores.compute(class_names)
+        metrics.update(logits, labels, classification_loss(logits, labels, model.attributes))
+    return metrics.compute(class_names)
 
 
 def narrow(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> str:

@@ -1,15 +1,15 @@
-"""How well a classifier does: accuracy for classes, area under the ROC curve for attributes."""
+"""Metrics of a classifier: accuracy for classes, area under the ROC curve for attributes."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAUROC
 
 
-class Scores:
-    """Gathers the logits of a split, over all devices; no module, so that nothing of it enters a checkpoint.
+class ClassifierMetrics(nn.Module):
+    """Loss and accuracy (classes) or AUC (attributes) over a split, on all devices together.
 
     Args:
         num_classes: number of logits.
@@ -17,6 +17,7 @@ class Scores:
     """
 
     def __init__(self, num_classes: int, attributes: bool) -> None:
+        super().__init__()
         self.attributes = attributes
         self.loss = MeanMetric()
         self.overall: Metric | None = None
@@ -28,19 +29,25 @@ class Scores:
 
     @property
     def name(self) -> str:
-        """Of the figure: `auc` or `accuracy`."""
+        """The name of the metric: `auc` or `accuracy`."""
         return "auc" if self.attributes else "accuracy"
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
         """Add logits (N, num_classes), labels (N,) or (N, num_classes), and the loss of each image (N,)."""
-        self.loss.to(loss.device).update(loss.float())
-        for metric in filter(None, (self.each, self.overall)):
-            metric.to(logits.device).update(logits.float(), labels.long())
+        self.loss.update(loss.float())
+        self.each.update(logits.float(), labels.long())
+        if self.overall is not None:
+            self.overall.update(logits.float(), labels.long())
 
     def compute(self, class_names: Sequence[str]) -> dict[str, float]:
-        """`loss`; `accuracy` (of all images) or `auc` (mean over attributes), and `accuracy/NAME` or `auc/NAME` of each."""
+        """`loss`; `accuracy` (of all images) or `auc` (mean over attributes); `accuracy/NAME` or `auc/NAME` of each class."""
         each = self.each.compute()
         overall = each.mean() if self.overall is None else self.overall.compute()
         named = {f"{self.name}/{name}": float(value) for name, value in zip(class_names, each, strict=True)}
         return {"loss": float(self.loss.compute()), self.name: float(overall), **named}
+
+    def reset(self) -> None:
+        """Start a new epoch."""
+        for metric in filter(None, (self.loss, self.each, self.overall)):
+            metric.reset()
