@@ -104,7 +104,7 @@ def ours(config: str, data: MNIST, options: Any, folder: str, extra: Callable[[A
     command = [sys.executable, "-m", "genai", "fit", "-c", str(REPOSITORY / config), "--experiment", "ours"]
     command += ["--trainer.max_time", f"00:00:{minutes:02}:{seconds:02}", "--trainer.max_epochs", "-1"]
     command += ["--model.init_args.lr_schedule.kimg", str(options.kimg), "--tracker", "csv"]
-    command += ["--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "1000"]
+    command += ["--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "1000"]
     subprocess.run(command, check=True, env={**os.environ, "GENAI_RUNS": folder}, stdout=subprocess.DEVNULL)
     model: Any = genai.load(Path(folder) / "ours", "last")
     labels = cycled(data.split("test").labels, options.num) if model.conditional else None

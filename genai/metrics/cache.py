@@ -1,4 +1,4 @@
-"""The folder of what is computed once: reference features, floors, feature networks trained here."""
+"""The cache folder: reference features, floors, feature networks that the user trained."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ def cache_folder() -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` whole or not at all; processes writing at once do not disturb each other."""
+    """Write `content` to `path` whole or not at all; several processes may write at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content)
