@@ -1,9 +1,9 @@
 """Evaluation of samples: every metric, beside its floor (real against real) and with the protocol that it depends on.
 
-    network = load_extractor("mnist")
-    evaluator = Evaluator.of(datamodule, "test", network, num_samples=10_000)
-    result = evaluator.measure(extract(network, batches))
-    print(result)
+network = load_extractor("mnist")
+evaluator = Evaluator.of(datamodule, "test", network, num_samples=10_000)
+result = evaluator.measure(extract(network, batches))
+print(result)
 """
 
 import io
@@ -155,9 +155,7 @@ class Evaluator:
     floor: Measurement = field(repr=False)
 
     @classmethod
-    def of(
-        cls, data: RealData, split: str, network: FeatureNetwork, num_samples: int, seed: int | None = 0
-    ) -> "Evaluator":
+    def of(cls, data: RealData, split: str, network: FeatureNetwork, num_samples: int, seed: int | None = 0) -> "Evaluator":
         """Compute reference features and floor, or read them from the cache.
 
         The reference is the whole split, at most `num_samples` images of it; the floor is measured on as many images of the

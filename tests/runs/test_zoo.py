@@ -19,7 +19,7 @@ def test_an_entry_is_small_and_complete(entry: Path) -> None:
     assert {"README.md", "config.yaml", "metrics.json", "run.json", "weights.safetensors"} == {p.name for p in entry.iterdir()}
     assert sum(path.stat().st_size for path in entry.iterdir()) < 10e6
     card, test = (entry / "README.md").read_text(), json.loads((entry / "metrics.json").read_text())["test"]
-    assert f"| fid | {test['scores']['fid']:.4g} | {test['floor']['fid']:.4g} |" in card
+    assert f"| FID ↓ | {test['scores']['fid']:.4g} | {test['floor']['fid']:.4g} |" in card
 
 
 def test_the_zoo_is_small() -> None:

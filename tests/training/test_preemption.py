@@ -16,7 +16,7 @@ import genai.training.callbacks.checkpoints as checkpoints
 from genai import runs
 from genai.cli import main
 from genai.models.base import Model
-from genai.training.callbacks.quality import SampleQuality
+from genai.training.callbacks.evaluation import EvaluateSamples
 from tests.families import FAMILIES, family
 from tests.forks import Forks
 
@@ -102,9 +102,9 @@ def test_told_to_stop(
             patch.setattr(Model, "advance", after(6, Model.advance, number))
         elif phase == "validation":
             hook = f"on_{phase}_batch_start"
-            patch.setattr(SampleQuality, hook, after(2, getattr(SampleQuality, hook), number))
+            patch.setattr(EvaluateSamples, hook, after(2, getattr(EvaluateSamples, hook), number))
         elif phase == "sampling":
-            patch.setattr(SampleQuality, "_sample_features", after(1, SampleQuality._sample_features, number))
+            patch.setattr(EvaluateSamples, "_sample_features", after(1, EvaluateSamples._sample_features, number))
         else:
             patch.setattr(checkpoints, "write", after(1, checkpoints.write, number))
         assert main(fit(name)) == 2

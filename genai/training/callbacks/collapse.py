@@ -19,18 +19,20 @@ class Collapse(L.Callback):
 
     It reads the results of `EvaluateSamples` and computes nothing on images itself, so it does nothing in epochs that are not
     evaluated. It logs `val/collapsed` (0 or 1). If the Trainer has a `RunDirectory`, it writes RUN/samples/collapse.csv, one row
-    for each evaluated epoch, and RUN/samples/collapse.png if there are at most 20 classes. A resumed run keeps the rows up to its
-    checkpoint.
+    for each evaluated epoch, and RUN/samples/collapse.png if there are at most 20 classes. A resumed run keeps the rows up to
+    its checkpoint.
 
     A class is over-represented or missing if its share is off by the factors below and by more than chance: Fisher's exact test
-    against the real images, with Bonferroni's correction for the number of classes. Samples are collapsed if the affected classes
-    have at least the weight `min_affected`, and if the samples are like the data: the predicted classes of noise mean nothing.
+    against the real images, with Bonferroni's correction for the number of classes. Samples are collapsed if the affected
+    classes have at least the weight `min_affected`, and if the samples are like the data: the predicted classes of noise mean
+    nothing.
 
     Args:
         over: a class is over-represented if its share is at least this multiple of its real share.
         missing: a class is missing if its share is at most this multiple of its real share.
         recall: if the feature network has no classes: collapsed below this multiple of the floor's recall.
-        min_affected: the smallest excess of the over-represented classes, or real share of the missing ones, that is a collapse.
+        min_affected: the smallest excess of the over-represented classes, or real share of the missing ones, that is a
+            collapse.
         min_precision: samples are like the data if precision is at least this multiple of the floor's.
         significance: largest probability that any class of an even model is called over-represented (or missing) at one epoch.
     """

@@ -26,10 +26,10 @@ DEV_RUN_SAMPLES = 64  # with --trainer.fast_dev_run
 class EvaluateSamples(L.Callback):
     """Evaluates samples against the validation split during `fit` and `validate`, against the test split during `test`.
 
-    Metrics are logged as val/NAME or test/NAME, so that a checkpoint can monitor `val/fid`; `validate` and `test` print them. If
-    the Trainer has a `RunDirectory`, they are merged into its metrics.json. A conditional model is conditioned on the labels of
-    the reference images, in their order and cycled, so its class shares are compared with those of the data. Models that do not
-    sample images are ignored.
+    Metrics are logged as val/NAME or test/NAME, so that a checkpoint can monitor `val/fid`; `validate` and `test` print them.
+    If the Trainer has a `RunDirectory`, they are merged into its metrics.json. A conditional model is conditioned on the labels
+    of the reference images, in their order and cycled, so its class shares are compared with those of the data. Models that do
+    not sample images are ignored.
 
     Args:
         features: feature network: `auto` (the one shipped under the data's name, else `inception`), a name or a path; see
@@ -110,8 +110,10 @@ class EvaluateSamples(L.Callback):
                 self._evaluators[split] = Evaluator.of(data, split, self._network, num, self.seed)
             labels = expected_labels(data, split, self._network, num) if model.conditional else None
             result = self._evaluators[split].measure(samples, labels)
-        self.last = trainer.strategy.broadcast(result)
-        self._report(trainer, model, split, self.last)
+        result = trainer.strategy.broadcast(result)
+        assert result is not None
+        self.last = result
+        self._report(trainer, model, split, result)
 
     def _num_samples(self, trainer: L.Trainer, data: Any) -> int:
         is_dev_run = bool(getattr(trainer, "fast_dev_run", False))
@@ -123,8 +125,8 @@ class EvaluateSamples(L.Callback):
     ) -> Features:
         """Features of `num` samples in the order of their seeds.
 
-        Rank r generates batches r, r + world_size, ..., so a batch has the same images for any number of processes. Ranks without
-        a batch repeat the last one, so that all ranks make the same number of calls.
+        Rank r generates batches r, r + world_size, ..., so a batch has the same images for any number of processes. Ranks
+        without a batch repeat the last one, so that all ranks make the same number of calls.
         """
         seeds = image_seeds(self.seed, num)
         starts = range(0, num, self.batch_size)

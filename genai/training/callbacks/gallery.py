@@ -19,8 +19,8 @@ class Gallery(L.Callback):
     It does nothing if the Trainer has no `RunDirectory`.
 
     Args:
-        num: images in the grid. A class-conditional model is conditioned on its classes in turn, other conditional models on the
-            attributes or captions of real images.
+        num: images in the grid. A class-conditional model is conditioned on its classes in turn, other conditional models on
+            the attributes or captions of real images.
         seed: of the images.
         every_n_epochs: k; 0 writes no grid. The first and the last epoch always have one.
     """
