@@ -26,7 +26,7 @@ def images_per_second(config: Path, keeps: bool, seconds: float) -> float:
     """How fast a fresh process plays, in float32."""
     if keeps:
         keep_freed_memory()
-    cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--quality.every_n_epochs", "0"], [])
+    cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0"], [])
     game = Game(cli.model, cli.datamodule.batch_size, bf16=False)
     game.seconds(cli.model.objective, seconds / 5)
     return len(game.real) / game.seconds(cli.model.objective, seconds)

@@ -8,7 +8,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from genai import __version__
 
@@ -29,6 +28,8 @@ def to_uint8(images: Tensor) -> Tensor:
 
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     """uint8 images (N, C, H, W) -> one picture, row by row; tiles below 28 pixels are enlarged without smoothing."""
+    from torchvision.utils import make_grid  # slow to import
+
     factor = math.ceil(MIN_TILE / images.shape[-1])
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     columns = columns or math.ceil(math.sqrt(len(images)))

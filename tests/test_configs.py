@@ -20,7 +20,7 @@ TRAINERS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
 QUICK = ["--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 PRECISION = "32" if is_slow("bf16-mixed", torch.device("cpu")) else "bf16-mixed"
 QUICK += ["--trainer.precision", PRECISION, "--trainer.enable_model_summary", "false", "--data.init_args.batch_size", "8"]
-QUICK += ["--quality.num_samples", "16"]
+QUICK += ["--evaluation.num_samples", "16"]
 NEEDS = {"mnist": "MNIST/raw/train-images-idx3-ubyte", "faces": "utkface/UTKFace.tar.gz"}
 
 
@@ -59,7 +59,7 @@ def test_two_batches_of(config: Path, workspace: Path, few_faces: Path, monkeypa
     if config.parent.name == "faces":
         monkeypatch.setenv("GENAI_DATA", str(few_faces))
         if "gan" in config.stem:
-            options += ["--quality.every_n_epochs", "0"]  # Inception or a network trained by the user
+            options += ["--evaluation.every_n_epochs", "0"]  # Inception or a network trained by the user
     assert "model" in content
     assert main(["fit", "-c", str(config), *QUICK, *options]) == 0
     assert not (workspace / "runs").exists()

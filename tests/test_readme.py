@@ -22,7 +22,7 @@ def test_the_worked_example_is_short_and_trains(workspace: Path, monkeypatch: py
     (workspace / "mean.yaml").write_text(block("yaml").replace("genai.models.mean.mean.Mean", "mean_example.Mean"))
     monkeypatch.syspath_prepend(str(workspace))
     options = ["--tracker", "none", "--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"]
-    assert main(["fit", "-c", "mean.yaml", *options, "--quality.num_samples", "100"]) == 0
+    assert main(["fit", "-c", "mean.yaml", *options, "--evaluation.num_samples", "100"]) == 0
     assert main(["sample", "mean", "--trust", "mean_example", "--out", "mean.png"]) == 0
     assert (workspace / "mean.png").is_file()
 

@@ -1,4 +1,4 @@
-"""The folder of what is computed once: reference features, floors, feature networks trained here."""
+"""The cache folder: reference features, floors, feature networks that the user trained."""
 
 import os
 from pathlib import Path

@@ -37,11 +37,12 @@ from genai.training.callbacks.announcement import Announcement
 from genai.training.callbacks.averages import Averages
 from genai.training.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
 from genai.training.callbacks.collapse import Collapse
+from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.gallery import Gallery
 from genai.training.callbacks.options import OptimizerOptions
 from genai.training.callbacks.preemption import Preemption, Stopped
-from genai.training.callbacks.quality import SampleQuality
 from genai.training.callbacks.randomness import CountedRandomness
+from genai.training.callbacks.run_directory import RunDirectory
 from genai.training.callbacks.throughput import Throughput
 from genai.training.locks import RunLock
 from genai.training.loggers import MetricsCSV, Tracker, finish, loggers
@@ -119,6 +120,7 @@ class GenaiCLI(LightningCLI):
 
     lock: RunLock | None = None
     trust: Sequence[str] = ()  # packages that a run to start from may name
+    overrides: Sequence[str] = ()  # options of the model that differ from its run's config
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -136,7 +138,7 @@ class GenaiCLI(LightningCLI):
             default=None,
             help="optimizer steps between writes of last.ckpt",
         )
-        parser.add_lightning_class_args(SampleQuality, "quality")
+        parser.add_lightning_class_args(EvaluateSamples, "evaluation")
         parser.add_lightning_class_args(Gallery, "gallery")
         parser.add_lightning_class_args(Collapse, "collapse")
         parser.add_lightning_class_args(Averages, "averages")
@@ -158,8 +160,8 @@ class GenaiCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         options = self.options
-        quality = self._get(self.config_init, "quality")
-        self.check_early(quality)
+        evaluation = self._get(self.config_init, "evaluation")
+        self.check_early(evaluation)
         if self.subcommand == "fit" and options.init_from and not options.ckpt_path:
             begin_with(self.model, options.init_from, self.trust)
         if self.subcommand == "fit" and options.run_dir is None and not options.trainer.fast_dev_run:
@@ -172,14 +174,14 @@ class GenaiCLI(LightningCLI):
         kwargs["plugins"] = [*(chosen.plugins or []), AtomicCheckpointIO()]
         if run_dir is not None and runs.Run(run_dir).is_exported:
             run_dir = None  # a zoo entry is read, never written
-        for name in ("quality", "gallery", "collapse", "averages"):
-            self._get(self.config_init, name).run_dir = run_dir
+        self._get(self.config_init, "averages").run_dir = run_dir
         callbacks: list[L.Callback] = [CountedRandomness(seed), Throughput(), OptimizerOptions(), Announcement()]
+        callbacks += [RunDirectory(run_dir, self.overrides)] if run_dir else []
         if run_dir is not None and self.subcommand == "fit":
             self.take_lock(run_dir)
             callbacks.append(Preemption())
             callbacks += checkpoint_callbacks(
-                run_dir / "checkpoints", options.monitor, quality.every_n_epochs, options.checkpoint_every_n_steps
+                run_dir / "checkpoints", options.monitor, evaluation.every_n_epochs, options.checkpoint_every_n_steps
             )
         if run_dir is not None and global_rank() == 0:
             record = write_record(run_dir, self)
@@ -201,10 +203,10 @@ class GenaiCLI(LightningCLI):
         if global_rank() == 0:
             self.lock.acquire()
 
-    def check_early(self, quality: SampleQuality) -> None:
+    def check_early(self, evaluation: EvaluateSamples) -> None:
         """Find missing data and feature networks before anything is written."""
         self.datamodule.prepare_data()
-        quality.load(self.datamodule.name, self.model, self.subcommand or "")
+        evaluation.load(self.datamodule.name, self.model, self.subcommand or "")
 
     def plain_config(self) -> dict[str, Any]:
         """The parsed config as plain values."""
@@ -487,7 +489,6 @@ def model_options(arguments: list[str]) -> list[str]:
 def run_lightning(verb: str, arguments: list[str], trust: list[str]) -> None:
     """Build the CLI, run the verb and say where things are."""
     cli = ready_cli(verb, arguments, trust)
-    cli.model.overrides = model_options(arguments) if verb != "fit" else ()
     run_dir = Path(cli.options.run_dir) if cli.options.run_dir else None
     call: dict[str, Any] = {"datamodule": cli.datamodule, "weights_only": True}
     call |= {key: cli.options.get(key) for key in ("ckpt_path", "verbose") if key in cli.options}
@@ -526,6 +527,7 @@ def ready_cli(verb: str, arguments: list[str], trusted: list[str]) -> GenaiCLI:
 
     class Prepared(GenaiCLI):
         trust = trusted
+        overrides = () if verb == "fit" else model_options(arguments)
 
         def _run_subcommand(self, subcommand: str) -> None:
             """The verb runs afterwards, where its errors are told apart from those of parsing."""

@@ -17,10 +17,10 @@ from genai.data.avatars import ATTRIBUTES, Avatars
 from genai.data.avatars.captions import MAX_WORDS
 from genai.data.words import decode, encode
 from genai.images import to_float
-from genai.metrics.classes import agreement
+from genai.metrics.classes import attribute_agreement
 from genai.metrics.features import load_extractor
 from genai.training.callbacks.gallery import gallery_condition
-from genai.training.callbacks.quality import SampleQuality
+from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.engine import label_record
 from tests.encoding import Encoder, Speller, make_run
 
@@ -153,23 +153,25 @@ class Renderer(Speller):
 
 def test_a_model_of_text_is_scored_by_the_attributes_of_its_captions(capsys: pytest.CaptureFixture[str]) -> None:
     data = Avatars(**FACES)
-    callback = SampleQuality("avatars", num_samples=60)
+    callback = EvaluateSamples("avatars", num_samples=60)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
     trainer = L.Trainer(accelerator="cpu", callbacks=[callback], limit_val_batches=1, **quiet)
     trainer.validate(Renderer(data.image_shape, data.num_classes), datamodule=data, verbose=False)
     assert callback.last is not None
-    seen, real = callback.last.scores.attribute_agreement, callback.last.floor.attribute_agreement
+    result = callback.last
+    seen, real = result.samples.attribute_agreement, result.real.attribute_agreement
     assert seen is not None
     assert real is not None
-    assert tuple(seen) == tuple(real) == ATTRIBUTES
+    assert result.class_names == ATTRIBUTES
+    assert len(seen) == len(real) == len(ATTRIBUTES)
     network = load_extractor("avatars")
     val = data.split("val")
     logits = network(torch.as_tensor(val.images)).logits
     assert logits is not None
-    asked = torch.as_tensor(data.attributes("val"))
+    labels = torch.as_tensor(data.attributes("val"))
     rows = torch.arange(60) % 50  # 60 samples of 50 captions
-    assert seen == pytest.approx(agreement(logits[rows], asked[rows], ATTRIBUTES))
-    assert "seen as asked, farthest below real images of 16 attributes: " in capsys.readouterr().out
+    assert seen == pytest.approx(attribute_agreement(logits[rows], labels[rows]))
+    assert "lowest agreement of 16 attributes, compared with real images: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("preset", ["cr3gan", "diffusion"])

@@ -35,7 +35,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENAI_RUNS", str(folder / "runs"))
-        options = [*QUICK, "--trainer.max_epochs", "1", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+        options = [*QUICK, "--trainer.max_epochs", "1", "--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
         assert main(["fit", "-c", DIGITS, *options]) == 0
     (run,) = (folder / "runs/digits-gan").iterdir()
     return run

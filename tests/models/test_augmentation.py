@@ -24,7 +24,7 @@ from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 
 ROOT = Path(__file__).parent.parent.parent
 FIT = ["-c", str(ROOT / "configs/digits/gan.yaml"), "--tracker", "none", "--trainer.enable_progress_bar", "false"]
-FIT += ["--trainer.enable_model_summary", "false", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+FIT += ["--trainer.enable_model_summary", "false", "--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
 FIT += ["--model.init_args.generator.init_args.hidden", "[8]", "--model.init_args.discriminator.init_args.hidden", "[8]"]
 
 each = pytest.mark.parametrize("operation", get_args(Operation))

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from genai.verbs import ship
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from genai.cli.verbs import ship
 from genai.data.digits import Digits
 from genai.data.mnist import MNIST
 from genai.errors import UserError
 from genai.images import to_float
 from genai.metrics.features import extract, load_extractor
+from genai.metrics.features.trained import WEIGHTS
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.scores import Scores
 from genai.networks.convnet import ConvNet
 
-WEIGHTS = Path(ship.WEIGHTS)
 SHAPE = (1, 8, 8)
 
 

@@ -221,7 +221,7 @@ def test_a_run_with_clusters_resumes_and_is_sampled(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     fit = ["fit", "-c", str(ROOT / "configs/digits/gan.yaml"), "--tracker", "none", "--trainer.enable_progress_bar", "false"]
     fit += ["--model.init_args.cluster_conditioning", "{num_clusters: 12}", "--trainer.limit_train_batches", "3"]
-    fit += ["--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0", "--experiment", "clusters"]
+    fit += ["--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0", "--experiment", "clusters"]
     assert main([*fit, "--trainer.max_epochs", "1"]) == 0
     run = runs.find("clusters")
     first = torch.load(run.path / "checkpoints/last.ckpt", weights_only=True)["state_dict"]["clusters.centroids"]

@@ -413,7 +413,7 @@ def test_training_beats_independent_pixels(objective: Any) -> None:
 
 def test_the_terms_are_logged_at_the_images_seen(workspace: Path) -> None:
     options = ["--tracker", "none", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-    options += ["--trainer.max_epochs", "1", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+    options += ["--trainer.max_epochs", "1", "--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
     assert main(["fit", "-c", str(ROOT / "configs/digits/vae-2d.yaml"), *options]) == 0
     (path,) = workspace.glob("runs/digits-vae-2d/*/metrics.csv")
     with path.open(newline="") as file:

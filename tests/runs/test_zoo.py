@@ -19,7 +19,7 @@ def test_an_entry_is_small_and_complete(entry: Path) -> None:
     assert {"README.md", "config.yaml", "metrics.json", "run.json", "weights.safetensors"} == {p.name for p in entry.iterdir()}
     assert sum(path.stat().st_size for path in entry.iterdir()) < 10e6
     card, test = (entry / "README.md").read_text(), json.loads((entry / "metrics.json").read_text())["test"]
-    assert f"| fid | {test['scores']['fid']:.4g} | {test['floor']['fid']:.4g} |" in card
+    assert f"| FID ↓ | {test['scores']['fid']:.4g} | {test['floor']['fid']:.4g} |" in card
 
 
 def test_the_zoo_is_small() -> None:
@@ -40,8 +40,8 @@ def test_the_mnist_gan_draws_what_its_scores_say() -> None:
 
 
 def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [*QUICK, "--quality.num_samples", "100"]
-    assert main(["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "2", "--quality.every_n_epochs", "1"]) == 0
+    options = [*QUICK, "--evaluation.num_samples", "100"]
+    assert main(["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "2", "--evaluation.every_n_epochs", "1"]) == 0
     run = find("digits-gan").path
     assert main(["export", str(run), "zoo/mine"]) == 2
     assert "genai test" in capsys.readouterr().err
@@ -58,7 +58,7 @@ def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_validate_prints_the_scores(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [*QUICK, "--quality.num_samples", "100"]
-    assert main(["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--quality.every_n_epochs", "0"]) == 0
+    options = [*QUICK, "--evaluation.num_samples", "100"]
+    assert main(["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--evaluation.every_n_epochs", "0"]) == 0
     assert main(["validate", "digits-gan", *options]) == 0
     assert "val split" in capsys.readouterr().out

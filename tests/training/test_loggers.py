@@ -55,8 +55,8 @@ def test_mode_is_offline_without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_an_offline_wandb_run_holds_scores_config_and_pictures(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = [option for option in QUICK if option not in ("--tracker", "none")]
-    fit = ["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--quality.num_samples", "100"]
-    assert main([*fit, "--quality.every_n_epochs", "1", "--trainer.limit_train_batches", "3"]) == 0
+    fit = ["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--evaluation.num_samples", "100"]
+    assert main([*fit, "--evaluation.every_n_epochs", "1", "--trainer.limit_train_batches", "3"]) == 0
     assert "wandb sync" in "".join(capfd.readouterr())
     run = runs.find("digits-gan")
     folder = next(run.path.glob("logs/wandb/offline-run-*"))

@@ -11,13 +11,14 @@ from safetensors.torch import save_file
 
 from genai.cli.options.arguments import VerbParser, add_trust_option
 from genai.errors import UserError
+from genai.metrics.registry import all_metrics
 from genai.models.base import Model
 from genai.runs import Run, find, load, write_json
 from genai.runs.data import data_of
-from genai.training.callbacks.quality import SampleQuality
+from genai.training.callbacks.evaluation import EvaluateSamples
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-COMPARED = ("fid", "kid", "is_mean", "precision", "recall", "label_agreement")
+COMPARED = ("fid", "kid", "inception_score", "precision", "recall", "label_agreement")  # others are too near 0 for a ratio
 TOLERANCE = 0.01
 
 CARD = """\
@@ -82,7 +83,7 @@ def narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def measure(model: Model, run: Run, protocol: dict[str, Any]) -> dict[str, Any]:
     """Score `model` under a protocol of `run`'s test."""
-    callback = SampleQuality(protocol["features"], num_samples=protocol["num_samples"], seed=protocol["seed"])
+    callback = EvaluateSamples(protocol["features"], num_samples=protocol["num_samples"], seed=protocol["seed"])
     trainer = L.Trainer(
         accelerator="cpu",
         devices=1,
@@ -98,7 +99,7 @@ def measure(model: Model, run: Run, protocol: dict[str, Any]) -> dict[str, Any]:
 
 def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether all scores agree within 1 %."""
-    pairs = [(one[key], other[key]) for key in COMPARED if one.get(key) is not None]
+    pairs = [(one[name], other[name]) for name in COMPARED if name in one]
     return all(abs(a - b) <= TOLERANCE * max(abs(a), abs(b)) for a, b in pairs)
 
 
@@ -133,8 +134,9 @@ def choose_dtype(dtype: str, model: Model, run: Run, test: dict[str, Any]) -> tu
 def card(name: str, run: Run, record: dict[str, Any], test: dict[str, Any], dtype: str, size: int) -> str:
     """The model card, in Markdown."""
     protocol = test["protocol"]
-    keys = [key for key, value in test["scores"].items() if isinstance(value, int | float)]
-    rows = [f"| {key} | {test['scores'][key]:.4g} | {number(test['floor'].get(key))} |" for key in keys]
+    metrics = [metric for metric in all_metrics() if metric.name in test["scores"]]
+    cells = [(metric.heading, *(metric.text(test[part], with_std=True) for part in ("scores", "floor"))) for metric in metrics]
+    rows = [f"| {' | '.join(row)} |" for row in cells]
     return CARD.format(
         name=name,
         model=record["model"],
@@ -155,10 +157,6 @@ def card(name: str, run: Run, record: dict[str, Any], test: dict[str, Any], dtyp
         features=Path(protocol["features"]).name,
         sha=protocol["weights_sha256"][:16],
     )
-
-
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
 
 
 def run(arguments: list[str]) -> None:

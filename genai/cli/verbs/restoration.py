@@ -15,7 +15,7 @@ from genai.cli.options.sampling import step_settings
 from genai.cli.verbs.inpaint import make_mask
 from genai.errors import UserError
 from genai.images import to_float, to_uint8
-from genai.metrics.features import BUILT_IN, FeatureNetwork, load_extractor
+from genai.metrics.features import FeatureNetwork, default_features, load_extractor
 from genai.metrics.reference import subset_indices
 from genai.metrics.restoration import Fidelity, fidelity
 from genai.models.capabilities import Restores, Upscales
@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> None:
     source, model = load_capable(options, Restores, "fill in images")
     settings = step_settings(options, model)
     data = data_of(source, options.trust)
-    network = load_extractor(options.features or (data.name if data.name in BUILT_IN else "inception"))
+    network = load_extractor(options.features or default_features(data.name))
     data.prepare_data()
     data.setup("test")
     split = data.split("test")

@@ -16,13 +16,11 @@ from genai.data.base import ImageArray, ImageDataModule
 from genai.errors import UserError
 from genai.files import write_atomically
 from genai.images import to_float
-from genai.metrics.cache import cache_folder
-from genai.metrics.features import SHIPPED
+from genai.metrics.features.trained import SHIPPED, UTKFACE, weights_path
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.runs import Run, find, load
 
-WEIGHTS = Path(__file__).parents[2] / "metrics" / "weights"
 MAX_BYTES = 2_000_000
 AUC_TOLERANCE = 1e-4
 
@@ -66,7 +64,7 @@ def parser() -> VerbParser:
     """The options of this verb."""
     verb = VerbParser(prog="genai ship", description="Write a classifier's run as a feature network and its card.")
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
-    verb.add_argument("name", metavar="NAME", help=f"{', '.join(SHIPPED)}, utkface, or the path of a .safetensors file")
+    verb.add_argument("name", metavar="NAME", help=f"{', '.join(SHIPPED)}, {UTKFACE}, or the path of a .safetensors file")
     verb.add_argument("--checkpoint", default="best", help="best, last or a file")
     add_trust_option(verb)
     return verb
@@ -74,13 +72,9 @@ def parser() -> VerbParser:
 
 def target(name: str) -> Path:
     """Where `genai.metrics.features.load_extractor(name)` looks."""
-    if name in SHIPPED:
-        return WEIGHTS / f"{name}.safetensors"
-    if name == "utkface":
-        return cache_folder() / "features" / "utkface.safetensors"
-    if name.endswith(".safetensors"):
-        return Path(name)
-    raise UserError(f"a feature network is called {', '.join(SHIPPED)} or utkface, or is a .safetensors file; not {name}")
+    if name in (*SHIPPED, UTKFACE) or name.endswith(".safetensors"):
+        return weights_path(name)
+    raise UserError(f"a feature network is called {', '.join(SHIPPED)} or {UTKFACE}, or is a .safetensors file; not {name}")
 
 
 @torch.no_grad()
