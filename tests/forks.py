@@ -103,7 +103,7 @@ def serve() -> None:
     """Answer the questions on stdin, one a line."""
     import torch
 
-    import genai.training.engine  # noqa: F401
+    import genai.training.launch  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:

@@ -17,6 +17,7 @@ from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.runs import merge_json
 from genai.training.callbacks.preemption import stop_if_told
+from genai.training.callbacks.run_directory import overrides_of
 
 DEV_RUN_SAMPLES = 64  # with --trainer.fast_dev_run
 
@@ -160,10 +161,10 @@ class SampleQuality(L.Callback):
     def _publish(self, trainer: L.Trainer, model: ImageModel, split: str, quality: Quality) -> None:
         metrics = {f"{split}/{name}": value for name, value in quality.metrics().items()}
         model.log_dict(metrics, logger=False, on_epoch=True, sync_dist=True)
-        for logger in () if model.overrides else trainer.loggers:  # the curve is of the model as its run's config has it
+        for logger in () if overrides_of(trainer) else trainer.loggers:  # the curve is of the model as its run's config has it
             logger.log_metrics(metrics, step=model.images_seen)
         if self.run_dir is not None and trainer.is_global_zero:
-            about = {"parameters": network_sizes(model), "images_seen": model.images_seen, "overrides": list(model.overrides)}
+            about = {"parameters": network_sizes(model), "images_seen": model.images_seen, "overrides": list(overrides_of(trainer))}
             keep = trainer.state.fn != "fit"  # whose epochs are in metrics.csv
             merge_json(self.run_dir / "metrics.json", {split: quality.to_dict() | about}, keep)
 
