@@ -40,7 +40,7 @@ class Model(L.LightningModule):
         super().__init__()
         if accumulate < 1:
             raise UserError(f"a batch cannot be worked through in {accumulate} parts: set accumulate to 1 or more")
-        save_hyperparameters(self)
+        self.not_plain = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; mostly empty
         self.image_shape: Shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_classes = num_classes
         self.accumulate = accumulate

@@ -15,11 +15,14 @@ from genai.errors import UserError
 INSTANTIATE = "lightning.pytorch.cli.instantiate_module"  # builds objects from class_path and init_args
 
 
-def save_hyperparameters(model: L.LightningModule) -> None:
+def save_hyperparameters(model: L.LightningModule) -> str:
     """Keep the constructor's arguments in `model.hparams`, as plain values, for `load_from_checkpoint`.
 
     The command line gives them as they stand in the YAML file. Objects of a model built in Python become their class_path and
     init_args; where one has none (a lambda), `hparams` stays empty. To be called in the constructor of the base class.
+
+    Returns:
+        Which argument is not plain, and why; empty where all are.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module` and is already saved.*")
@@ -27,13 +30,14 @@ def save_hyperparameters(model: L.LightningModule) -> None:
         model.save_hyperparameters(logger=False, frame=frame.f_back if frame else None)
     given = dict(model.hparams)
     if "_instantiator" in given:
-        return
-    try:
-        plain = {name: to_plain(value, name) for name, value in given.items()}
-    except UserError:
-        plain = {}
+        return ""
     model.hparams.clear()
-    model.hparams.update(plain | {"_instantiator": INSTANTIATE} if plain else {})
+    try:
+        model.hparams.update({name: to_plain(value, name) for name, value in given.items()})
+    except UserError as error:
+        return str(error)
+    model.hparams["_instantiator"] = INSTANTIATE
+    return ""
 
 
 def to_plain(value: Any, name: str = "") -> Any:
@@ -80,9 +84,10 @@ def attributes_of(value: Any, name: str) -> dict[str, Any]:
     """
     parameters = parameters_of(type(value)) if type(value).__init__ is not object.__init__ else []
     missing = [parameter for parameter in parameters if not hasattr(value, parameter)]
-    if missing:
+    if missing or hasattr(value, "__array__"):
+        reason = f"it keeps no `{missing[0]}`" if missing else "it is an array"
         raise UserError(
-            f"{name}: a {type(value).__name__} cannot be written into a config, since it keeps no `{missing[0]}`: "
+            f"{name}: a {type(value).__name__} cannot be written into a config, since {reason}: "
             "give its class_path and init_args instead"
         )
     return {parameter: getattr(value, parameter) for parameter in parameters}

@@ -41,7 +41,7 @@ class Averages(L.Callback):
 class FrozenAverages(L.Callback):
     """Warns after a fit that has changed no averaged weights: samples then show nothing of what was learned.
 
-    It compares the first parameter of each average before and after.
+    It compares the sums of their parameters before and after.
     """
 
     def __init__(self) -> None:
@@ -49,23 +49,21 @@ class FrozenAverages(L.Callback):
         self.images = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.before = [parameter.clone() for parameter in first_parameters(pl_module)]
-        self.images = images_seen(pl_module)
+        self.before, self.images = sums(pl_module), images_seen(pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         images = images_seen(pl_module) - self.images
-        pairs = list(zip(self.before, first_parameters(pl_module), strict=True))
+        pairs = list(zip(self.before, sums(pl_module), strict=True))
         if images and pairs and all(torch.equal(before, after) for before, after in pairs):
             rank_zero_warn(
                 f"the averaged weights did not change in this fit of {images:,} images: samples are those of the weights before it"
             )
 
 
-def first_parameters(module: L.LightningModule) -> list[Tensor]:
-    """The first parameter of each average in a model, without those whose network has none."""
+def sums(module: L.LightningModule) -> list[Tensor]:
+    """The sum of each parameter of each average in a model."""
     averages = [part for part in module.modules() if isinstance(part, Averaged | PowerAveraged)]
-    firsts = [next(iter(average.network.parameters()), None) for average in averages]
-    return [first.detach() for first in firsts if first is not None]
+    return [parameter.detach().double().sum() for average in averages for parameter in average.network.parameters()]
 
 
 def images_seen(module: L.LightningModule) -> int:
