@@ -20,7 +20,7 @@ from rich.text import Text
 from torch import Tensor
 
 from genai.errors import UserError
-from genai.metrics.cache import write_atomically
+from genai.files import write_atomically
 from genai.metrics.classes import agreement, class_counts, class_divergence, num_modes, shares, uniform_divergence
 from genai.metrics.features import FeatureNetwork, Features
 from genai.metrics.fid import frechet_distance
