@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from genai import runs
 from genai.errors import UserError
+from genai.files import open_atomically
 from genai.images import to_uint8
-from genai.runs.files import replacing
 from genai.runs.loading import first_difference, import_weights, read_checkpoint
 from genai.training import cluster
 from genai.training.arguments import parse, resolve
@@ -130,6 +130,6 @@ def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:
     path = Path(f"{run_dir.name}-predictions.npz") if exported else run_dir / "predictions.npz"
     output = torch.cat(batches)
     arrays = {"images": to_uint8(output).numpy()} if output.ndim == 4 else {"probabilities": output.numpy()}
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with open_atomically(path) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     print(f"wrote {path}")

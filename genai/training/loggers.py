@@ -1,6 +1,7 @@
 """Where metrics go: metrics.csv always, and W&B or TensorBoard. The step is images_seen (see callbacks/axis.py)."""
 
 import csv
+import io
 import os
 import time
 from argparse import Namespace
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from genai.runs.files import replacing
+from genai.files import write_atomically
 
 SECONDS_BETWEEN_WRITES = 10
 Tracker = Literal["wandb", "csv", "tensorboard", "none"]
@@ -80,10 +81,11 @@ class MetricsCSV(Logger):
         """Write the file, whole or not at all."""
         if not self.changed:
             return
-        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows[step] for step in sorted(self.rows))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self.rows[step] for step in sorted(self.rows))
+        write_atomically(self.path, text.getvalue())
         self.changed = False
         self.written = time.monotonic()
 

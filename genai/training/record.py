@@ -16,8 +16,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from genai import __version__, runs
 from genai.data.base import ImageDataModule
+from genai.files import write_atomically
 from genai.models.seeds import SEED_SCHEME
-from genai.runs.files import write_text
 from genai.runs.signature import sign
 from genai.training import cluster
 
@@ -99,7 +99,7 @@ def write_config(run_dir: Path, text: str) -> None:
     if path.is_file() and path.read_text() != text:
         earlier = len(list(run_dir.glob("config.*.yaml"))) + 1
         shutil.copy2(path, run_dir / f"config.{earlier}.yaml")
-    write_text(path, text)
+    write_atomically(path, text)
     sign(run_dir)
 
 

@@ -3,11 +3,11 @@
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from genai.files import write_atomically
 from genai.models.ema import Averaged, PowerAveraged
-from genai.runs.files import replacing
 from genai.training.callbacks.run_directory import run_dir_of
 
 
@@ -31,11 +31,9 @@ class Averages(L.Callback):
         if not averages or not is_due or not trainer.is_global_zero or run_dir is None:
             return
         folder = run_dir / "averages"
-        folder.mkdir(exist_ok=True)
         for average in averages:
             state = {name: tensor.contiguous().clone() for name, tensor in average.network.state_dict().items()}
-            with replacing(folder / f"{average.std:g}-{pl_module.images_seen}.safetensors") as path:
-                save_file(state, path)
+            write_atomically(folder / f"{average.std:g}-{pl_module.images_seen}.safetensors", save(state))
 
 
 class FrozenAverages(L.Callback):

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
@@ -12,7 +12,7 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from genai.errors import UserError
-from genai.runs.files import replacing
+from genai.files import open_atomically
 from genai.training.callbacks.preemption import Stopped, validation_may_follow
 from genai.training.loggers import MetricsCSV
 
@@ -26,10 +26,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with replacing(final) as temporary:
-                write(checkpoint, temporary)
+            with open_atomically(final) as file:
+                write(checkpoint, file)
                 if final.name == "last.ckpt":
                     keep_as_previous(final)
         except (OSError, RuntimeError) as error:  # torch's writer turns some of the former into the latter
@@ -38,10 +37,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume`") from None
 
 
-def write(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write the checkpoint to a file object: torch's own writer of a path reports a full disk as an internal error."""
-    with path.open("wb") as file:
-        torch.save(checkpoint, file)
+def write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
+    """Write a checkpoint to the disk."""
+    torch.save(checkpoint, file)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def keep_as_previous(final: Path) -> None:
