@@ -22,7 +22,7 @@ TRUSTED = ("genai", "torch")
 def check_trusted(config: Any, trust: Sequence[str], source: Path) -> None:
     """Raise UserError when a config names something outside of genai, torch and the packages in `trust`.
 
-    An object counts by the package that defines it: genai.runs.os.system is outside of genai.
+    An object counts by the package that defines it: genai.runs.directory.os.system is outside of genai.
     """
     trusted = (*TRUSTED, *trust)
     for path in import_paths(config):

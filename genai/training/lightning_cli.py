@@ -113,9 +113,6 @@ class GenaiCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         check_accelerator(self.options.trainer)
         check_precision(self.options.trainer)
-        arguments = self.options.data.init_args
-        if arguments.get("seed", 0) is None:  # the order and the augmentation follow the run's seed
-            arguments.seed = int(self.options.seed_everything)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The Trainer with our callbacks and loggers beside the user's; what can fail does so before a run directory exists."""

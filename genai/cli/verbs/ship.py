@@ -11,7 +11,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, add_trust_option
-from genai.cli.verbs.export import data_of
 from genai.data.base import ImageArray, ImageDataModule
 from genai.errors import UserError
 from genai.files import write_atomically
@@ -21,6 +20,7 @@ from genai.metrics.features import SHIPPED
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.scores import Scores
 from genai.runs import Run, find, load
+from genai.runs.data import data_of
 
 WEIGHTS = Path(__file__).parents[2] / "metrics" / "weights"
 MAX_BYTES = 2_000_000
