@@ -28,7 +28,7 @@ from torch.utils.flop_counter import flop_registry
 
 from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import Discriminator, Objective, Relativistic, WassersteinGP
-from genai.training.engine import ready_cli
+from genai.training.launch import ready_cli
 
 warnings.filterwarnings("ignore")
 

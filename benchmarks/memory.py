@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genai.cli.memory import keep_freed_memory
-from genai.training.engine import ready_cli
+from genai.training.launch import ready_cli
 
 PRESETS = [Path(f"configs/mnist/{name}.yaml") for name in ("r3gan", "stacked", "dcgan", "gan")]
 

@@ -69,7 +69,7 @@ def run_verb(arguments: Sequence[str]) -> None:
     elif verb in TRAINER_VERBS and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
         print(VERB_HELP[verb])
     elif verb in TRAINER_VERBS:
-        importlib.import_module("genai.training.engine").run(verb, list(arguments[1:]))
+        importlib.import_module("genai.training.launch").run(verb, list(arguments[1:]))
     elif verb in OWN_VERBS:
         importlib.import_module(f"genai.cli.verbs.{verb}").run(list(arguments[1:]))
     else:

@@ -25,7 +25,7 @@ from genai.metrics.novelty import novelty
 from genai.models.seeds import image_seeds
 from genai.runs import write_json
 from genai.runs.loading import build_model
-from genai.training.engine import label_record
+from genai.training.record import label_record
 from tests.cli.test_editing import refused, test_images, tiles
 
 NETWORKS = "genai.networks.autoencoder"

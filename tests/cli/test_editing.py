@@ -21,7 +21,7 @@ from genai.models.diffusion.conditioning_image import Downsampled, Masked
 from genai.models.diffusion.samplers import SAMPLERS
 from genai.runs import write_json
 from genai.runs.loading import build_model
-from genai.training.engine import label_record
+from genai.training.record import label_record
 
 GAN = "zoo/mnist-gan"
 FAMILY = "genai.models.diffusion"

@@ -21,7 +21,7 @@ from genai.metrics.classes import attribute_agreement
 from genai.metrics.features import load_extractor
 from genai.training.callbacks.gallery import gallery_condition
 from genai.training.callbacks.evaluation import EvaluateSamples
-from genai.training.engine import label_record
+from genai.training.record import label_record
 from tests.encoding import Encoder, Speller, make_run
 
 FACES = {"size": 8, "num_images": 200, "labels": "captions"}

@@ -13,7 +13,7 @@ from genai.data.avatars import ATTRIBUTES, Avatars
 from genai.data.digits import Digits
 from genai.runs import write_json
 from genai.training.callbacks.gallery import gallery_condition
-from genai.training.engine import label_record
+from genai.training.record import label_record
 from tests.cli.test_cli import QUICK, ROOT
 from tests.encoding import Encoder, decoded, make_run
 

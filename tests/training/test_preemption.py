@@ -109,7 +109,7 @@ def test_told_to_stop(
             patch.setattr(checkpoints, "write", after(1, checkpoints.write, number))
         assert main(fit(name)) == 2
     run = only_run(workspace)
-    assert f"stopped by {NAMES[number]}; to go on: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
+    assert f"stopped by {NAMES[number]}; to continue: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["images_seen"] < state(uninterrupted)["images_seen"]
     assert main(["fit", "--resume", str(run), "--trust", "tests"]) == 0
     assert_same(run, uninterrupted)

@@ -11,7 +11,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, add_trust_option
-from genai.cli.verbs.export import data_of
 from genai.data.base import ImageArray, ImageDataModule
 from genai.errors import UserError
 from genai.files import write_atomically
@@ -20,6 +19,7 @@ from genai.metrics.features.trained import SHIPPED, UTKFACE, weights_path
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.runs import Run, find, load
+from genai.runs.data import data_of
 
 MAX_BYTES = 2_000_000
 AUC_TOLERANCE = 1e-4
