@@ -1,61 +1,90 @@
-"""genai runs: the runs and the zoo, with their scores."""
+"""genai runs: list runs and zoo entries with their scores
 
+Group: inspect
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from genai.cli.options.arguments import VerbParser
+from genai.cli.options.arguments import VerbParser, add_trust_option, command
+from genai.errors import UserError
 from genai.runs import REPOSITORY, Run, all_runs, is_run, runs_folder
 
-CAPTION = "in brackets: real against real, the floor; *: with options of the model that the run's config lacks"
-COLUMNS = {"fid": "FID", "is_mean": "IS", "kid": "KID x1000", "precision": "precision", "recall": "recall"}
+COLUMNS = {"fid": "FID", "kid": "KID x1000", "is_mean": "IS", "precision": "prec.", "recall": "recall"}
 SCALES = {"kid": 1000}
 
 
 def parser() -> VerbParser:
     """The options of `genai runs`."""
-    verb = VerbParser(prog="genai runs", description="List the runs and zoo entries with their newest scores.")
-    verb.add_argument("folder", nargs="?", help="where the runs are (runs/, or $GENAI_RUNS), or an experiment there")
+    verb = VerbParser(
+        "runs",
+        "[EXPERIMENT...]",
+        "List runs and zoo entries with their newest scores (those of the test split, else of the validation split) and, below "
+        "each, the floor: the score of real images against real images.",
+    )
+    text = "experiments, runs or folders of runs; default: all in runs/ (or $GENAI_RUNS), and the zoo"
+    verb.add_argument("names", metavar="EXPERIMENT", nargs="*", help=text)
+    add_trust_option(verb)
     return verb
-
-
-def row(run: Run) -> list[str]:
-    """The cells of one run: name, split, images seen, and each score above its floor."""
-    scores = run.scores()
-    split = next((split for split in ("test", "val") if split in scores), None)
-    if split is None:
-        return [run.name, "", "", *[""] * len(COLUMNS)]
-    quality: dict[str, Any] = scores[split]
-    cells = [cell(quality["scores"].get(key), quality["floor"].get(key), SCALES.get(key, 1)) for key in COLUMNS]
-    mark = " *" if quality.get("overrides") else ""
-    return [run.name, f"{split}{mark}", f"{quality['images_seen']:,}", *cells]
-
-
-def runs_of(folder: str) -> list[Run]:
-    """The runs below a folder, or those of an experiment."""
-    return list(all_runs(Path(folder))) or [run for run in all_runs() if run.path.parent.name == folder]
-
-
-def cell(value: float | None, floor: float | None, scale: float) -> str:
-    """`4.21 (0.35)`: the score and, in brackets, its real-against-real floor."""
-    return "" if value is None or floor is None else f"{scale * value:.3g} ({scale * floor:.3g})"
 
 
 def run(arguments: list[str]) -> None:
     """Print the table."""
-    folder = parser().parse_args(arguments).folder
-    found = runs_of(folder) if folder else list(all_runs())
-    if folder is None:
-        found += [Run(path) for path in sorted((REPOSITORY / "zoo").glob("*")) if is_run(path)]
+    names = parser().parse(arguments).names
+    found = [run for name in names for run in runs_of(name)] if names else [*all_runs(), *zoo_entries()]
     if not found:
-        print(f"no runs in {folder or runs_folder()}: `genai fit -c configs/digits/gan.yaml` makes one in a few minutes")
-        return
-    table = Table("run", "split", "images seen", *COLUMNS.values(), caption=CAPTION)
+        raise UserError(f"no runs in {runs_folder()}: `{command('fit', '-c', 'configs/digits/gan.yaml')}` trains one")
+    Console().print(table(found))
+
+
+def zoo_entries() -> list[Run]:
+    """The zoo entries of this checkout."""
+    return [Run(path) for path in sorted((REPOSITORY / "zoo").glob("*")) if is_run(path)]
+
+
+def runs_of(name: str) -> list[Run]:
+    """The runs of an experiment or below a folder, or the one run of that name; UserError where there is none."""
+    for path in (Path(name), runs_folder() / name, REPOSITORY / name):
+        if is_run(path):
+            return [Run(path)]
+    found = [run for run in all_runs() if run.path.parent.name == name]
+    found = found or list(all_runs(Path(name))) or [run for run in zoo_entries() if Path(name).resolve() == run.path.parent]
+    if not found:
+        raise UserError(f"there are no runs in {name}: `genai runs` lists all")
+    return found
+
+
+def table(found: Sequence[Run]) -> Table:
+    """Two lines for each run, its scores and below them its floor; at most 80 columns."""
+    result = Table(box=None, padding=(0, 1, 0, 0), caption_justify="left")
+    result.add_column("run", overflow="fold")
+    result.add_column("split")
+    for title in ("images", *COLUMNS.values()):
+        result.add_column(title, justify="right", no_wrap=True)
+    has_overrides = False
     for entry in found:
-        table.add_row(*row(entry))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
+        scores = entry.scores()
+        split = next((split for split in ("test", "val") if split in scores), None)
+        above, _, below = entry.name.rpartition("/")
+        if split is None:
+            result.add_row(f"{above}/", "-")
+            result.add_row(f"  {below}")
+            continue
+        evaluation: dict[str, Any] = scores[split]
+        mark = " *" if evaluation.get("overrides") else ""
+        has_overrides |= bool(mark)
+        result.add_row(f"{above}/", f"{split}{mark}", f"{evaluation['images_seen']:,}", *cells(evaluation["scores"]))
+        result.add_row(f"  {below}", "floor", "", *cells(evaluation["floor"]), style="dim")
+    caption = "floor: real against real"
+    result.caption = Text(f"{caption}; *: scored with model options that the run's config lacks" if has_overrides else caption)
+    return result
+
+
+def cells(scores: dict[str, Any]) -> list[str]:
+    """The scores of each column."""
+    return ["" if scores.get(key) is None else f"{SCALES.get(key, 1) * scores[key]:.3g}" for key in COLUMNS]
