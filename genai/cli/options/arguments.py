@@ -3,6 +3,7 @@
 import argparse
 import math
 import shlex
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NoReturn, Self
@@ -37,11 +38,10 @@ class VerbParser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """argparse's layout, with room for the longer option names, at most 100 columns wide."""
+    """argparse's layout, which does not break a line inside of a word such as `no-beard`."""
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)
-        self._width = min(self._width, 98)
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def parser() -> VerbParser:
         "each, the floor: the score of real images against real images.",
     )
     text = "experiments, runs or folders of runs; default: all in runs/ (or $GENAI_RUNS), and the zoo"
-    verb.add_argument("names", metavar="EXPERIMENT", nargs="*", help=text)
+    verb.add_argument("names", metavar="EXPERIMENT", nargs="*", default=[], help=text)
     add_trust_option(verb)
     return verb
 
