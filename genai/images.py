@@ -11,9 +11,8 @@ from torch import Tensor
 
 from genai import __version__
 
-MIN_TILE = 28
-MIN_CAPTIONED = 56  # pixels; smaller images are enlarged without smoothing
-GAP, CAPTION, HEADING = 8, 18, 34
+MIN_TILE = 56  # pixels; smaller images are enlarged without smoothing
+GAP, CAPTION, HEADING = 8, 18, 34  # pixels
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -27,7 +26,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:
-    """uint8 images (N, C, H, W) -> one picture, row by row; tiles below 28 pixels are enlarged without smoothing."""
+    """uint8 images (N, C, H, W) -> one picture, row by row; tiles below 56 pixels are enlarged without smoothing."""
     from torchvision.utils import make_grid  # slow to import
 
     factor = math.ceil(MIN_TILE / images.shape[-1])
@@ -39,7 +38,7 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
 def captioned(images: Tensor, captions: Sequence[str], heading: str) -> Image.Image:
     """uint8 images (N, C, H, W) row by row, a caption under each, below a heading."""
     num, _, height, width = images.shape
-    factor = math.ceil(MIN_CAPTIONED / min(height, width))
+    factor = math.ceil(MIN_TILE / min(height, width))
     columns = math.ceil(math.sqrt(num))
     across, down = width * factor + GAP, height * factor + CAPTION + GAP
     picture = Image.new("RGB", (max(columns * across + GAP, 300), math.ceil(num / columns) * down + HEADING + GAP), "white")
@@ -51,6 +50,30 @@ def captioned(images: Tensor, captions: Sequence[str], heading: str) -> Image.Im
         picture.paste(tile.resize((width * factor, height * factor), Image.Resampling.NEAREST), (left, top))
         middle = (left + width * factor / 2, top + height * factor + CAPTION / 2 + 1)
         draw.text(middle, caption, fill="#444444", font=small, anchor="mm")
+    return picture
+
+
+def titled(picture: Image.Image, heading: str) -> Image.Image:
+    """The picture on white, below a heading."""
+    font = ImageFont.load_default(18)
+    width = max(picture.width, math.ceil(font.getlength(heading))) + 2 * GAP
+    result = Image.new("RGB", (width, picture.height + HEADING + GAP), "white")
+    ImageDraw.Draw(result).text((GAP, HEADING / 2 + 2), heading, fill="black", font=font, anchor="lm")
+    result.paste(picture.convert("RGB"), (GAP, HEADING))
+    return result
+
+
+def side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
+    """Panels side by side on white with a line between them."""
+    width = sum(panel.width for panel in panels) + 3 * GAP * (len(panels) - 1)
+    picture = Image.new("RGB", (width, max(panel.height for panel in panels)), "white")
+    left = 0
+    for i, panel in enumerate(panels):
+        if i:
+            x = left - 1.5 * GAP
+            ImageDraw.Draw(picture).line([(x, GAP), (x, picture.height - GAP)], fill="#bbbbbb", width=2)
+        picture.paste(panel, (left, 0))
+        left += panel.width + 3 * GAP
     return picture
 
 

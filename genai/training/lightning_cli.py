@@ -26,11 +26,11 @@ from genai.training.callbacks.averages import Averages, FrozenAverages
 from genai.training.callbacks.axis import ImagesSeenAxis
 from genai.training.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
 from genai.training.callbacks.collapse import Collapse
+from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.gallery import Gallery
 from genai.training.callbacks.options import OptimizerOptions
 from genai.training.callbacks.preemption import Preemption
 from genai.training.callbacks.progress import progress_bar
-from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.randomness import CountedRandomness
 from genai.training.callbacks.run_directory import RunDirectory
 from genai.training.callbacks.throughput import Throughput
@@ -202,7 +202,9 @@ def import_classes() -> None:
 def user_loggers(chosen: Any, run_dir: Path | None) -> list[Logger]:
     """The loggers of `--trainer.logger`; `true` is Lightning's default, TensorBoard."""
     if chosen is True:
-        return [] if run_dir is None or global_rank() != 0 else [TensorBoardLogger(run_dir / "logs", name="", version="lightning")]
+        return (
+            [] if run_dir is None or global_rank() != 0 else [TensorBoardLogger(run_dir / "logs", name="", version="lightning")]
+        )
     return as_list(chosen or None)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from genai.models.classifier.scores import Scores
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -21,7 +22,6 @@ from genai.images import to_float
 from genai.metrics.features import extract, load_extractor
 from genai.metrics.features.trained import WEIGHTS
 from genai.models.classifier.classifier import Classifier, classification_loss
-from genai.models.classifier.scores import Scores
 from genai.networks.convnet import ConvNet
 
 SHAPE = (1, 8, 8)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from genai.models.vae.scores import BoundScores
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, kl_divergence
@@ -23,7 +24,6 @@ from genai.models.vae.gaussian import Mixture, Normal, StandardNormalLatents
 from genai.models.vae.likelihoods import HALF_LEVEL, LOG_STD_GAIN, Bernoulli, DiscretisedLogistic, Gaussian, Likelihood
 from genai.models.vae.objectives import ELBO, IWAE, Evidence
 from genai.models.vae.priors import VampPrior
-from genai.models.vae.scores import BoundScores
 from genai.models.vae.vae import VAE
 from genai.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from genai.models.vqvae.codebook import CodeScores
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader, TensorDataset
@@ -18,7 +19,6 @@ from genai.errors import UserError
 from genai.models.schedules import Cosine
 from genai.models.seeds import seeded_uniform
 from genai.models.vqvae.code_sampling import Drawing, draw_sequence
-from genai.models.vqvae.codebook import CodeScores
 from genai.models.vqvae.quantizers import FSQ, VectorQuantizer
 from genai.models.vqvae.reconstruction import Bernoulli, Pixelwise
 from genai.models.vqvae.vqvae import VQVAE, code_nats, with_wrong

@@ -109,7 +109,9 @@ def test_told_to_stop(
             patch.setattr(checkpoints, "write", after(1, checkpoints.write, number))
         assert main(fit(name)) == 2
     run = only_run(workspace)
-    assert f"stopped by {NAMES[number]}; to continue: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
+    assert (
+        f"stopped by {NAMES[number]}; to continue: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
+    )
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["images_seen"] < state(uninterrupted)["images_seen"]
     assert main(["fit", "--resume", str(run), "--trust", "tests"]) == 0
     assert_same(run, uninterrupted)
@@ -170,7 +172,15 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
 @pytest.mark.slow
 def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
     path = {"PATH": f"{fake_scontrol(workspace)}:{os.environ['PATH']}"}
-    command = [*fit("gan"), "--trainer.max_epochs", "400", "--evaluation.every_n_epochs", "0", "--checkpoint_every_n_steps", "20"]
+    command = [
+        *fit("gan"),
+        "--trainer.max_epochs",
+        "400",
+        "--evaluation.every_n_epochs",
+        "0",
+        "--checkpoint_every_n_steps",
+        "20",
+    ]
     job = JOB | path | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
     ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
     with Forks() as forks:

@@ -1,4 +1,7 @@
-"""genai export: a run as a small folder to share: config, averaged weights, scores and a model card."""
+"""genai export: write a tested run as a zoo entry with a model card
+
+Group: share
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,24 +18,24 @@ from genai.training.callbacks.evaluation import EvaluateSamples
 
 def parser() -> VerbParser:
     """The options of `genai export`."""
-    verb = VerbParser(prog="genai export", description="Write a tested run as a zoo entry.")
+    verb = VerbParser(
+        "export",
+        "RUN zoo/NAME [options]",
+        "Write a tested run as a zoo entry: config, averaged weights, test scores and a model card.",
+    )
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
     verb.add_argument("target", metavar="zoo/NAME", help="the folder to write")
-    verb.add_argument("--checkpoint", default="best", help="best, last or a file")
-    verb.add_argument(
-        "--dtype",
-        choices=["auto", *DTYPES],
-        default="auto",
-        help="auto: bfloat16 where no score changes by more than 1 %%, else float32",
-    )
-    verb.add_argument("--force", action="store_true", help="replace the folder if it exists")
+    verb.add_argument("--checkpoint", default="best", metavar="NAME", help="best, last or a file (default: best)")
+    text = "auto: bfloat16 if no score changes by more than 1 %%, else float32 (default: auto)"
+    verb.add_argument("--dtype", choices=["auto", *DTYPES], default="auto", help=text)
+    verb.add_argument("--force", action="store_true", help="replace the folder")
     add_trust_option(verb)
     return verb
 
 
 def run(arguments: list[str]) -> None:
     """Write the zoo entry."""
-    options = parser().parse_args(arguments)
+    options = parser().parse(arguments)
     source = find(options.run)
     model = load(source, options.checkpoint, trust=options.trust)
 

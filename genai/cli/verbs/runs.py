@@ -1,4 +1,7 @@
-"""genai runs: the runs and the zoo, with their scores."""
+"""genai runs: list runs and zoo entries with their scores
+
+Group: inspect
+"""
 
 import sys
 from pathlib import Path
@@ -6,7 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from genai.cli.options.arguments import VerbParser
+from genai.cli.options.arguments import VerbParser, add_trust_option, command
+from genai.errors import UserError
 from genai.metrics.registry import Metric, all_metrics
 from genai.metrics.tables import WrappedTable, plain
 from genai.runs import REPOSITORY, Run, all_runs, is_run, runs_folder
@@ -16,9 +20,46 @@ CAPTION = "in brackets: the floor, real against real; *: with options of the mod
 
 def parser() -> VerbParser:
     """The options of `genai runs`."""
-    verb = VerbParser(prog="genai runs", description="List the runs and zoo entries with their newest scores.")
-    verb.add_argument("folder", nargs="?", help="where the runs are (runs/, or $GENAI_RUNS), or an experiment there")
+    verb = VerbParser(
+        "runs",
+        "[EXPERIMENT...]",
+        "List runs and zoo entries with their newest scores (those of the test split, else of the validation split) and, below "
+        "each, the floor: the score of real images against real images.",
+    )
+    text = "experiments, runs or folders of runs; default: all in runs/ (or $GENAI_RUNS), and the zoo"
+    verb.add_argument("names", metavar="EXPERIMENT", nargs="*", default=[], help=text)
+    add_trust_option(verb)
     return verb
+
+
+def run(arguments: list[str]) -> None:
+    """Print the table: as wide as the terminal, and one line for each run in a pipe."""
+    names = parser().parse(arguments).names
+    found = [run for name in names for run in runs_of(name)] if names else [*all_runs(), *zoo_entries()]
+    if not found:
+        raise UserError(f"no runs in {runs_folder()}: `{command('fit', '-c', 'configs/digits/gan.yaml')}` trains one")
+    table = make_table(found)
+    if sys.stdout.isatty():
+        Console().print(table)
+    else:
+        print(plain(table))
+
+
+def zoo_entries() -> list[Run]:
+    """The zoo entries of this checkout."""
+    return [Run(path) for path in sorted((REPOSITORY / "zoo").glob("*")) if is_run(path)]
+
+
+def runs_of(name: str) -> list[Run]:
+    """The runs of an experiment or below a folder, or the one run of that name; UserError where there is none."""
+    for path in (Path(name), runs_folder() / name, REPOSITORY / name):
+        if is_run(path):
+            return [Run(path)]
+    found = [run for run in all_runs() if run.path.parent.name == name]
+    found = found or list(all_runs(Path(name))) or [run for run in zoo_entries() if Path(name).resolve() == run.path.parent]
+    if not found:
+        raise UserError(f"there are no runs in {name}: `genai runs` lists all")
+    return found
 
 
 def newest_scores(run: Run) -> tuple[str, dict[str, Any]] | None:
@@ -42,30 +83,9 @@ def row(run: Run, metrics: list[Metric]) -> list[str]:
     return [run.name, f"{split}{mark}", f"{evaluation['images_seen']:,}", *cells]
 
 
-def runs_of(folder: str) -> list[Run]:
-    """The runs below a folder, or those of an experiment."""
-    return list(all_runs(Path(folder))) or [run for run in all_runs() if run.path.parent.name == folder]
-
-
 def make_table(runs: list[Run]) -> WrappedTable:
     """A row for each run; metrics that no run has are left out."""
     measured = {name for newest in map(newest_scores, runs) if newest for name in newest[1]["scores"]}
     metrics = [metric for metric in all_metrics() if metric.name in measured]
     columns = ["run", "split", "images seen", *(metric.heading for metric in metrics)]
     return WrappedTable(columns, [row(run, metrics) for run in runs], caption=CAPTION)
-
-
-def run(arguments: list[str]) -> None:
-    """Print the table: as wide as the terminal, and one line for each run in a pipe."""
-    folder = parser().parse_args(arguments).folder
-    found = runs_of(folder) if folder else list(all_runs())
-    if folder is None:
-        found += [Run(path) for path in sorted((REPOSITORY / "zoo").glob("*")) if is_run(path)]
-    if not found:
-        print(f"no runs in {folder or runs_folder()}: `genai fit -c configs/digits/gan.yaml` makes one in a few minutes")
-        return
-    table = make_table(found)
-    if sys.stdout.isatty():
-        Console().print(table)
-    else:
-        print(plain(table))
