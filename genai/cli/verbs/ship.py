@@ -19,7 +19,7 @@ from genai.data.base import ImageArray, ImageDataModule
 from genai.errors import UserError
 from genai.files import write_atomically
 from genai.images import to_float
-from genai.metrics.features.trained import SHIPPED, UTKFACE
+from genai.metrics.features.trained import SHIPPED, UTKFACE, weights_path
 from genai.models.capabilities import Classifies
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
