@@ -1,4 +1,4 @@
-"""The real images of a run."""
+"""The data module of a run."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from genai.runs.signature import packages_of_user
 
 
 def data_of(run: Run, trust: Sequence[str] = ()) -> ImageDataModule:
-    """The data module of a run's config, which has opened no file yet; the config is checked before anything is imported.
+    """The data module of a run's config. Its classes are checked before they are imported; no data file is opened.
 
     Raises:
-        UserError: it names a class that is not trusted.
+        UserError: the config names a class that is not trusted.
     """
     section = run.config()["data"]
     check_trusted(section, [*trust, *packages_of_user(run.path)], run.path / "config.yaml")
