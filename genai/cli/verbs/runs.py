@@ -17,6 +17,7 @@ from genai.runs import REPOSITORY, Run, all_runs, is_run, runs_folder
 
 COLUMNS = {"fid": "FID", "kid": "KID x1000", "is_mean": "IS", "precision": "prec.", "recall": "recall"}
 SCALES = {"kid": 1000}
+NAME_WIDTH = 24
 
 
 def parser() -> VerbParser:
@@ -70,19 +71,27 @@ def table(found: Sequence[Run]) -> Table:
     for entry in found:
         scores = entry.scores()
         split = next((split for split in ("test", "val") if split in scores), None)
-        above, _, below = entry.name.rpartition("/")
+        first, second = name_lines(entry)
         if split is None:
-            result.add_row(f"{above}/", "-")
-            result.add_row(f"  {below}")
+            result.add_row(first, "-")
+            result.add_row(second)
             continue
         evaluation: dict[str, Any] = scores[split]
         mark = " *" if evaluation.get("overrides") else ""
         has_overrides |= bool(mark)
-        result.add_row(f"{above}/", f"{split}{mark}", f"{evaluation['images_seen']:,}", *cells(evaluation["scores"]))
-        result.add_row(f"  {below}", "floor", "", *cells(evaluation["floor"]), style="dim")
+        result.add_row(first, f"{split}{mark}", f"{evaluation['images_seen']:,}", *cells(evaluation["scores"]))
+        result.add_row(second, "floor", "", *cells(evaluation["floor"]), style="dim")
     caption = "floor: real against real"
     result.caption = Text(f"{caption}; *: scored with model options that the run's config lacks" if has_overrides else caption)
     return result
+
+
+def name_lines(run: Run) -> tuple[str, str]:
+    """The run's name on the first of two lines, or on both where it is long: `experiment/`, `  time`."""
+    if len(run.name) <= NAME_WIDTH:
+        return run.name, ""
+    experiment, _, time = run.name.rpartition("/")
+    return f"{experiment}/", f"  {time}"
 
 
 def cells(scores: dict[str, Any]) -> list[str]:
