@@ -39,10 +39,10 @@ def test_the_table_of_runs_has_a_floor_below_each_score(workspace: Path, capsys:
     assert main(["runs", "zoo/mnist-gan"]) == 0
     header, scores, floor, caption = (line.split() for line in capsys.readouterr().out.splitlines())
     assert header[:3] == ["run", "split", "images"]
-    assert scores[:2] == ["zoo/", "test"]
-    assert floor[:2] == ["mnist-gan", "floor"]
-    assert len(scores) == len(floor) + 1  # the number of images
-    assert float(scores[3]) > float(floor[2]) > 0  # FID
+    assert scores[:2] == ["zoo/mnist-gan", "test"]
+    assert floor[0] == "floor"
+    assert len(scores) == len(floor) + 2  # the name and the number of images
+    assert float(scores[3]) > float(floor[1]) > 0  # FID
     assert caption[0] == "floor:"
 
 

@@ -132,6 +132,6 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str, workspace: Path
 
 
 def test_only_parsing_sees_a_namespace() -> None:
-    """Functions take values: argparse.Namespace is named in the module of the parser alone."""
-    users = [path for path in (ROOT / "genai").rglob("*.py") if "Namespace" in path.read_text()]
-    assert [str(path.relative_to(ROOT)) for path in users] == ["genai/cli/options/arguments.py"]
+    """Functions take values: only the parser's module, and a logger whose base class has it, name argparse.Namespace."""
+    users = {str(path.relative_to(ROOT)) for path in (ROOT / "genai").rglob("*.py") if "Namespace" in path.read_text()}
+    assert users - {"genai/training/loggers.py"} == {"genai/cli/options/arguments.py"}
