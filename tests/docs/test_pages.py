@@ -39,7 +39,7 @@ def test_every_verb_config_and_zoo_entry_of_a_command_is_there(page: Path) -> No
             continue  # `genai --help`, `genai VERB`
         assert arguments[0] in verbs, arguments
         for word in arguments[1:]:
-            if word.startswith("configs/") and word not in EXAMPLE_CONFIGS or re.fullmatch(r"zoo/[a-z0-9-]+", word):
+            if (word.startswith("configs/") and word not in EXAMPLE_CONFIGS) or re.fullmatch(r"zoo/[a-z0-9-]+", word):
                 assert (ROOT / word).exists(), arguments
 
 

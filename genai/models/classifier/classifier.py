@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable, instantiate_class
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,7 +47,8 @@ class Classifier(Model):
         **options: Any,
     ) -> None:
         super().__init__(image_shape, num_classes, **options)
-        self.network = network(self.image_shape, num_classes)
+        shape = self.image_shape, num_classes
+        self.network = instantiate_class(shape, network) if isinstance(network, dict) else network(*shape)  # default: a dict
         self.averaged = Averaged(self.network, ema_halflife_kimg)
         self.metrics = ClassifierMetrics(num_classes, attributes)
         self.optimizer = optimizer
