@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from genai.verbs import latents
+from genai.cli.verbs import latents
 from PIL import Image
 from torch import Tensor
 
@@ -229,9 +230,9 @@ def test_the_table_ranks_images_by_their_bound(place: Path, capsys: pytest.Captu
     numbers = sorted(int(row["image"].removeprefix("test/")) for row in rows)
     split = Digits().split("test")
     assert {row["image"]: row["label"] for row in rows} == {f"test/{i}": str(split.labels[i]) for i in numbers}
-    first = model_of("plain").log_likelihood(to_float(test_images(numbers[0])), image_seeds(0, 1), 4)
+    first = model_of("plain").likelihood_bound(to_float(test_images(numbers[0])), image_seeds(0, 1), num_samples=4).nats
     (row,) = [row for row in rows if row["image"] == f"test/{numbers[0]}"]
-    assert float(row["score"]) == pytest.approx(-float(first), abs=2e-3)
+    assert float(row["score"]) == pytest.approx(float(first), abs=2e-3)
     assert Image.open("a.png").width > 300
     assert "AUROC" not in capsys.readouterr().out
 
@@ -304,15 +305,21 @@ def test_images_are_fitted_to_the_model() -> None:
 
 def test_nats_are_printed_and_kept(place: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["likelihood", "plain", "--num", "40", "--samples", "50"]) == 0
-    line = capsys.readouterr().out
-    entry = json.loads((runs / "plain/one/metrics.json").read_text())["nats"]
-    assert f"{entry['mean']:.4f} +- {entry['standard_error']:.4f} nats (40 test images, IWAE-50, no labels told; " in line
-    assert (entry["num"], entry["samples"]) == (40, 50)
+    output = capsys.readouterr().out
+    entry = json.loads((runs / "plain/one/metrics.json").read_text())["likelihood"]
+    nats, bits_per_dim = entry["nats"], entry["bits_per_dim"]
+    assert f"{nats['mean']:.4f} +- {nats['standard_error']:.4f}" in output
+    assert f"{bits_per_dim['mean']:.4f} +- {bits_per_dim['standard_error']:.4f}" in output
+    assert bits_per_dim["mean"] == pytest.approx(nats["mean"] / (64 * math.log(2)))
+    assert entry["kind"] == "IWAE bound with 50 samples, binarised pixels"
+    assert entry["kind"] in output
     assert main(["likelihood", "plain", "--num", "40", "--samples", "1"]) == 0
-    elbo = json.loads((runs / "plain/one/metrics.json").read_text())["nats"]["mean"]
-    assert elbo > entry["mean"]
+    elbo = json.loads((runs / "plain/one/metrics.json").read_text())["likelihood"]
+    assert elbo["nats"]["mean"] > nats["mean"]
+    assert elbo["kind"] == "ELBO, binarised pixels"
+    assert "IWAE" not in capsys.readouterr().out
     assert main(["likelihood", "classes", "--num", "4", "--samples", "2"]) == 0
-    assert "labels told" in capsys.readouterr().out
+    assert ", conditional; " in capsys.readouterr().out
 
 
 def test_other_models_say_what_they_cannot(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,8 +197,8 @@ def by_bound(options: argparse.Namespace, run: Run, model: Any, data: ImageDataM
         for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):
             batch = to_float(images[start : start + BATCH_SIZE])
             condition = told(options, run, model, len(batch))
-            nats = -model.log_likelihood(batch, seeds[start : start + len(batch)], options.samples, condition)
-            parts.append(nats.cpu())
+            estimate = model.likelihood_bound(batch, seeds[start : start + len(batch)], condition, options.samples)
+            parts.append(estimate.nats.cpu())
         return torch.cat(parts)
 
     return score

@@ -135,7 +135,8 @@ def log_likelihoods(options: argparse.Namespace, model: Any, images: Tensor) -> 
         for start in range(0, len(images), BATCH_SIZE):
             batch = to_float(images[start : start + BATCH_SIZE])
             told = torch.full((len(batch),), k)
-            parts.append(model.log_likelihood(batch, seeds[start : start + len(batch)], options.samples, told).cpu())
+            bound = model.likelihood_bound(batch, seeds[start : start + len(batch)], told, options.samples)
+            parts.append(-bound.nats.cpu())
         columns.append(torch.cat(parts))
     return torch.stack(columns, dim=1)
 
