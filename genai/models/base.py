@@ -18,6 +18,7 @@ from torchmetrics import Metric
 from genai.errors import UserError
 from genai.models.conditions import check_condition
 from genai.models.ema import Averaged, PowerAveraged
+from genai.models.hyperparameters import save_hyperparameters
 from genai.models.optimization import has_finite_weights, log_interval, split_batch
 
 Shape = tuple[int, int, int]
@@ -36,12 +37,12 @@ class Model(L.LightningModule):
 
     averaged: Averaged
     not_compiled: tuple[nn.Module | None, ...] = ()
-    overrides: Sequence[str] = ()  # options of `genai test` that say other things of the model than its run's config
 
     def __init__(self, image_shape: Shape, num_classes: int, accumulate: int = 1, compile: bool | str = False) -> None:
         super().__init__()
         if accumulate < 1:
             raise UserError(f"a batch cannot be worked through in {accumulate} parts: set accumulate to 1 or more")
+        self.not_plain = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; mostly empty
         self.image_shape: Shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_classes = num_classes
         self.accumulate = accumulate

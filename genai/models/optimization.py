@@ -32,7 +32,10 @@ def build_optimizer(factory: Callable[..., Optimizer] | dict[str, Any], network:
 
 
 def optimizer_and_schedule(
-    factory: Callable[..., Optimizer] | dict[str, Any], network: nn.Module, schedule: Callable[[int], float] | None, model: Model
+    factory: Callable[..., Optimizer] | dict[str, Any],
+    network: nn.Module,
+    schedule: Callable[[int], float] | None,
+    model: Model,
 ) -> Optimizer | dict[str, Any]:
     """What `configure_optimizers` of a model with one optimiser returns, in Lightning's form.
 

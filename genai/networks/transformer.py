@@ -13,7 +13,7 @@ from torch.nn.attention import sdpa_kernel
 from torch.nn.functional import relu, rms_norm, scaled_dot_product_attention
 
 from genai.errors import UserError
-from genai.networks.attention import fitting, normalised
+from genai.networks.attention import rms_normalise, sdpa_backends
 from genai.networks.conditioning import ConditionerFactory, VectorConditioner
 
 ROTARY_BASE = 10_000.0
@@ -58,7 +58,7 @@ class CausalAttention(nn.Module):
     def forward(self, x: Tensor, start: int, layer: int, cache: Cache | None) -> Tensor:
         """x (N, L, dim) at positions start, ..., start + L - 1 -> (N, L, dim)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, L, dim / heads)
-        q, k = normalised(q, self.query_scale), normalised(k, self.key_scale)
+        q, k = rms_normalise(q, self.query_scale), rms_normalise(k, self.key_scale)
         if self.is_rotary:
             q, k = rotated(q, start), rotated(k, start)
         if cache is not None:
@@ -176,7 +176,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None and q.device.type == "cpu" and q.requires_grad:
         weights = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
         return weights.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ v
-    with sdpa_kernel(fitting(q)):
+    with sdpa_kernel(sdpa_backends(q)):
         return scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 

@@ -42,7 +42,7 @@ def share(draw: Callable[..., Tensor], *size: Any, **options: Any) -> Tensor:
 
 def share_noise(patch: pytest.MonkeyPatch) -> None:
     """Give each rank its rows of one process's noise."""
-    stratified, start = diffusion.stratified, CountedRandomness.on_train_batch_start
+    stratified, start = diffusion.stratified_uniform, CountedRandomness.on_train_batch_start
     randn, rand = functools.partial(share, torch.randn), functools.partial(share, torch.rand)
 
     def shared_levels(num: int, device: torch.device) -> Tensor:
@@ -66,7 +66,7 @@ def share_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch, "rand", rand)
     patch.setattr(torch, "randn_like", lambda x, **options: randn(x.shape, **options))
     patch.setattr(torch, "rand_like", lambda x, **options: rand(x.shape, **options))
-    patch.setattr(diffusion, "stratified", shared_levels)
+    patch.setattr(diffusion, "stratified_uniform", shared_levels)
     patch.setattr(CountedRandomness, "on_train_batch_start", same_seed)
 
 

@@ -19,11 +19,11 @@ from genai.data.mnist import MNIST
 from genai.errors import UserError
 from genai.images import to_float
 from genai.metrics.features import extract, load_extractor
+from genai.metrics.features.trained import WEIGHTS
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.networks.convnet import ConvNet
 
-WEIGHTS = Path(ship.WEIGHTS)
 SHAPE = (1, 8, 8)
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genai.models.diffusion.diffusion import Diffusion
+from genai.models.diffusion.diffusion import Diffusion, denoiser
 from genai.models.diffusion.preconditioning import EDM, Velocity
+from genai.models.diffusion.weighting import denoising_loss
 from genai.models.gan.objectives import Objective, Relativistic, WassersteinGP
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 
@@ -44,14 +45,16 @@ def test_a_penalty_is_summed_in_float32() -> None:
 
 
 class Rounded(nn.Module):
-    """A network whose output is bfloat16 noughts; keeps what it was shown."""
+    """A network whose output is bfloat16 noughts; keeps its input."""
 
     def __init__(self, shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, c_noise: Tensor, condition: Tensor | None = None, base: Tensor | None = None) -> Tensor:
-        self.shown = x, c_noise
+    def forward(
+        self, x: Tensor, c_noise: Tensor, condition: Tensor | None = None, conditioning_image: Tensor | None = None
+    ) -> Tensor:
+        self.seen = x, c_noise
         return torch.zeros_like(x, dtype=torch.bfloat16)
 
 
@@ -61,8 +64,9 @@ def test_preconditioning_is_float32(preconditioning: EDM | Velocity) -> None:
     model = Diffusion(SHAPE, 0, partial(Rounded), preconditioning=preconditioning)
     x, sigma = torch.randn(4, *SHAPE), torch.tensor([0.002, 0.3, 1.0, 80.0])
     with torch.autocast("cpu", torch.bfloat16):
-        denoised = model.denoise(model.network, x, sigma)
-        loss = model.loss(model.network, x, sigma, torch.randn_like(x), None, None)
+        denoise = denoiser(model, model.network, None)
+        denoised = denoise(x, sigma)
+        loss = denoising_loss(denoise, x, sigma, torch.randn_like(x), torch.ones(4))
     assert torch.equal(denoised, preconditioning(sigma).c_skip[:, None, None, None] * x)
-    assert {part.dtype for part in model.network.shown} == {torch.float32}
+    assert {part.dtype for part in model.network.seen} == {torch.float32}
     assert loss.dtype == torch.float32

@@ -11,7 +11,7 @@ from torch import Tensor
 from genai.errors import UserError
 from genai.models.diffusion import sigmas as schedules
 from genai.models.diffusion.guidance import guided
-from genai.models.diffusion.preconditioning import rows
+from genai.models.diffusion.preconditioning import append_dims
 from genai.models.diffusion.samplers import SAMPLERS, adaptive, ddim, ddpm, dpmpp, euler, heun, unipc
 from genai.models.seeds import SeededRandom
 
@@ -20,7 +20,7 @@ MEAN, STD = 0.3, 0.5
 
 def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
     """The optimal denoiser of independent N(MEAN, STD^2) pixels."""
-    s = rows(sigma.to(x.dtype))
+    s = append_dims(sigma.to(x.dtype))
     return (STD**2 * x + s**2 * MEAN) / (STD**2 + s**2)
 
 
@@ -86,7 +86,7 @@ def test_adaptive_steps_do_not_depend_on_the_other_images() -> None:
 
 def test_an_adaptive_sampler_gives_up_in_words() -> None:
     with pytest.raises(UserError, match="tolerance"):
-        adaptive(gaussian, start(), schedules.karras(10, 0.002, 10.0), no_noise, tolerance=1e-9, most=20)
+        adaptive(gaussian, start(), schedules.karras(10, 0.002, 10.0), no_noise, tolerance=1e-9, max_steps=20)
 
 
 @pytest.mark.parametrize("name", schedules.SCHEDULES)

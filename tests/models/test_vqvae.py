@@ -183,7 +183,7 @@ def test_a_decoder_of_another_shape_is_refused_at_once() -> None:
 
 
 FIT = ["-c", str(ROOT / "configs/digits/vqvae.yaml"), "--tracker", "none", "--trainer.enable_progress_bar", "false"]
-FIT += ["--trainer.enable_model_summary", "false", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+FIT += ["--trainer.enable_model_summary", "false", "--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
 FIT += ["--model.init_args.tokenizer_kimg", "1.6", "--model.init_args.prior.init_args.dim", "36"]
 FIT += ["--model.init_args.encoder.init_args.channels", "[16]", "--model.init_args.decoder.init_args.channels", "[16]"]
 

@@ -1,95 +1,105 @@
-"""genai likelihood: -ln p(x) of test images in nats and bits per dimension, exact or by a bound."""
+"""genai likelihood: estimate the log-likelihood of test images
 
-import argparse
+Group: inspect
+"""
+
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.progress import track
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, add_trust_option, positive
-from genai.cli.options.images import load_capable, nothing_said, test_split
+from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.labels import null_condition
+from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.images import to_float
 from genai.metrics.reference import subset_indices
-from genai.models.base import ImageModel
 from genai.models.capabilities import EvaluatesBound, ExactLikelihood, LikelihoodEstimate
 from genai.models.seeds import image_seeds
-from genai.runs import Run, merge_json
+from genai.runs import merge_json
 
+PRESETS = ("configs/digits/vae.yaml", "configs/digits/diffusion.yaml")
+LIKELIHOOD = Ability((ExactLikelihood, EvaluatesBound), "estimate a likelihood", PRESETS)
 BATCH_SIZE = 64
-Estimator = Callable[[Tensor, list[int], Tensor | None], LikelihoodEstimate]  # images, seeds, labels
+Estimator = Callable[[Tensor, list[int], Tensor | None], LikelihoodEstimate]  # images, seeds, condition -> N estimates
 
 
-class Mean(NamedTuple):
-    """A mean over test images with its standard error."""
+class Summary(NamedTuple):
+    """Means over test images with their standard errors, and what was estimated."""
 
-    mean: float
-    standard_error: float
+    nats: float
+    nats_standard_error: float
+    bits_per_dim: float
+    bits_per_dim_standard_error: float
+    kind: str
+    num: int
+    seconds: float
 
 
 def parser() -> VerbParser:
     """The options of `genai likelihood`."""
-    verb = VerbParser(prog="genai likelihood", description="Estimate -ln p(x) of test images, in nats and bits per dimension.")
-    verb.add_argument("run", metavar="RUN", help="run directory, experiment (its newest run) or zoo/NAME")
-    verb.add_argument("--num", type=positive, default=256, help="test images (256)")
-    verb.add_argument(
-        "--samples", type=positive, default=5000, help="importance samples of each image, for a bound; 1 gives the ELBO (5000)"
+    verb = VerbParser(
+        "likelihood",
+        "RUN [options]",
+        "Estimate the log-likelihood of images of the test split; the result is kept in RUN/metrics.json.",
     )
-    verb.add_argument("--steps", type=positive, default=100, help="steps of the ODE solver of a diffusion model (100)")
-    verb.add_argument("--unconditional", action="store_true", help="use the null condition instead of the labels")
-    verb.add_argument("--seed", type=int, default=0, help="of all random numbers (0)")
+    RunOptions.add_to(verb)
+    verb.add_argument("--num", type=positive, default=256, metavar="N", help="number of test images (default: 256)")
+    text = "importance samples per image, for a bound (default: 5000)"
+    verb.add_argument("--samples", type=positive, default=5000, metavar="N", help=text)
+    verb.add_argument("--steps", type=positive, default=100, metavar="N", help="steps of an ODE solver (default: 100)")
+    verb.add_argument("--unconditional", action="store_true", help="use the null condition instead of the images' labels")
+    text = "seed of dequantisation, binarisation, probes and importance samples (default: 0)"
+    add_seed_option(verb, text)
     verb.add_argument("--bfloat16", action="store_true", help="run the networks in bfloat16: faster, less exact")
-    verb.add_argument("--checkpoint", default="best", help="best, last or a file")
-    verb.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    add_trust_option(verb)
     return verb
 
 
 def run(arguments: list[str]) -> None:
-    """Print -ln p(x) in nats and bits/dim with standard errors, and keep them in RUN/metrics.json."""
-    options = parser().parse_args(arguments)
-    source, model = load_capable(options, ExactLikelihood | EvaluatesBound, "estimate a likelihood", "a diffusion or VAE run")
+    """Print the means and their standard errors, and keep them in RUN/metrics.json."""
+    options = parser().parse(arguments)
+    run = RunOptions.from_namespace(options)
+    source = run.load(LIKELIHOOD)
+    model, is_conditional = source.model, source.model.conditional and not options.unconditional
+    estimate: Estimator
     if isinstance(model, EvaluatesBound):
-        estimator: Estimator = partial(model.likelihood_bound, num_samples=options.samples)
+        estimate = partial(model.likelihood_bound, num_samples=options.samples)
     else:
-        estimator = partial(model.likelihood, steps=options.steps)
-    before = time.perf_counter()
-    estimate = measure(options, source, model, estimator)
-    seconds = time.perf_counter() - before
-    means = {"nats": mean_of(estimate.nats), "bits/dim": mean_of(estimate.bits_per_dim)}
-    is_conditional = model.conditional and not options.unconditional
-    print("\n".join(f"{unit:<8} {value.mean:.4f} +- {value.standard_error:.4f}" for unit, value in means.items()))
-    labels = "conditional" if is_conditional else "unconditional"
-    print(f"{estimate.kind}; {len(estimate.nats)} test images, {labels}; {seconds:.0f} s")
-    if not source.is_exported:
-        entry = {"nats": means["nats"]._asdict(), "bits_per_dim": means["bits/dim"]._asdict(), "kind": estimate.kind}
-        settings = {"num": len(estimate.nats), "labels": is_conditional, "seed": options.seed, "bfloat16": options.bfloat16}
-        merge_json(source.path / "metrics.json", {"likelihood": entry | settings})
+        estimate = partial(model.likelihood, steps=options.steps)
+    with torch.autocast(torch.device(run.device).type, torch.bfloat16, enabled=options.bfloat16):
+        summary = measure(source, estimate, options.num, options.seed, is_conditional)
+    print(f"nats      {summary.nats:.4f} +- {summary.nats_standard_error:.4f}")
+    print(f"bits/dim  {summary.bits_per_dim:.4f} +- {summary.bits_per_dim_standard_error:.4f}")
+    print(summary.kind)
+    labels = "conditional on the labels" if is_conditional else "unconditional"
+    print(f"{summary.num} test images, {labels}, {summary.seconds:.0f} s")
+    if not source.run.is_exported:
+        settings: dict[str, Any] = {"labels": is_conditional, "seed": options.seed, "bfloat16": options.bfloat16}
+        merge_json(source.run.path / "metrics.json", {"likelihood": summary._asdict() | settings})
 
 
-def mean_of(values: Tensor) -> Mean:
-    """The mean of values (N,)."""
-    return Mean(float(values.mean()), float(values.std() / len(values) ** 0.5))
-
-
-def measure(options: argparse.Namespace, run: Run, model: ImageModel, estimator: Estimator) -> LikelihoodEstimate:
-    """The estimates for test images, each with its own seed, with their labels unless --unconditional."""
-    split = test_split(run, options.trust)
-    images, labels = split.batch(subset_indices(len(split), options.num))
+def measure(source: Loaded, estimate: Estimator, num: int, seed: int, is_conditional: bool) -> Summary:
+    """The mean estimate of `num` test images, each with a seed of its own, with their labels where `is_conditional`."""
+    split = source.test_split()
+    images, labels = split.batch(subset_indices(len(split), num))
     condition: Tensor | None = labels
-    if not model.conditional:
-        condition = None
-    elif options.unconditional:
-        condition = nothing_said(run, model, len(images), options.trust)
-    seeds = image_seeds(options.seed, len(images))
-    parts = []
-    for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):
+    if not is_conditional:
+        condition = null_condition(source, len(images)) if source.model.conditional else None
+    seeds = image_seeds(seed, len(images))
+    starts = range(0, len(images), BATCH_SIZE)
+    before, parts = time.perf_counter(), []
+    for start in track(starts, "estimating", transient=True, disable=not sys.stderr.isatty()):
         rows = slice(start, start + BATCH_SIZE)
-        with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.bfloat16):
-            parts.append(estimator(to_float(images[rows]), seeds[rows], None if condition is None else condition[rows]))
-    nats, bits_per_dim = (torch.cat([part[i].cpu() for part in parts]) for i in (0, 1))
-    return LikelihoodEstimate(nats, bits_per_dim, parts[0].kind)
+        parts.append(estimate(to_float(images[rows]), seeds[rows], None if condition is None else condition[rows]))
+    seconds = time.perf_counter() - before
+    nats, bits = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("nats", "bits_per_dim"))
+    return Summary(*mean_and_error(nats), *mean_and_error(bits), parts[0].kind, len(nats), seconds)
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """The mean of N values and its standard error."""
+    return float(values.mean()), float(values.std() / len(values) ** 0.5)
