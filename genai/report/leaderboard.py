@@ -1,6 +1,6 @@
 """The leaderboard: every zoo entry with its scores, floors and protocol, as Markdown.
 
-    python -m genai.report.leaderboard [FILE]       writes docs/results/leaderboard.md, or FILE
+python -m genai.report.leaderboard [FILE]       writes docs/results/leaderboard.md, or FILE
 """
 
 import re

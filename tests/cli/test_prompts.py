@@ -19,8 +19,8 @@ from genai.data.words import decode, encode
 from genai.images import to_float
 from genai.metrics.classes import attribute_agreement
 from genai.metrics.features import load_extractor
-from genai.training.callbacks.gallery import gallery_condition
 from genai.training.callbacks.evaluation import EvaluateSamples
+from genai.training.callbacks.gallery import gallery_condition
 from genai.training.engine import label_record
 from tests.encoding import Encoder, Speller, make_run
 
