@@ -3,9 +3,9 @@
     python benchmarks/evaluation.py [--num 10000] [--features mnist] [--rounds 2]
 
 Both extract the features of samples and reference and compute FID, IS, KID, precision and recall. The samples are real
-training images with noise, the reference is the test split, both uint8 in memory. Each side is warmed up on 1,000 images,
-the two take turns, and the faster of a side's rounds counts.
-Where the feature network is not there, one with random weights serves: speed does not depend on them.
+training images with noise, the reference is the test split, both uint8 in memory. Each side is warmed up on 1,000 images; the
+two alternate, and the faster of a side's rounds counts. A missing feature network is replaced by one with random weights: speed
+does not depend on them.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from genai.data.mnist import MNIST
 from genai.errors import UserError
 from genai.metrics.features import FeatureNetwork, extract, load_extractor
 from genai.metrics.fid import frechet_distance
-from genai.metrics.inception_score import inception_score
+from genai.metrics.inception_score import marginal_divergence
 from genai.metrics.kid import kernel_distance
-from genai.metrics.precision_recall import precision_recall
+from genai.metrics.precision_recall import share_inside
 from genai.networks.convnet import ConvNet
 
 BATCH_SIZE = 250
@@ -76,13 +76,12 @@ def register(network: FeatureNetwork) -> None:
 def ours(network: FeatureNetwork, samples: Tensor, reference: Tensor) -> dict[str, float]:
     x, y = (extract(network, images.split(BATCH_SIZE)) for images in (samples, reference))
     assert x.logits is not None
-    manifold = precision_recall(x.pool, y.pool)
     return {
         "fid": frechet_distance(x.pool, y.pool),
-        "is": inception_score(x.logits).mean,
-        "kid": kernel_distance(x.pool, y.pool).mean,
-        "precision": manifold.precision,
-        "recall": manifold.recall,
+        "is": marginal_divergence(x.logits).value,
+        "kid": kernel_distance(x.pool, y.pool).value,
+        "precision": share_inside(x.pool, y.pool),
+        "recall": share_inside(y.pool, x.pool),
     }
 
 

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import flop_registry
 
 from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import Discriminator, Objective, Relativistic, WassersteinGP
-from genai.training.engine import ready_cli
+from genai.training.launch import ready_cli
 
 warnings.filterwarnings("ignore")
 
@@ -126,7 +126,7 @@ class Game:
 
 def row(config: Path, precision: str | None, seconds: float, rounds: int, device: str) -> list[str] | None:
     """What is measured of one preset in `precision` (None: its own); None where it is no GAN."""
-    cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--quality.every_n_epochs", "0"], [])
+    cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0"], [])
     if not isinstance(cli.model, GAN):
         return None
     batch_size = cli.datamodule.batch_size

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 import genai
 from genai.images import to_uint8
+from genai.metrics.evaluation import Evaluator
 from genai.metrics.features import load_extractor
-from genai.metrics.quality import Evaluator, asked_labels, cycled
+from genai.metrics.labels import cycle_labels, expected_labels
 from genai.models.seeds import image_seeds
 from genai.runs import find
 from genai.runs.data import data_of
@@ -70,17 +71,18 @@ def main() -> None:
     data.setup(options.split)
     network = load_extractor(data.name).to(options.device)
     evaluator = Evaluator.of(data, options.split, network, options.num, options.seed)
-    print(f"floor of FID {evaluator.floor.fid:.4f}, {options.num} samples, {options.split} split, seed {options.seed}")
-    condition = cycled(data.split(options.split).labels, options.num) if model.conditional else None
-    asked = asked_labels(data, options.split, network, options.num) if model.conditional else None
+    floor = evaluator.floor.scores["fid"]
+    print(f"floor of FID {floor:.4f}, {options.num} samples, {options.split} split, seed {options.seed}")
+    condition = cycle_labels(data.split(options.split).labels, options.num) if model.conditional else None
+    labels = expected_labels(data, options.split, network, options.num) if model.conditional else None
     rows = []
     for plan in PLANS:
-        rows.append(measure(model, plan, evaluator, condition, asked, options))
+        rows.append(measure(model, plan, evaluator, condition, labels, options))
         print("  ".join(f"{name} {value}" for name, value in rows[-1]._asdict().items()), flush=True)
-    write(rows, evaluator.floor.fid, Path(options.out))
+    write(rows, floor, Path(options.out))
 
 
-def measure(model: Any, plan: dict[str, Any], evaluator: Evaluator, condition: Any, asked: Any, options: Any) -> Row:
+def measure(model: Any, plan: dict[str, Any], evaluator: Evaluator, condition: Any, labels: Any, options: Any) -> Row:
     """Draw and score with one sampler."""
     evaluations = 0
 
@@ -97,8 +99,8 @@ def measure(model: Any, plan: dict[str, Any], evaluator: Evaluator, condition: A
         seconds += time.perf_counter() - began
         calls += -(-len(seeds[rows]) // model.sample_chunk)
         features.append(evaluator.network(to_uint8(images)).cpu())
-    scores = evaluator.measure(type(features[0])(*(torch.cat(parts) for parts in zip(*features, strict=True))), asked).scores
-    found = scores.fid, scores.precision, scores.recall
+    scores = evaluator.measure(type(features[0])(*(torch.cat(parts) for parts in zip(*features, strict=True))), labels).scores
+    found = scores["fid"], scores["precision"], scores["recall"]
     return Row(plan["sampler"], plan["schedule"], plan["steps"], evaluations / calls, *found, round(seconds, 1))
 
 

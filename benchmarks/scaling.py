@@ -31,7 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from genai.images import to_float
 from genai.runs import REPOSITORY
-from genai.training.engine import quiet_libraries, ready_cli
+from genai.training.launch import quiet_libraries, ready_cli
 
 
 class Way(NamedTuple):
@@ -61,7 +61,7 @@ WAYS = {
 PROFILED = 10  # steps
 QUIET = ["--tracker", "none", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
 QUIET += ["--trainer.enable_model_summary", "false", "--trainer.devices", "1", "--trainer.max_epochs", "-1"]
-QUIET += ["--trainer.limit_val_batches", "0", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+QUIET += ["--trainer.limit_val_batches", "0", "--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
 
 
 class Clock(L.Callback):

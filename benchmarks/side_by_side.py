@@ -20,8 +20,9 @@ from torch import Tensor
 import genai
 from genai.data.mnist import MNIST
 from genai.images import to_uint8
+from genai.metrics.evaluation import Evaluator
 from genai.metrics.features import load_extractor
-from genai.metrics.quality import Evaluator, cycled
+from genai.metrics.labels import cycle_labels
 from genai.models.seeds import image_seeds
 from genai.runs import REPOSITORY
 
@@ -69,7 +70,7 @@ def compare(options: Any, libraries: Sequence[str], config: str, extra: Callable
                 figures, samples = theirs(library, options, folder)
             rows[library] = figures | score(evaluator, samples)
             print(library, rows[library], flush=True)
-    title = f"{options.minutes:g} minutes, {options.num} samples, floor of FID {evaluator.floor.fid:.3f}"
+    title = f"{options.minutes:g} minutes, {options.num} samples, floor of FID {evaluator.floor.scores['fid']:.3f}"
     known = [key for key in COLUMNS if key in rows["genai"]]
     table = Table("library", *(COLUMNS[key] for key in known), title=title)
     for library, figures in rows.items():
@@ -87,7 +88,7 @@ def score(evaluator: Evaluator, images: Tensor) -> dict[str, float]:
     """FID and recall of images (N, 1, 28, 28) uint8."""
     parts = [evaluator.network(part).cpu() for part in images.split(500)]
     scores = evaluator.measure(type(parts[0])(*(torch.cat(part) for part in zip(*parts, strict=True))), None).scores
-    return {"fid": round(scores.fid, 3), "recall": round(scores.recall, 3)}
+    return {name: round(scores[name], 3) for name in ("fid", "recall")}
 
 
 def theirs(library: str, options: Any, folder: str) -> Trained:
@@ -104,10 +105,10 @@ def ours(config: str, data: MNIST, options: Any, folder: str, extra: Callable[[A
     command = [sys.executable, "-m", "genai", "fit", "-c", str(REPOSITORY / config), "--experiment", "ours"]
     command += ["--trainer.max_time", f"00:00:{minutes:02}:{seconds:02}", "--trainer.max_epochs", "-1"]
     command += ["--model.init_args.lr_schedule.kimg", str(options.kimg), "--tracker", "csv"]
-    command += ["--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "1000"]
+    command += ["--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "1000"]
     subprocess.run(command, check=True, env={**os.environ, "GENAI_RUNS": folder}, stdout=subprocess.DEVNULL)
     model: Any = genai.load(Path(folder) / "ours", "last")
-    labels = cycled(data.split("test").labels, options.num) if model.conditional else None
+    labels = cycle_labels(data.split("test").labels, options.num) if model.conditional else None
     began = time.perf_counter()
     samples = to_uint8(model.sample(image_seeds(0, options.num), labels))
     figures = {

@@ -1,18 +1,34 @@
 """genai: a Lightning-based, modular experiment suite for generative models.
 
-`genai.load(RUN)` gives a trained model, in eval mode, from a run directory or a `zoo/` entry.
-Importing this package is cheap: torch is imported by the first attribute that needs it.
+    genai.load(RUN)                   a trained model, in eval mode, from a run directory or a zoo entry
+    genai.sample(RUN, num=64)         images of a run or a model, (N, C, H, W) in [-1, 1]
+    genai.evaluate(images, "mnist")   every metric of images against a dataset, with floors; prints as a table
+    genai.RecordRun(PATH)             a Lightning callback: a fit in Python leaves a run that the verbs read
+
+Importing this package is cheap: the first attribute that needs torch imports it.
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+if TYPE_CHECKING:
+    from genai.report.evaluate import evaluate
+    from genai.runs import load
+    from genai.runs.sampling import sample
+    from genai.training.callbacks.record import RecordRun
+
+__version__ = "0.2.0"
+__all__ = ["RecordRun", "__version__", "evaluate", "load", "sample"]
+
+_MODULES = {
+    "RecordRun": "genai.training.callbacks.record",
+    "evaluate": "genai.report.evaluate",
+    "load": "genai.runs",
+    "sample": "genai.runs.sampling",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from genai.runs import load
-
-        return load
-    raise AttributeError(f"module 'genai' has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'genai' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""Images: uint8 0..255 <-> float [-1, 1], grids, and PNG files with provenance metadata."""
+"""Images: uint8 0..255 <-> float [-1, 1], grids, captions, and PNG files with provenance metadata."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from genai import __version__
+from genai.files import open_atomically
 
-MIN_TILE = 28
-MIN_CAPTIONED = 56  # pixels; smaller images are enlarged without smoothing
-GAP, CAPTION, HEADING = 8, 18, 34
+MIN_TILE = 56  # pixels; smaller images are enlarged without smoothing
+GAP, CAPTION, HEADING = 8, 18, 34  # pixels
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -28,7 +27,9 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:
-    """uint8 images (N, C, H, W) -> one picture, row by row; tiles below 28 pixels are enlarged without smoothing."""
+    """uint8 images (N, C, H, W) -> one picture, row by row; tiles below 56 pixels are enlarged without smoothing."""
+    from torchvision.utils import make_grid  # slow to import
+
     factor = math.ceil(MIN_TILE / images.shape[-1])
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     columns = columns or math.ceil(math.sqrt(len(images)))
@@ -36,16 +37,19 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
 
 
 def captioned(images: Tensor, captions: Sequence[str], heading: str) -> Image.Image:
-    """uint8 images (N, C, H, W) row by row, a caption under each, below a heading."""
+    """uint8 images (N, C, H, W) row by row, a caption under each, below a heading.
+
+    Pillow, not matplotlib, writes the text: pixels stay whole multiples of the originals, and no axes have to be laid out.
+    """
     num, _, height, width = images.shape
-    factor = math.ceil(MIN_CAPTIONED / min(height, width))
+    factor = math.ceil(MIN_TILE / min(height, width))
     columns = math.ceil(math.sqrt(num))
     across, down = width * factor + GAP, height * factor + CAPTION + GAP
     picture = Image.new("RGB", (max(columns * across + GAP, 300), math.ceil(num / columns) * down + HEADING + GAP), "white")
     draw, small = ImageDraw.Draw(picture), ImageFont.load_default(13)
     draw.text((GAP, HEADING / 2 + 2), heading, fill="black", font=ImageFont.load_default(18), anchor="lm")
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = GAP + place % columns * across, HEADING + place // columns * down
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = GAP + index % columns * across, HEADING + index // columns * down
         tile = to_pil(image).convert("RGB")
         picture.paste(tile.resize((width * factor, height * factor), Image.Resampling.NEAREST), (left, top))
         middle = (left + width * factor / 2, top + height * factor + CAPTION / 2 + 1)
@@ -53,18 +57,42 @@ def captioned(images: Tensor, captions: Sequence[str], heading: str) -> Image.Im
     return picture
 
 
+def titled(picture: Image.Image, heading: str) -> Image.Image:
+    """The picture on white, below a heading."""
+    font = ImageFont.load_default(18)
+    width = max(picture.width, math.ceil(font.getlength(heading))) + 2 * GAP
+    result = Image.new("RGB", (width, picture.height + HEADING + GAP), "white")
+    ImageDraw.Draw(result).text((GAP, HEADING / 2 + 2), heading, fill="black", font=font, anchor="lm")
+    result.paste(picture.convert("RGB"), (GAP, HEADING))
+    return result
+
+
+def side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
+    """Panels side by side on white with a line between them."""
+    width = sum(panel.width for panel in panels) + 3 * GAP * (len(panels) - 1)
+    picture = Image.new("RGB", (width, max(panel.height for panel in panels)), "white")
+    left = 0
+    for i, panel in enumerate(panels):
+        if i:
+            x = left - 1.5 * GAP
+            ImageDraw.Draw(picture).line([(x, GAP), (x, picture.height - GAP)], fill="#bbbbbb", width=2)
+        picture.paste(panel, (left, 0))
+        left += panel.width + 3 * GAP
+    return picture
+
+
 def to_pil(image: Tensor) -> Image.Image:
-    """uint8 image (C, H, W), C 1 or 3 -> a grey or RGB picture."""
+    """uint8 image (C, H, W), C 1 or 3 -> a grey or RGB PIL image."""
     array = image.to(torch.uint8).cpu().numpy()
     return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))
 
 
 def save_png(picture: Image.Image, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a generated picture with text metadata: the software, that a model made it, and `metadata`."""
+    """Write a generated image whole or not at all, with text metadata: the software, that a model made it, and `metadata`."""
     info = PngInfo()
     info.add_text("Software", f"genai {__version__}")
     info.add_text("Source", "generated by a model")
     for key, value in metadata.items():
         info.add_itxt(key, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, format="PNG", pnginfo=info)
+    with open_atomically(path) as file:
+        picture.save(file, format="PNG", pnginfo=info)

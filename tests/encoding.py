@@ -12,7 +12,7 @@ from genai.data.base import ImageDataModule
 from genai.models.base import ImageModel
 from genai.models.conditions import condition_vector
 from genai.runs import write_json
-from genai.training.engine import label_record
+from genai.training.record import label_record
 
 
 class Encoder(ImageModel):

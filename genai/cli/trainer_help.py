@@ -5,8 +5,8 @@ common options (any dotted option of the YAML works: --model.init_args.ema_halfl
   -c FILE                          a YAML file; may be repeated, later ones override
   --trainer.max_epochs N           --trainer.precision 32|bf16-mixed|16-mixed      --trainer.devices N
   --data.init_args.batch_size N    --data.init_args.root FOLDER (else $GENAI_DATA, else data/)
-  --quality.num_samples N          images drawn for the scores (10,000)
-  --quality.every_n_epochs K       score each K epochs; 0: never                   --quality.features NAME
+  --evaluation.num_samples N          images drawn for the scores (10,000)
+  --evaluation.every_n_epochs K       score each K epochs; 0: never                   --evaluation.features NAME
   --tracker wandb|csv|tensorboard|none    W&B works without an account (offline); metrics.csv is always written
   --seed_everything N              the run's seed (0)
   --trust PACKAGE                  a package, besides genai and torch, whose classes a run's config may name

@@ -1,4 +1,4 @@
-"""Classification: Bayes' rule for models of density, baselines of scikit-learn, accuracy and calibration."""
+"""Classification: Bayes' rule for generative models, baselines of scikit-learn, accuracy and calibration."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 CALIBRATION_BINS = 15
-COMPONENTS = 40  # of the principal components that QDA sees
+COMPONENTS = 40  # principal components that QDA is fitted on
 
 
 class Classification(NamedTuple):
-    """accuracy and expected calibration error, each a share in [0, 1]."""
+    """Accuracy and expected calibration error, each in [0, 1]."""
 
     accuracy: float
     calibration_error: float
@@ -25,26 +24,28 @@ def posterior(log_likelihood: Tensor, prior: Tensor) -> Tensor:
 
 
 def classification(probabilities: Tensor, labels: Tensor) -> Classification:
-    """How often the likeliest class is right, and how far its probability is from that (Guo et al. 2017, equation 3, 15 bins).
+    """Accuracy of the most probable class and expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3, 15 bins).
 
     Args:
         probabilities: (N, K), rows that sum to 1.
         labels: (N,) int64.
     """
-    right = (probabilities.argmax(dim=1) == labels).double().mean()
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    accuracy = (probabilities.argmax(dim=1) == labels).double().mean()
     error = multiclass_calibration_error(probabilities.float(), labels, probabilities.shape[1], n_bins=CALIBRATION_BINS)
-    return Classification(float(right), float(error))
+    return Classification(float(accuracy), float(error))
 
 
 def naive_bayes(num_images: int) -> Any:
-    """Independent black and white pixels, each with its chance in each class."""
+    """Naive Bayes: independent Bernoulli pixels, binarised at 0.5."""
     from sklearn.naive_bayes import BernoulliNB
 
     return BernoulliNB(binarize=0.5)
 
 
 def quadratic_discriminant(num_images: int) -> Any:
-    """A Gaussian for each class, on up to 40 principal components, its covariance shrunk by a tenth."""
+    """Quadratic discriminant analysis on up to 40 principal components, covariances regularised by 0.1."""
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
     from sklearn.pipeline import make_pipeline
@@ -67,11 +68,11 @@ BASELINES: dict[str, Callable[[int], Any]] = {
 }
 
 
-def baseline(name: str, images: np.ndarray, labels: np.ndarray, tested: np.ndarray) -> Tensor:
-    """Probabilities (M, K) that a baseline fitted on uint8 images (N, C, H, W) gives to `tested` (M, C, H, W)."""
+def baseline(name: str, images: np.ndarray, labels: np.ndarray, test_images: np.ndarray) -> Tensor:
+    """Class probabilities (M, K) of uint8 `test_images` (M, C, H, W), by a baseline fitted on `images` (N, C, H, W)."""
     model = BASELINES[name](len(images))
     model.fit(pixels(images), labels)
-    return torch.from_numpy(model.predict_proba(pixels(tested)))
+    return torch.from_numpy(model.predict_proba(pixels(test_images)))
 
 
 def pixels(images: np.ndarray) -> np.ndarray:

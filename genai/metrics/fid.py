@@ -3,13 +3,22 @@
 import torch
 from torch import Tensor
 
+from genai.metrics.protocol import Comparison
+from genai.metrics.registry import metric
+
+
+@metric(title="FID", better="lower", format=".4g", paper="arXiv:1706.08500", order=10)
+def fid(sets: Comparison) -> float:
+    """Fréchet inception distance between generated and real images, on the features of the protocol's network."""
+    return frechet_distance(sets.generated.pool, sets.real.pool)
+
 
 def frechet_distance(samples: Tensor, reference: Tensor) -> float:
     """||mu_1 - mu_2||^2 + Tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) of features (N, D) and (M, D) in float64; N, M at least 2.
 
-    With S_i = R_i^T R_i, the trace of (S_1 S_2)^(1/2) is the sum of the singular values of R_1 R_2^T: they come from a
-    symmetric matrix of side min(N, M, D), where torchmetrics and torch-fidelity take the eigenvalues of the unsymmetric
-    S_1 S_2 of side D (same value; at D = 2048 ten times slower, and rank-deficient when N < D).
+    With S_i = R_i^T R_i, the trace of (S_1 S_2)^(1/2) is the sum of the singular values of R_1 R_2^T, computed from a symmetric
+    matrix of side min(N, M, D). torchmetrics and torch-fidelity compute the eigenvalues of the unsymmetric S_1 S_2 of side D:
+    the same value, ten times slower at D = 2048, and rank-deficient when N < D.
     """
     mu_1, r_1 = _mean_and_root(samples)
     mu_2, r_2 = _mean_and_root(reference)

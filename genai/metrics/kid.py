@@ -1,25 +1,27 @@
 """Kernel inception distance (Bińkowski et al. 2018, arXiv:1801.01401, section 4)."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from genai.metrics.protocol import Comparison
+from genai.metrics.registry import Estimate, metric
 
-class KernelDistance(NamedTuple):
-    """Mean and standard deviation over the subsets; unbiased, so about 0 (also below) for equal distributions."""
 
-    mean: float
-    std: float
+@metric(title="KID", better="lower", format=".3f", paper="arXiv:1801.01401", scale=1000, order=20)
+def kid(sets: Comparison) -> Estimate:
+    """Kernel inception distance between generated and real images; unbiased, so it can be slightly below 0."""
+    p = sets.protocol
+    return kernel_distance(sets.generated.pool, sets.real.pool, p.kid_subsets, p.kid_subset_size, p.metric_seed)
 
 
 def kernel_distance(
     samples: Tensor, reference: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 2020
-) -> KernelDistance:
+) -> Estimate:
     """Unbiased squared MMD with the kernel (x^T y / D + 1)^3 between features (N, D) and (M, D), in float64.
 
-    torchmetrics estimates it on the subsets that torch-fidelity draws: `subset_size` of each set, at most N and M.
+    Mean and standard deviation over `subsets` random subsets of `subset_size` images of each set, at most N and M; they are
+    torch-fidelity's subsets. About 0, also below, for equal distributions.
     """
     from torchmetrics.image.kid import maximum_mean_discrepancy
 
@@ -31,7 +33,7 @@ def kernel_distance(
         y_part = y[torch.from_numpy(generator.choice(len(y), subset_size, replace=False))]
         k_xx, k_xy, k_yy = _kernel(x_part, x_part), _kernel(x_part, y_part), _kernel(y_part, y_part)
         distances.append(maximum_mean_discrepancy(k_xx, k_xy, k_yy).item())
-    return KernelDistance(float(np.mean(distances)), float(np.std(distances)))
+    return Estimate(float(np.mean(distances)), float(np.std(distances)))
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -1,44 +1,42 @@
 """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991, eqs. 1 and 2)."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
+
+from genai.metrics.protocol import Comparison
+from genai.metrics.registry import metric
 
 BLOCK = 1000  # rows of a distance matrix held at once
 
 
-class PrecisionRecall(NamedTuple):
-    """Both in 0..1."""
+@metric(title="Precision", better="higher", format=".3f", paper="arXiv:1904.06991", order=40)
+def precision(sets: Comparison) -> float:
+    """Share of the samples inside the manifold of the real images: quality."""
+    return share_inside(sets.generated.pool, sets.real.pool, sets.protocol.neighbours)
 
-    precision: float  # share of samples inside the manifold of the reference: quality
-    recall: float  # share of the reference inside the manifold of the samples: diversity
+
+@metric(title="Recall", better="higher", format=".3f", paper="arXiv:1904.06991", order=50)
+def recall(sets: Comparison) -> float:
+    """Share of the real images inside the manifold of the samples: diversity."""
+    return share_inside(sets.real.pool, sets.generated.pool, sets.protocol.neighbours)
 
 
-def precision_recall(samples: Tensor, reference: Tensor, neighbours: int = 3) -> PrecisionRecall:
-    """Shares of features (N, D) and (M, D) that lie in the other set's manifold, in float64.
+def share_inside(points: Tensor, manifold: Tensor, neighbours: int = 3) -> float:
+    """Share, in [0, 1], of `points` (N, D) that lie in the manifold of `manifold` (M, D), in float64.
 
-    A set's manifold is the union of balls around its points, each reaching to the point's k-th nearest neighbour.
+    The manifold of a set is the union of balls around its points; the radius of a ball is the distance to the k-th nearest
+    neighbour within the set. |p - c|^2 <= r_c^2 is tested as |c|^2 - r_c^2 - 2 p c <= -|p|^2, for all centres c at once.
     """
-    x, y = samples.double(), reference.double()
-    return PrecisionRecall(
-        precision=_share_inside(x, y, _squared_radii(y, neighbours)),
-        recall=_share_inside(y, x, _squared_radii(x, neighbours)),
-    )
+    x, centres = points.double(), manifold.double()
+    offsets = centres.square().sum(dim=1) - squared_radii(centres, neighbours)  # (M,)
+    lowest = [torch.addmm(offsets, block, centres.T, alpha=-2).amin(dim=1) for block in x.split(BLOCK)]
+    return (torch.cat(lowest) <= -x.square().sum(dim=1)).double().mean().item()
 
 
-def _squared_radii(points: Tensor, neighbours: int) -> Tensor:
-    """Squared distance (N,) of each point to its k-th nearest neighbour; the nearest of all is the point itself."""
-    norms = points.square().sum(dim=1)
-    nearest = [
-        torch.addmm(norms, block, points.T, alpha=-2).topk(neighbours + 1, largest=False).values[:, -1]
-        for block in points.split(BLOCK)
-    ]
-    return torch.cat(nearest) + norms
+def squared_radii(points: Tensor, neighbours: int) -> Tensor:
+    """Squared distance (N,) of each point (N, D) to its k-th nearest neighbour in the set; the nearest of all is itself."""
+    from sklearn.neighbors import NearestNeighbors  # a second to import
 
-
-def _share_inside(points: Tensor, centres: Tensor, squared_radii: Tensor) -> float:
-    """Share of points p with |p - c|^2 <= r_c^2, that is |c|^2 - r_c^2 - 2 p c <= -|p|^2, for some centre c."""
-    offsets = centres.square().sum(dim=1) - squared_radii
-    lowest = [torch.addmm(offsets, block, centres.T, alpha=-2).amin(dim=1) for block in points.split(BLOCK)]
-    return (torch.cat(lowest) <= -points.square().sum(dim=1)).double().mean().item()
+    search = NearestNeighbors(n_neighbors=neighbours + 1, algorithm="brute").fit(points.numpy())
+    distances, _ = search.kneighbors(points.numpy())  # (N, k + 1), ascending
+    return torch.from_numpy(distances[:, -1]).square()

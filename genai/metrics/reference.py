@@ -11,11 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from genai.metrics.cache import cache_folder, write_atomically
+from genai.files import write_atomically
+from genai.metrics.cache import cache_folder
 from genai.metrics.features import FeatureNetwork, Features, extract
 
 BATCH_SIZE = 250
-SUBSET_SEED = 0  # which real images stand for a larger split: the same for every model
+SUBSET_SEED = 0  # of the random choice of real images; the same for every model
 
 
 class RealBatch(Protocol):
@@ -37,7 +38,14 @@ class RealImages(Protocol):
 
 
 class Subset(NamedTuple):
-    """Which images of which split: what a cache entry is about."""
+    """Images of a split; part of the key of a cache entry.
+
+    Attributes:
+        data: name of the dataset.
+        fingerprint: hash of the split's content.
+        split: its name.
+        num_images: how many images of it.
+    """
 
     data: str
     fingerprint: str
@@ -53,10 +61,10 @@ def subset_indices(total: int, num: int) -> np.ndarray:
 
 
 def real_features(images: RealImages, subset: Subset, network: FeatureNetwork) -> Features:
-    """Features of `subset.num_images` images, from the cache where they were computed before.
+    """Features of `subset.num_images` images, from the cache or computed.
 
-    A cache entry belongs to the data's fingerprint, the split, the number of images, the resize filter, the feature
-    network and its weights; a damaged one is computed again.
+    The key of a cache entry is the data's fingerprint, the split, the number of images, the resize filter, the feature network
+    and its weights; a damaged entry is computed again.
     """
     indices = subset_indices(len(images), subset.num_images)
     key = {
@@ -75,7 +83,7 @@ def real_features(images: RealImages, subset: Subset, network: FeatureNetwork) -
 
 
 def cache_path(key: Mapping[str, Any], suffix: str) -> Path:
-    """Where the cache keeps what `key` stands for."""
+    """File of the cache entry with this key."""
     digest = hashlib.sha256(_dump(key).encode()).hexdigest()[:16]
     return cache_folder() / "references" / f"{key['data']}-{key['split']}-{Path(key['features']).stem}-{digest}{suffix}"
 
@@ -91,7 +99,7 @@ def _cached_features(key: Mapping[str, Any], compute: Callable[[], Features]) ->
 
 
 def _read(path: Path, key: Mapping[str, Any]) -> Features | None:
-    """The cached features, or None where there are none, they are damaged or they belong to another key."""
+    """The cached features; None if there are none, they are damaged or they belong to another key."""
     if not path.is_file():
         return None
     try:

@@ -15,7 +15,7 @@ def test_an_average_is_made_scored_and_never_guessed(workspace: Path, capsys: py
     from genai.runs import REPOSITORY
 
     config = str(REPOSITORY / "configs/digits/diffusion.yaml")
-    assert main(["fit", "-c", config, *QUICK, *TINY, "--trainer.max_epochs", "3", "--quality.every_n_epochs", "0"]) == 0
+    assert main(["fit", "-c", config, *QUICK, *TINY, "--trainer.max_epochs", "3", "--evaluation.every_n_epochs", "0"]) == 0
     run = find("digits-diffusion").path
     assert len(list((run / "averages").glob("*.safetensors"))) == 6
     assert main(["average", str(run), "--std", "0.07"]) == 0

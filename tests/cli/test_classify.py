@@ -15,7 +15,7 @@ CLASSIFIER = str(REPOSITORY / "configs/digits/features.yaml")
 
 
 def fit(config: str, *options: str) -> str:
-    assert main(["fit", "-c", config, *QUICK, "--quality.every_n_epochs", "0", *options]) == 0
+    assert main(["fit", "-c", config, *QUICK, "--evaluation.every_n_epochs", "0", *options]) == 0
     return str(find(f"digits-{Path(config).stem}").path)
 
 

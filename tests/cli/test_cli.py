@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs/digits/gan.yaml")
 QUICK = ["--tracker", "none", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 QUICK += ["--trainer.precision", "32"]  # bfloat16 is slow on many processors
-TINY = [*QUICK, "--trainer.max_epochs", "2", "--quality.num_samples", "100", "--quality.every_n_epochs", "1"]
+TINY = [*QUICK, "--trainer.max_epochs", "2", "--evaluation.num_samples", "100", "--evaluation.every_n_epochs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("GENAI_RUNS", str(folder / "runs"))
         assert main(["fit", "-c", DIGITS, "--experiment", "tiny", *TINY]) == 0
         run = runs.find("tiny")
-        assert main(["test", str(run.path), *QUICK, "--quality.num_samples", "100"]) == 0
+        assert main(["test", str(run.path), *QUICK, "--evaluation.num_samples", "100"]) == 0
     return run.path
 
 
@@ -64,7 +64,7 @@ def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["test"], "--help"),
         (["test", "nowhere"], "there is no run `nowhere`"),
         (["sample", "nowhere"], "there is no run `nowhere`"),
-        (["sample"], "the following arguments are required: RUN"),
+        (["sample", "--num", "4"], "the following arguments are required: RUN"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,10 +151,12 @@ def test_runs_lists_scores_with_floors(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GENAI_RUNS", str(trained.parent.parent))
-    assert main(["runs"]) == 0
-    output = capsys.readouterr().out
-    assert f"tiny/{trained.name}" in output
-    assert "floor" in output
+    assert main(["runs", "tiny"]) == 0
+    output = capsys.readouterr().out.splitlines()
+    assert output[1].split()[:2] == ["tiny/", "test"]
+    assert output[2].split()[:2] == [trained.name, "floor"]
+    assert len(output[1].split()) == 8  # images and five scores
+    assert max(map(len, output)) <= 80
 
 
 def test_scores_with_other_options_than_the_config_say_so(
@@ -163,7 +165,7 @@ def test_scores_with_other_options_than_the_config_say_so(
     run = shutil.copytree(trained, Path("runs/tiny/one"))
     curve = (run / "metrics.csv").read_text()
     option = ["--model.init_args.resampling", '{"num_candidates": 2}']
-    assert main(["test", "tiny", *QUICK, "--quality.num_samples", "100", *option]) == 0
+    assert main(["test", "tiny", *QUICK, "--evaluation.num_samples", "100", *option]) == 0
     assert (run / "metrics.csv").read_text() == curve  # which stays the one of the model as it is
     assert json.loads((run / "metrics.json").read_text())["test"]["overrides"] == ["=".join(option)]
     capsys.readouterr()
@@ -171,7 +173,7 @@ def test_scores_with_other_options_than_the_config_say_so(
     assert "test *" in capsys.readouterr().out
     assert main(["export", "tiny", "zoo/tiny"]) == 2
     assert "tested with --model.init_args.resampling" in capsys.readouterr().err
-    assert main(["test", "tiny", *QUICK, "--quality.num_samples", "100"]) == 0
+    assert main(["test", "tiny", *QUICK, "--evaluation.num_samples", "100"]) == 0
     assert json.loads((run / "metrics.json").read_text())["test"]["overrides"] == []
     assert "test/fid" in (run / "metrics.csv").read_text()
 
@@ -181,11 +183,11 @@ def test_filmstrip_lays_epochs_side_by_side(trained: Path, workspace: Path, caps
     single = Image.open(trained / "samples/epoch-0001.png")
     assert Image.open("strip.png").width > 2 * single.width
     assert main(["filmstrip", str(trained), "--epochs", "1,60", "--out", "b.png"]) == 2
-    assert "epoch 60 was not drawn" in capsys.readouterr().err
+    assert "no sample grid of epoch 60" in capsys.readouterr().err
 
 
 def test_a_second_fit_leaves_the_first_alone(workspace: Path) -> None:
-    fit = ["fit", "-c", DIGITS, *TINY, "--trainer.max_epochs", "1", "--quality.every_n_epochs", "0"]
+    fit = ["fit", "-c", DIGITS, *TINY, "--trainer.max_epochs", "1", "--evaluation.every_n_epochs", "0"]
     assert main(fit) == 0
     before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
     assert main(fit) == 0
@@ -236,7 +238,7 @@ def test_a_zoo_entry_has_no_checkpoint_to_choose(workspace: Path, capsys: pytest
     assert main(["sample", "zoo/mnist-gan", "--checkpoint", "epoch=3"]) == 2
     assert "leave --checkpoint epoch=3 out" in capsys.readouterr().err
     assert main(["filmstrip", "zoo/mnist-gan"]) == 2
-    assert "no pictures of its epochs" in capsys.readouterr().err
+    assert "no sample grids of its epochs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["runs", "sample"])
@@ -278,13 +280,13 @@ def test_metrics_csv_has_images_seen_as_its_axis(trained: Path) -> None:
 
 
 def test_a_conditional_model_draws_the_labels_asked_for(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [*TINY, "--trainer.max_epochs", "1", "--quality.every_n_epochs", "0", "--model.init_args.conditional", "true"]
+    options = [*TINY, "--trainer.max_epochs", "1", "--evaluation.every_n_epochs", "0", "--model.init_args.conditional", "true"]
     assert main(["fit", "-c", DIGITS, *options]) == 0
     assert main(["sample", "digits-gan", "--label", "all", "--per-label", "3", "--out", "all.npz"]) == 0
     assert np.load("all.npz")["labels"].tolist() == [label for label in range(10) for _ in range(3)]
     capsys.readouterr()
     assert main(["sample", "digits-gan", "--label", "4,7", "--per-label", "3", "--out", "grid.png"]) == 0
-    assert capsys.readouterr().out == "wrote grid.png; its rows: 4, 7\n"
+    assert capsys.readouterr().out == "wrote grid.png (rows: 4, 7)\n"
     assert main(["sample", "digits-gan", "--label", "4,7", "--num", "5", "--out", "some.npz"]) == 0
     assert np.load("some.npz")["labels"].tolist() == [4, 7, 4, 7, 4]
     assert main(["sample", "digits-gan", "--label", "ten", "--out", "no.npz"]) == 2
@@ -313,6 +315,6 @@ def test_the_run_of_a_gpu_is_tested_and_resumed_on_a_cpu(
     config = yaml.safe_load((copy / "config.yaml").read_text())
     config["trainer"] |= {"accelerator": "gpu", "devices": 8, "num_nodes": 2, "strategy": "ddp", "precision": "16-mixed"}
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
-    assert main(["validate", str(copy), "--quality.num_samples", "50"]) == 0
+    assert main(["validate", str(copy), "--evaluation.num_samples", "50"]) == 0
     assert "on the CPU, in one process and float32" in capsys.readouterr().err
-    assert main(["fit", "--resume", str(copy), "--trainer.max_epochs", "3", "--quality.num_samples", "50"]) == 0
+    assert main(["fit", "--resume", str(copy), "--trainer.max_epochs", "3", "--evaluation.num_samples", "50"]) == 0

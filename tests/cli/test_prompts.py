@@ -17,11 +17,11 @@ from genai.data.avatars import ATTRIBUTES, Avatars
 from genai.data.avatars.captions import MAX_WORDS
 from genai.data.words import decode, encode
 from genai.images import to_float
-from genai.metrics.classes import agreement
+from genai.metrics.classes import attribute_agreement
 from genai.metrics.features import load_extractor
+from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.gallery import gallery_condition
-from genai.training.callbacks.quality import SampleQuality
-from genai.training.engine import label_record
+from genai.training.record import label_record
 from tests.encoding import Encoder, Speller, make_run
 
 FACES = {"size": 8, "num_images": 200, "labels": "captions"}
@@ -111,19 +111,19 @@ def test_what_a_model_of_text_refuses(faces: Path, workspace: Path, capsys: pyte
     assert "did you mean glasses?" in unseen
     assert "--unknown-words" in unseen
     assert "at most 48 words" in refused(capsys, faces, "--prompt", "a " * 49)
-    assert 'ask with --prompt "a ' in refused(capsys, faces, "--label", "glasses")
+    assert 'use --prompt "a ' in refused(capsys, faces, "--label", "glasses")
     assert "add --prompts FILE" in refused(capsys, faces, "--per-label", "3")
-    assert "give one of them" in refused(capsys, faces, "--prompt", PROMPT, "--prompts", "empty.txt")
-    assert "give one of them" in refused(capsys, faces, "--num", "3", "--prompts", "empty.txt")
+    assert "leave one of them out" in refused(capsys, faces, "--prompt", PROMPT, "--prompts", "empty.txt")
+    assert "leave one of them out" in refused(capsys, faces, "--num", "3", "--prompts", "empty.txt")
     assert "add --per-label N" in refused(capsys, faces, "--prompt", PROMPT, "--same-noise")
     assert "is empty" in refused(capsys, faces, "--prompts", "empty.txt")
     assert "cannot be read" in refused(capsys, faces, "--prompts", "absent.txt")
 
 
 def test_other_models_know_no_words(attributes: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "ask with --label glasses,no-beard" in refused(capsys, attributes, "--prompt", PROMPT)
+    assert "use --label glasses,no-beard" in refused(capsys, attributes, "--prompt", PROMPT)
     assert "is unconditional" in refused(capsys, Path("zoo/mnist-gan"), "--prompt", PROMPT)
-    assert "ask with --label 4" in refused(capsys, Path("zoo/mnist-cgan"), "--prompt", PROMPT)
+    assert "use --label 4" in refused(capsys, Path("zoo/mnist-cr3gan"), "--prompt", PROMPT)
 
 
 def test_the_record_and_the_gallery_hold_captions(faces: Path) -> None:
@@ -153,23 +153,25 @@ class Renderer(Speller):
 
 def test_a_model_of_text_is_scored_by_the_attributes_of_its_captions(capsys: pytest.CaptureFixture[str]) -> None:
     data = Avatars(**FACES)
-    callback = SampleQuality("avatars", num_samples=60)
+    callback = EvaluateSamples("avatars", num_samples=60)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
     trainer = L.Trainer(accelerator="cpu", callbacks=[callback], limit_val_batches=1, **quiet)
     trainer.validate(Renderer(data.image_shape, data.num_classes), datamodule=data, verbose=False)
     assert callback.last is not None
-    seen, real = callback.last.scores.attribute_agreement, callback.last.floor.attribute_agreement
+    result = callback.last
+    seen, real = result.samples.attribute_agreement, result.real.attribute_agreement
     assert seen is not None
     assert real is not None
-    assert tuple(seen) == tuple(real) == ATTRIBUTES
+    assert result.class_names == ATTRIBUTES
+    assert len(seen) == len(real) == len(ATTRIBUTES)
     network = load_extractor("avatars")
     val = data.split("val")
     logits = network(torch.as_tensor(val.images)).logits
     assert logits is not None
-    asked = torch.as_tensor(data.attributes("val"))
+    labels = torch.as_tensor(data.attributes("val"))
     rows = torch.arange(60) % 50  # 60 samples of 50 captions
-    assert seen == pytest.approx(agreement(logits[rows], asked[rows], ATTRIBUTES))
-    assert "seen as asked, farthest below real images of 16 attributes: " in capsys.readouterr().out
+    assert seen == pytest.approx(attribute_agreement(logits[rows], labels[rows]))
+    assert "lowest agreement of 16 attributes, compared with real images: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("preset", ["cr3gan", "diffusion"])

@@ -24,7 +24,7 @@ from tests.families import FAMILIES, QUIET, TRUST, family
 ROOT = Path(__file__).parent.parent.parent
 STEPS = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "25", "--trainer.num_sanity_val_steps", "0"]
 CODES = "vqvae"  # its prior's first gradients are near 0, and Adam magnifies their rounding: its losses are compared alone
-SCORES = ["--quality.num_samples", "150", "--quality.batch_size", "40"]  # 4 batches, the last one short
+SCORES = ["--evaluation.num_samples", "150", "--evaluation.batch_size", "40"]  # 4 batches, the last one short
 
 
 def fit(name: str, batch_size: int) -> list[str]:
@@ -185,7 +185,7 @@ def test_exactly_one_process_writes(together: tuple[Path, list[dict]]) -> None:
     for name in FAMILIES:
         run = run_of(folder, name)
         assert len(losses(run)) > 0
-        assert not list(run.path.rglob("*.tmp")) + list(run.path.rglob("lock"))
+        assert not list(run.path.rglob("*.tmp")) + list(run.path.rglob("lock*"))
     assert (folder / "output.txt").read_text().count("2 devices x 16 images = 32 images per step") == len(FAMILIES) + 4
 
 

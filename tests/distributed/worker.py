@@ -53,14 +53,14 @@ def share_noise(patch: pytest.MonkeyPatch) -> None:
     def same_seed(self: CountedRandomness, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         start(self, SimpleNamespace(global_rank=0), module, batch, batch_idx)  # type: ignore[arg-type]
 
-    gather, randint = quantizers.of_all_ranks, torch.randint
+    gather, randint = quantizers.gather_ranks, torch.randint
 
     def in_order(values: Tensor) -> Tensor:
         """Of all ranks, in the order in which one process would have them."""
         ranks = gather(values).unflatten(0, (WORLD, BATCH, -1))
         return ranks.transpose(0, 1).flatten(0, 2)
 
-    patch.setattr(quantizers, "of_all_ranks", in_order)
+    patch.setattr(quantizers, "gather_ranks", in_order)
     patch.setattr(torch, "randint_like", lambda x, high: share(lambda size: randint(high, size), x.shape))
     patch.setattr(torch, "randn", randn)
     patch.setattr(torch, "rand", rand)

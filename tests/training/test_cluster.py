@@ -9,7 +9,7 @@ import torch
 
 from genai.training import cluster
 from genai.training.callbacks.preemption import Stopped
-from genai.training.engine import num_processes, strategy
+from genai.training.devices import num_processes, strategy
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}

@@ -22,7 +22,7 @@ def test_csv_rows_are_keyed_by_images_seen(tmp_path: Path) -> None:
     logger.log_metrics({"train/loss": 2.0}, step=64)
     logger.log_metrics({"val/fid": 9.0}, step=64)
     logger.log_metrics({"train/loss": 1.0}, step=128)
-    logger.save()
+    logger.write()
     assert read(tmp_path / "metrics.csv") == [
         {"images_seen": "64", "train/loss": "2.0", "val/fid": "9.0"},
         {"images_seen": "128", "train/loss": "1.0", "val/fid": ""},
@@ -33,11 +33,11 @@ def test_csv_goes_on_where_the_checkpoint_was(tmp_path: Path) -> None:
     logger = MetricsCSV(tmp_path)
     for step in (64, 128, 192):
         logger.log_metrics({"train/loss": float(step)}, step=step)
-    logger.save()
+    logger.write()
     resumed = MetricsCSV(tmp_path)
     resumed.forget_after(128)
     resumed.log_metrics({"train/loss": 7.0}, step=192)
-    resumed.save()
+    resumed.write()
     assert [row["train/loss"] for row in read(tmp_path / "metrics.csv")] == ["64.0", "128.0", "7.0"]
 
 
@@ -55,8 +55,8 @@ def test_mode_is_offline_without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_an_offline_wandb_run_holds_scores_config_and_pictures(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = [option for option in QUICK if option not in ("--tracker", "none")]
-    fit = ["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--quality.num_samples", "100"]
-    assert main([*fit, "--quality.every_n_epochs", "1", "--trainer.limit_train_batches", "3"]) == 0
+    fit = ["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--evaluation.num_samples", "100"]
+    assert main([*fit, "--evaluation.every_n_epochs", "1", "--trainer.limit_train_batches", "3"]) == 0
     assert "wandb sync" in "".join(capfd.readouterr())
     run = runs.find("digits-gan")
     folder = next(run.path.glob("logs/wandb/offline-run-*"))

@@ -16,11 +16,11 @@ import genai.training.callbacks.checkpoints as checkpoints
 from genai import runs
 from genai.cli import main
 from genai.models.base import Model
-from genai.training.callbacks.quality import SampleQuality
+from genai.training.callbacks.evaluation import EvaluateSamples
 from tests.families import FAMILIES, family
 from tests.forks import Forks
 
-SHORT = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4", "--quality.every_n_epochs", "1"]
+SHORT = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4", "--evaluation.every_n_epochs", "1"]
 SIGNALS = {"training": signal.SIGUSR1, "validation": signal.SIGTERM, "sampling": signal.SIGINT, "saving": signal.SIGTERM}
 NAMES = {signal.SIGUSR1: "SIGUSR1", signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
@@ -102,14 +102,16 @@ def test_told_to_stop(
             patch.setattr(Model, "advance", after(6, Model.advance, number))
         elif phase == "validation":
             hook = f"on_{phase}_batch_start"
-            patch.setattr(SampleQuality, hook, after(2, getattr(SampleQuality, hook), number))
+            patch.setattr(EvaluateSamples, hook, after(2, getattr(EvaluateSamples, hook), number))
         elif phase == "sampling":
-            patch.setattr(SampleQuality, "_sample_features", after(1, SampleQuality._sample_features, number))
+            patch.setattr(EvaluateSamples, "_sample_features", after(1, EvaluateSamples._sample_features, number))
         else:
             patch.setattr(checkpoints, "write", after(1, checkpoints.write, number))
         assert main(fit(name)) == 2
     run = only_run(workspace)
-    assert f"stopped by {NAMES[number]}; to go on: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
+    assert (
+        f"stopped by {NAMES[number]}; to continue: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
+    )
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["images_seen"] < state(uninterrupted)["images_seen"]
     assert main(["fit", "--resume", str(run), "--trust", "tests"]) == 0
     assert_same(run, uninterrupted)
@@ -170,7 +172,15 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
 @pytest.mark.slow
 def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
     path = {"PATH": f"{fake_scontrol(workspace)}:{os.environ['PATH']}"}
-    command = [*fit("gan"), "--trainer.max_epochs", "400", "--quality.every_n_epochs", "0", "--checkpoint_every_n_steps", "20"]
+    command = [
+        *fit("gan"),
+        "--trainer.max_epochs",
+        "400",
+        "--evaluation.every_n_epochs",
+        "0",
+        "--checkpoint_every_n_steps",
+        "20",
+    ]
     job = JOB | path | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
     ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
     with Forks() as forks:

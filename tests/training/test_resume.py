@@ -15,7 +15,7 @@ from genai.cli import main
 
 ROOT = Path(__file__).parents[2]
 FIT = ["-c", str(ROOT / "configs/digits/gan.yaml"), "--tracker", "none", "--trainer.enable_progress_bar", "false"]
-FIT += ["--trainer.enable_model_summary", "false", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+FIT += ["--trainer.enable_model_summary", "false", "--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
 FIT += ["--data.init_args.augment", "{rotate: 10, translate: 0.1}", "--trainer.log_every_n_steps", "5"]
 
 

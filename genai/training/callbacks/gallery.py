@@ -1,6 +1,5 @@
-"""The same seeds drawn after each epoch: how a model learns, as pictures."""
+"""A grid of samples of fixed seeds after each epoch: how a model learns, in pictures."""
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -11,47 +10,50 @@ from torch import Tensor
 from genai.images import grid, save_png, to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
+from genai.training.callbacks.run_directory import run_dir_of
 
 
 class Gallery(L.Callback):
-    """Draws a grid of fixed seeds at the end of every k-th epoch, into RUN/samples and the tracker.
+    """Writes a grid of samples to RUN/samples, and to Weights & Biases, at the end of every k-th epoch.
+
+    It does nothing if the Trainer has no `RunDirectory`.
 
     Args:
-        num: images in the grid; a conditional model draws its classes in turn, or attributes or captions of real images.
+        num: images in the grid. A class-conditional model is conditioned on its classes in turn, other conditional models on
+            the attributes or captions of real images.
         seed: of the images.
-        every_n_epochs: k; 0 switches the gallery off. The first and the last epoch are always drawn.
+        every_n_epochs: k; 0 writes no grid. The first and the last epoch always have one.
     """
 
     def __init__(self, num: int = 64, seed: int = 0, every_n_epochs: int = 1) -> None:
         self.num = num
         self.seed = seed
         self.every_n_epochs = every_n_epochs
-        self.run_dir: Path | None = None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
+        epoch, run_dir = trainer.current_epoch + 1, run_dir_of(trainer)
         if not isinstance(pl_module, ImageModel) or not self.is_due(epoch, trainer.max_epochs):
             return
-        if not trainer.is_global_zero or self.run_dir is None:
+        if not trainer.is_global_zero or run_dir is None:
             return
         condition = gallery_condition(pl_module, getattr(trainer, "datamodule", None), self.num)
         images = pl_module.sample(image_seeds(self.seed, self.num), condition)
-        path = self.run_dir / "samples" / f"epoch-{epoch:04d}.png"
-        metadata = {"Run": str(self.run_dir), "Epoch": str(epoch), "Seed": str(self.seed)}
+        path = run_dir / "samples" / f"epoch-{epoch:04d}.png"
+        metadata = {"Run": str(run_dir), "Epoch": str(epoch), "Seed": str(self.seed)}
         save_png(grid(to_uint8(images)), path, metadata | {"Model": type(pl_module).__name__})
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("samples", [str(path)], step=pl_module.images_seen)
 
     def is_due(self, epoch: int, max_epochs: int | None) -> bool:
-        """Whether the 1-based `epoch` is drawn."""
+        """Whether the epoch, counted from 1, has a grid."""
         return self.every_n_epochs > 0 and (epoch % self.every_n_epochs == 0 or epoch in (1, max_epochs))
 
 
 def gallery_condition(model: ImageModel, data: Any, num: int) -> Tensor | None:
-    """What a conditional model is asked for, from its data module; None for an unconditional one.
+    """The condition of `num` images of a gallery, from the data module; None for an unconditional model.
 
-    Classes 0, 1, 2, ... in turn, (num,) int64; or what the first images of the validation split have, cycled where there are
+    Classes 0, 1, 2, ... in turn, (num,) int64; or the labels of the first images of the validation split, cycled if there are
     fewer: attributes (num, K) float32 or captions (num, L) int64.
     """
     if not model.conditional:

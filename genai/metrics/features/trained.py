@@ -1,0 +1,108 @@
+"""Feature networks that this suite trained: classifiers of genai.networks in a .safetensors file that says how to build them."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from genai.errors import UserError
+from genai.images import to_float
+from genai.metrics.cache import cache_folder
+from genai.metrics.features.network import FeatureNetwork, Features, sha256_of
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+SHIPPED = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
+UTKFACE = "utkface"  # not shipped: its licence lets no weights travel with the package, so each user trains it once
+CONFIGS = {UTKFACE: "faces/utkface-features"}  # configs/<this>.yaml trains it; of the others it is configs/NAME/features.yaml
+
+
+class ClassifierFeatures(nn.Module):
+    """A classifier of genai.networks as a feature extractor: scales pixels to [-1, 1] and resizes other sizes."""
+
+    def __init__(self, network: nn.Module, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.size = size
+
+    def forward(self, images: Tensor) -> Features:
+        x = to_float(images)
+        if x.shape[-2:] != self.size:
+            x = interpolate(x, self.size, mode="bilinear", antialias=True)
+        pool = self.network.features(x)
+        return Features(pool, self.network.logits(pool))
+
+
+def names() -> list[str]:
+    """The shipped networks, `utkface`, and those in the user's cache."""
+    cached = sorted(path.stem for path in (cache_folder() / "features").glob("*.safetensors"))
+    return list(dict.fromkeys((*SHIPPED, UTKFACE, *cached)))
+
+
+def weights_path(name_or_path: str) -> Path:
+    """Where the weights of a feature network are, or would be."""
+    if name_or_path in SHIPPED:
+        return WEIGHTS / f"{name_or_path}.safetensors"
+    if name_or_path.endswith(".safetensors"):
+        return Path(name_or_path)
+    return cache_folder() / "features" / f"{name_or_path}.safetensors"
+
+
+def load(name: str, path: Path | None = None) -> FeatureNetwork:
+    """The feature network `name`, from `path` or its default file.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds something else than a feature network of this suite.
+    """
+    path = path or weights_path(name)
+    metadata, state = _read(name, path)
+    spec = json.loads(metadata["network"])
+    network = _build(path, spec["class_path"], spec["init_args"])
+    network.load_state_dict(state)
+    channels, height, width = spec["init_args"]["image_shape"]
+    return FeatureNetwork(
+        name=name,
+        embed=ClassifierFeatures(network, (height, width)),
+        channels=channels,
+        resize=f"antialiased bilinear to {height}x{width} (other sizes only)",
+        weights_sha256=sha256_of(path),
+        task="attributes" if metadata["task"] == "attributes" else "class",
+        class_names=tuple(json.loads(metadata["class_names"])),
+        num_classes=spec["init_args"]["num_classes"],
+    )
+
+
+def _read(name: str, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and state dict of a weights file."""
+    if not path.is_file():
+        raise UserError(f"the feature network `{name}` has no weights at {path}: {_how_to_train(name)}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): {_how_to_train(name)}") from error
+    if not {"network", "class_names", "task"} <= metadata.keys():
+        raise UserError(f"{path} is not a feature network of this suite (no metadata): {_how_to_train(name)}")
+    return metadata, state
+
+
+def _how_to_train(name: str) -> str:
+    if name in (*SHIPPED, UTKFACE):
+        config = CONFIGS.get(name, f"{name}/features")
+        return f"train it with `genai fit -c configs/{config}.yaml`, then `genai ship RUN {name}`"
+    return "give the path of a feature network that `genai ship` wrote"
+
+
+def _build(path: Path, class_path: str, init_args: dict[str, Any]) -> nn.Module:
+    """Instantiate the network that a weights file names; only classes of genai.networks are allowed."""
+    module, _, name = class_path.rpartition(".")
+    if not module.startswith("genai.networks."):
+        raise UserError(f"{path} names the class {class_path}: weights files may name classes of genai.networks only")
+    with torch.random.fork_rng(devices=[]):  # the initial weights use the global generator
+        network: nn.Module = getattr(importlib.import_module(module), name)(**init_args)
+    return network

@@ -1,0 +1,109 @@
+"""Metrics are declared here: `@metric` on the function that computes one is all that a new metric needs.
+
+    @metric(title="Recall", better="higher", format=".3f", paper="arXiv:1904.06991")
+    def recall(sets: Comparison) -> float: ...
+
+The function's name is the metric's name in metrics.json, in the loggers (val/NAME) and as what --monitor takes. The table of
+`genai test`, `genai runs`, the card of an exported run and the leaderboard print it as it is declared.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeVar
+
+import genai.metrics
+from genai.metrics.protocol import Comparison
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+EDITION = 1  # of the values: a change of any metric's values counts it up, so that cached floors are computed again
+
+
+class Estimate(NamedTuple):
+    """A value with its standard deviation over subsets of the samples."""
+
+    value: float
+    std: float
+
+
+Compute = Callable[[Comparison], float | Estimate | None]
+Function = TypeVar("Function", bound=Compute)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A declared metric; the arguments of `metric` say what its fields mean."""
+
+    name: str
+    compute: Compute
+    title: str
+    better: Literal["higher", "lower"]
+    format: str
+    paper: str
+    scale: float
+    order: int
+
+    @property
+    def heading(self) -> str:
+        """The title with its unit and an arrow in the direction that is better: `KID x1000 ↓`."""
+        unit = "" if self.scale == 1 else f" x{self.scale:g}"
+        return f"{self.title}{unit} {ARROWS[self.better]}"
+
+    def text(self, scores: Mapping[str, float | None], with_std: bool = False) -> str:
+        """The metric's value among `scores` as it is printed; empty where it is not among them."""
+        value, std = scores.get(self.name), scores.get(f"{self.name}_std")
+        if value is None:
+            return ""
+        text = self._format(value)
+        return f"{text} ± {self._format(std)}" if with_std and std is not None else text
+
+    def _format(self, value: float) -> str:
+        return format(int(value) if self.format == "d" else self.scale * value, self.format)
+
+
+_declared: dict[str, Metric] = {}
+
+
+def metric(
+    title: str, better: Literal["higher", "lower"], format: str, paper: str, scale: float = 1.0, order: int = 100
+) -> Callable[[Function], Function]:
+    """Declare the decorated function as a metric.
+
+    The function receives a `Comparison` and returns a number, an `Estimate`, or None where the metric does not apply (no
+    classes, no labels).
+
+    Args:
+        title: in tables.
+        better: which direction is better.
+        format: format specification of a value; `d` for counts.
+        paper: where it is defined.
+        scale: what values are multiplied with where they are printed; files and loggers have the plain value.
+        order: place in tables, ascending; then by name.
+    """
+
+    def declare(function: Function) -> Function:
+        name = function.__name__
+        _declared[name] = Metric(name, function, title, better, format, paper, scale, order)
+        return function
+
+    return declare
+
+
+def all_metrics() -> list[Metric]:
+    """Every metric that a module of genai.metrics declares, in the order of tables."""
+    for module in pkgutil.iter_modules(genai.metrics.__path__):
+        importlib.import_module(f"genai.metrics.{module.name}")
+    return sorted(_declared.values(), key=lambda declared: (declared.order, declared.name))
+
+
+def compute_scores(sets: Comparison) -> dict[str, float]:
+    """Every metric that applies, by name; NAME_std beside a metric that has a standard deviation."""
+    scores: dict[str, float] = {}
+    for declared in all_metrics():
+        result = declared.compute(sets)
+        if isinstance(result, Estimate):
+            scores |= {declared.name: result.value, f"{declared.name}_std": result.std}
+        elif result is not None:
+            scores[declared.name] = result
+    return scores

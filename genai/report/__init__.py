@@ -1,0 +1,5 @@
+"""Results of several models or images in one place.
+
+evaluate.py       `genai.evaluate`: scores of images that are already in memory
+leaderboard.py    docs/results/leaderboard.md from zoo/*/metrics.json; `python -m genai.report.leaderboard` writes it
+"""

@@ -1,0 +1,100 @@
+"""The leaderboard: every zoo entry with its scores, floors and protocol, as Markdown.
+
+python -m genai.report.leaderboard [FILE]       writes docs/results/leaderboard.md, or FILE
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from genai.metrics.protocol import Protocol
+from genai.metrics.registry import Metric, all_metrics
+from genai.runs import REPOSITORY, Run, is_run
+
+TARGET = REPOSITORY / "docs" / "results" / "leaderboard.md"
+HEADER = """\
+# Leaderboard
+
+Scores of the models in zoo/, computed from the weights in each folder by `genai test`. The arrow shows which direction is
+better. The floor is the score of as many real training images against the same reference; a metric cannot tell a model from
+the data if the model's score is as good as the floor. Scores are comparable within one table, which has one protocol. The best
+score of each column is bold.
+
+This file is written by `python -m genai.report.leaderboard`; do not edit it.
+"""
+
+
+class Entry(NamedTuple):
+    """A zoo entry, its run record and its evaluation on the test split."""
+
+    run: Run
+    record: dict[str, Any]
+    test: dict[str, Any]
+
+    @property
+    def protocol(self) -> Protocol:
+        """What the scores depend on."""
+        return Protocol(**self.test["protocol"])
+
+
+def entries(zoo: Path) -> list[Entry]:
+    """The evaluated entries of a zoo folder, by protocol, then by FID."""
+    runs = [Run(path) for path in sorted(zoo.iterdir()) if is_run(path)]
+    found = [Entry(run, run.record(), run.scores()["test"]) for run in runs if "test" in run.scores()]
+    return sorted(found, key=lambda entry: (entry.protocol.data, entry.protocol.describe(), entry.test["scores"]["fid"]))
+
+
+def preset(record: dict[str, Any]) -> str:
+    """The YAML that a run was trained with, as `mnist/gan`; empty if its command names none."""
+    found = re.search(r"configs/(\S+?)\.yaml", record["command"])
+    return found[1] if found else ""
+
+
+def section(group: list[Entry]) -> Iterator[str]:
+    """The lines of entries with one protocol: heading, table, protocol."""
+    metrics = [metric for metric in all_metrics() if any(metric.name in entry.test["scores"] for entry in group)]
+    yield f"## {group[0].protocol.data}, {group[0].protocol.num_samples:,} samples\n"
+    columns = ["entry", "preset", "parameters", "images seen", *(metric.heading for metric in metrics)]
+    yield f"| {' | '.join(columns)} |"
+    yield f"|---|---|{'--:|' * (len(columns) - 2)}"
+    for entry in group:
+        path = f"zoo/{entry.run.path.name}"
+        sizes = ", ".join(f"{name} {size:,}" for name, size in entry.test["parameters"].items())
+        cells = [f"[{path}](../../{path}/README.md)", preset(entry.record), sizes, f"{entry.test['images_seen']:,}"]
+        cells += [cell(metric, entry, group) for metric in metrics]
+        yield f"| {' | '.join(cells)} |"
+    floors = (metric.text(group[0].test["floor"], with_std=True) for metric in metrics)
+    yield f"| floor (real against real) | | | | {' | '.join(floors)} |"
+    yield f"\nProtocol: {group[0].protocol.describe()}.\n"
+
+
+def cell(metric: Metric, entry: Entry, group: list[Entry]) -> str:
+    """The score of an entry, bold if it is the best of the group."""
+    text = metric.text(entry.test["scores"], with_std=True)
+    values = [other.test["scores"][metric.name] for other in group if metric.name in other.test["scores"]]
+    best = max(values) if metric.better == "higher" else min(values)
+    is_best = len(set(values)) > 1 and entry.test["scores"].get(metric.name) == best
+    return f"**{text}**" if is_best else text
+
+
+def leaderboard(zoo: Path) -> str:
+    """The whole page."""
+    lines = [HEADER]
+    for _, group in groupby(entries(zoo), key=lambda entry: entry.protocol.describe()):
+        lines += section(list(group))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page."""
+    target = Path(arguments[0]) if arguments else TARGET
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(leaderboard(REPOSITORY / "zoo"))
+    print(f"wrote {target}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,80 @@
+"""`genai.sample`: images from a run, a zoo entry or a model, in one call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genai.errors import UserError
+from genai.models.base import ImageModel
+from genai.models.seeds import image_seeds
+from genai.runs import Run, find, load
+
+
+def sample(
+    model: str | Path | Run | ImageModel,
+    num: int = 64,
+    seed: int = 0,
+    label: int | str | Sequence[int] | Tensor | None = None,
+    checkpoint: str = "best",
+    device: str = "cpu",
+    trust: Sequence[str] = (),
+    **options: Any,
+) -> Tensor:
+    """Sample `num` images with the averaged weights: (num, C, H, W) float32 in [-1, 1].
+
+    Image i depends only on `seed`, i and its label: it is the image i of `genai sample --seed SEED`.
+
+    Args:
+        model: a run, as for `genai.load`, or a model.
+        num: number of images.
+        seed: of the images.
+        label: of a class-conditional model: a class number, a class name (of a run), or `num` class numbers; default: the
+            classes in turn. Of other conditional models: attributes (num, K) float or captions (num, L) int64.
+        checkpoint, device, trust: of a run, as for `genai.load`.
+        options: of the model's `sample`, such as `steps` of a diffusion model.
+
+    Raises:
+        UserError: there is no such run or class, or the label does not fit the model.
+    """
+    names: list[str] = []
+    kind = "class"
+    if not isinstance(model, ImageModel):
+        run = model if isinstance(model, Run) else find(model)
+        record = run.record()
+        names, kind = record["class_names"], record.get("label_kind", "class")
+        loaded = load(run, checkpoint, device, trust)
+        if not isinstance(loaded, ImageModel):
+            raise UserError(f"{run.path} is a {type(loaded).__name__}, which generates no images")
+        model = loaded
+    return model.sample(image_seeds(seed, num), make_condition(model, label, num, kind, names), **options)
+
+
+def make_condition(model: ImageModel, label: Any, num: int, kind: str, class_names: Sequence[str]) -> Tensor | None:
+    """The condition of `num` images; see `sample` for `label`.
+
+    Raises:
+        UserError: the label does not fit the model.
+    """
+    if not model.conditional:
+        if label is not None:
+            raise UserError("the model is unconditional: leave `label` out")
+        return None
+    if label is None:
+        if kind not in ("class", "none"):
+            raise UserError(f"the model is conditioned on {kind}: give `label` as a tensor with one row for each image")
+        return torch.arange(num) % model.num_classes
+    if isinstance(label, str):
+        if label not in class_names:
+            raise UserError(f"there is no class {label!r}: choose {', '.join(class_names) or 'a class number'}")
+        label = list(class_names).index(label)
+    condition = torch.as_tensor(label)
+    if condition.ndim == 0:
+        condition = condition.repeat(num)
+    if len(condition) != num:
+        raise UserError(f"there are {len(condition)} labels for {num} images: give one label for each image")
+    if condition.ndim == 1 and not bool(((condition >= 0) & (condition < model.num_classes)).all()):
+        raise UserError(f"a label is not one of the classes 0 to {model.num_classes - 1}")
+    return condition

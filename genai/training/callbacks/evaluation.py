@@ -1,0 +1,188 @@
+"""Evaluation during training and testing: N samples of the averaged weights, one feature pass, every metric."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import rich
+import torch
+from rich.text import Text
+from torch import Tensor, nn
+
+from genai.errors import UserError
+from genai.images import to_uint8
+from genai.metrics.evaluation import EvaluationResult, Evaluator
+from genai.metrics.features import FeatureNetwork, Features, concatenate, default_features, load_extractor
+from genai.metrics.labels import cycle_labels, expected_labels
+from genai.models.base import ImageModel
+from genai.models.seeds import image_seeds
+from genai.runs import merge_json
+from genai.training.callbacks.preemption import stop_if_told
+from genai.training.callbacks.run_directory import overrides_of, run_dir_of
+
+DEV_RUN_SAMPLES = 64  # with --trainer.fast_dev_run
+
+
+class EvaluateSamples(L.Callback):
+    """Evaluates samples against the validation split during `fit` and `validate`, against the test split during `test`.
+
+    Metrics are logged as val/NAME or test/NAME, so that a checkpoint can monitor `val/fid`; `validate` and `test` print them.
+    If the Trainer has a `RunDirectory`, they are merged into its metrics.json. A conditional model is conditioned on the labels
+    of the reference images, in their order and cycled, so its class shares are compared with those of the data. Models that do
+    not sample images are ignored.
+
+    Args:
+        features: feature network: `auto` (the one shipped under the data's name, else `inception`), a name or a path; see
+            `load_extractor`.
+        weights: weights file of the feature network, if it is not the default one.
+        num_samples: number of samples; limited by the size of the training split, and 64 with `fast_dev_run`.
+        every_n_epochs: evaluate each k-th epoch of a fit and the last one; 0 evaluates none. `validate` and `test` always do.
+        batch_size: samples generated at once; no score depends on the number of processes.
+        seed: of the samples, the same at every epoch.
+
+    Raises:
+        UserError: `num_samples` is less than 2.
+    """
+
+    def __init__(
+        self,
+        features: str = "auto",
+        weights: str | None = None,
+        num_samples: int = 10_000,
+        every_n_epochs: int = 1,
+        batch_size: int = 250,
+        seed: int = 0,
+    ) -> None:
+        if num_samples < 2:
+            raise UserError(f"evaluation.num_samples {num_samples} is too few for a score: use 2 or more")
+        self.features = features
+        self.weights = weights
+        self.num_samples = num_samples
+        self.every_n_epochs = every_n_epochs
+        self.batch_size = batch_size
+        self.seed = seed
+        self.last: EvaluationResult | None = None
+        self._network: FeatureNetwork | None = None
+        self._evaluators: dict[str, Evaluator] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Load the feature network before training, so that missing weights are an error at once."""
+        if self._network is None:
+            self.load(_data(trainer).name, pl_module, stage)
+
+    def load(self, data_name: str, model: L.LightningModule, stage: str) -> None:
+        """Load the feature network if `stage` of `model` evaluates samples.
+
+        Raises:
+            UserError: its weights are missing.
+        """
+        evaluates = stage in ("validate", "test") or (stage == "fit" and self.every_n_epochs > 0)
+        if isinstance(model, ImageModel) and evaluates:
+            name = default_features(data_name) if self.features == "auto" else self.features
+            self._network = load_extractor(name, self.weights)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking and self._is_due(trainer):
+            self._evaluate(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluate(trainer, pl_module, "test")
+
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        """Whether the current epoch is evaluated."""
+        if trainer.state.fn != "fit":
+            return True
+        epoch = trainer.current_epoch + 1
+        is_last = epoch == trainer.max_epochs or trainer.should_stop or trainer.global_step == trainer.max_steps
+        return self.every_n_epochs > 0 and (epoch % self.every_n_epochs == 0 or is_last)
+
+    def _evaluate(self, trainer: L.Trainer, model: L.LightningModule, split: str) -> None:
+        """Sample, measure on the first process, and report."""
+        if self._network is None or not isinstance(model, ImageModel):
+            return
+        data = _data(trainer)
+        num = self._num_samples(trainer, data)
+        condition = cycle_labels(data.split(split).labels, num) if model.conditional else None
+        samples = self._sample_features(trainer, model, self._network.to(model.device), num, condition)
+        result = None
+        if trainer.is_global_zero:
+            if split not in self._evaluators:
+                self._evaluators[split] = Evaluator.of(data, split, self._network, num, self.seed)
+            labels = expected_labels(data, split, self._network, num) if model.conditional else None
+            result = self._evaluators[split].measure(samples, labels)
+        result = trainer.strategy.broadcast(result)
+        assert result is not None
+        self.last = result
+        self._report(trainer, model, split, result)
+
+    def _num_samples(self, trainer: L.Trainer, data: Any) -> int:
+        is_dev_run = bool(getattr(trainer, "fast_dev_run", False))
+        wanted = min(self.num_samples, DEV_RUN_SAMPLES) if is_dev_run else self.num_samples
+        return min(wanted, len(data.split("train")))
+
+    def _sample_features(
+        self, trainer: L.Trainer, model: ImageModel, network: FeatureNetwork, num: int, condition: Tensor | None
+    ) -> Features:
+        """Features of `num` samples in the order of their seeds.
+
+        Rank r generates batches r, r + world_size, ..., so a batch has the same images for any number of processes. Ranks
+        without a batch repeat the last one, so that all ranks make the same number of calls.
+        """
+        seeds = image_seeds(self.seed, num)
+        starts = range(0, num, self.batch_size)
+        parts = []
+        for first in range(0, len(starts), trainer.world_size):
+            stop_if_told(trainer)
+            start = starts[min(first + trainer.global_rank, len(starts) - 1)]
+            rows = slice(start, start + self.batch_size)
+            images = model.sample(seeds[rows], None if condition is None else condition[rows].to(model.device))
+            parts.append(network(to_uint8(images)).cpu())
+        return _gather(trainer, parts, len(starts))
+
+    def _report(self, trainer: L.Trainer, model: ImageModel, split: str, result: EvaluationResult) -> None:
+        """Log the metrics, merge them into metrics.json and, outside of a fit, print them.
+
+        Options that differ from the run's config stay out of its curves, and are named in metrics.json.
+        """
+        overrides = overrides_of(trainer)
+        metrics = {f"{split}/{name}": value for name, value in result.metrics().items()}
+        model.log_dict(metrics, logger=not overrides, on_epoch=True, sync_dist=True)
+        if not trainer.is_global_zero:
+            return
+        sizes = network_sizes(model)
+        run_dir = run_dir_of(trainer)
+        if run_dir is not None:
+            about = {"parameters": sizes, "images_seen": model.images_seen, "overrides": list(overrides)}
+            keep = trainer.state.fn != "fit"  # the epochs of a fit are in metrics.csv
+            merge_json(run_dir / "metrics.json", {split: result.to_dict() | about}, keep)
+        if trainer.state.fn != "fit":
+            rich.print(result)
+            if sizes:
+                rich.print(Text(describe_sizes(sizes), style="dim"))
+
+
+def network_sizes(model: nn.Module) -> dict[str, int]:
+    """Number of parameters of each network of a model, by its name in the model; without the averaged copy."""
+    sizes = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
+    return {name: size for name, size in sizes.items() if size and name != "averaged"}
+
+
+def describe_sizes(sizes: Mapping[str, int]) -> str:
+    """One line for a reader."""
+    return "parameters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+
+
+def _data(trainer: L.Trainer) -> Any:
+    data = getattr(trainer, "datamodule", None)
+    if data is None:
+        raise UserError("EvaluateSamples needs a data module: call trainer.fit(model, datamodule=...)")
+    return data
+
+
+def _gather(trainer: L.Trainer, parts: list[Features], num_batches: int) -> Features:
+    """The features of all batches in order, on the CPU; rank r holds batches r, r + world_size, ..."""
+    ranks = [parts]
+    if trainer.world_size > 1:
+        ranks = [[] for _ in range(trainer.world_size)]
+        torch.distributed.all_gather_object(ranks, parts)
+    return concatenate([ranks[b % len(ranks)][b // len(ranks)] for b in range(num_batches)])
