@@ -1,12 +1,12 @@
 """The run directory.
 
-    directory.py   names, creates and finds runs; reads run.json, config.yaml and metrics.json
-    loading.py     from a run to its model
-    data.py        from a run to its data module
-    export.py      from a run to a zoo entry
-    files.py       files that are written whole or not at all
-    imports.py     what a config could import
-    signature.py   which runs are this user's own
+directory.py   names, creates and finds runs; reads run.json, config.yaml and metrics.json
+loading.py     from a run to its model
+data.py        from a run to its data module
+export.py      from a run to a zoo entry
+files.py       files that are written whole or not at all
+imports.py     what a config could import
+signature.py   which runs are this user's own
 """
 
 from genai.runs.directory import FORMAT, REPOSITORY, Run, all_runs, create, find, is_run, load, runs_folder

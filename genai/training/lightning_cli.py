@@ -204,7 +204,9 @@ def import_classes() -> None:
 def user_loggers(chosen: Any, run_dir: Path | None) -> list[Logger]:
     """The loggers of `--trainer.logger`; `true` is Lightning's default, TensorBoard."""
     if chosen is True:
-        return [] if run_dir is None or global_rank() != 0 else [TensorBoardLogger(run_dir / "logs", name="", version="lightning")]
+        return (
+            [] if run_dir is None or global_rank() != 0 else [TensorBoardLogger(run_dir / "logs", name="", version="lightning")]
+        )
     return as_list(chosen or None)
 
 

@@ -164,7 +164,11 @@ class SampleQuality(L.Callback):
         for logger in () if overrides_of(trainer) else trainer.loggers:  # the curve is of the model as its run's config has it
             logger.log_metrics(metrics, step=model.images_seen)
         if self.run_dir is not None and trainer.is_global_zero:
-            about = {"parameters": network_sizes(model), "images_seen": model.images_seen, "overrides": list(overrides_of(trainer))}
+            about = {
+                "parameters": network_sizes(model),
+                "images_seen": model.images_seen,
+                "overrides": list(overrides_of(trainer)),
+            }
             keep = trainer.state.fn != "fit"  # whose epochs are in metrics.csv
             merge_json(self.run_dir / "metrics.json", {split: quality.to_dict() | about}, keep)
 
