@@ -186,7 +186,7 @@ def test_exactly_one_process_writes(together: tuple[Path, list[dict]]) -> None:
         run = run_of(folder, name)
         assert len(losses(run)) > 0
         assert not list(run.path.rglob("*.tmp")) + list(run.path.rglob("lock*"))
-    assert (folder / "output.txt").read_text().count("2 devices x 16 images = 32 images per step") == len(FAMILIES) + 4
+    assert (folder / "output.txt").read_text().count("2 devices x 16 images = 32 images per step") == len(FAMILIES) + 5
 
 
 def test_noise_and_augmentation_differ_between_ranks(together: tuple[Path, list[dict]]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from genai import runs
 from genai.cli import main
@@ -19,7 +20,7 @@ from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import Relativistic
 from genai.models.optimization import split_batch
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
-from genai.training.callbacks.announcement import describe_step
+from genai.training.callbacks.announcement import describe_step, images_per_batch
 from tests.families import FAMILIES, family
 
 STEPS = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "50", "--trainer.limit_val_batches", "0"]
@@ -78,8 +79,13 @@ def test_microbatches_are_the_batch() -> None:
 
 
 def test_the_announcement_counts_what_a_step_sees() -> None:
-    assert describe_step(2, 64, 2) == "2 devices x 32 images x 2 parts accumulated = 128 images per step"
-    assert describe_step(1, 64, 1) == "1 device x 64 images = 64 images per step"
+    assert describe_step(2, 64) == "2 devices x 64 images = 128 images per step"
+    assert describe_step(1, 64, batches=3) == "1 device x 64 images x 3 accumulated batches = 192 images per step"
+    assert describe_step(1, 64, microbatches=2) == "1 device x 64 images = 64 images per step (each batch in 2 parts)"
+    few = DataLoader(TensorDataset(torch.zeros(10)), batch_size=64)
+    assert images_per_batch(few) == 10
+    assert images_per_batch(DataLoader(TensorDataset(torch.zeros(99)), batch_size=64)) == 64
+    assert images_per_batch(None) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
