@@ -31,7 +31,8 @@ def prose(text: str) -> str:
 def commands(text: str) -> list[list[str]]:
     """The arguments of each `genai ...` or `cli.py ...` command in indented lines, bash blocks and code spans.
 
-    Continued lines are joined; `&&` and `;` separate commands; comments and what stands before `genai` are removed.
+    Continued lines are joined; `&&` and `;` separate commands; comments and what stands before `genai` are removed; a shell
+    variable is replaced by 1.
     """
     bash = "\n".join(block.text for block in blocks(text) if block.language == "bash")
     rest = prose(text)
@@ -42,7 +43,7 @@ def commands(text: str) -> list[list[str]]:
         for part in re.split(r"&&|;", re.sub(r"(^|\s)#.*", "", line)):
             match = re.search(r"(?:^|\s)(?:genai|cli\.py)\s+(.*)", part)
             if match and ("fit -c" in part or part.strip().startswith(("genai", "srun", "torchrun", "OMP_"))):
-                found.append(shlex.split(match[1].replace("...", "")))
+                found.append(shlex.split(re.sub(r"\$\w+", "1", match[1]).replace("...", "")))
     return found
 
 
