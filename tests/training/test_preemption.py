@@ -158,7 +158,8 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
     command = fit("gan")
     monkeypatch.setattr(sys, "argv", ["genai", *command])
     with monkeypatch.context() as patch:
-        patch.setattr(Model, "advance", after(6, Model.advance, signal.SIGUSR1))
+        hook = "on_train_batch_start"
+        patch.setattr(CountedRandomness, hook, after(6, getattr(CountedRandomness, hook), signal.SIGUSR1))
         assert main(command) == 2
     assert "job 4711 is queued again" in capsys.readouterr().err
     assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
