@@ -19,7 +19,7 @@ from rich.table import Table
 from genai.cli.memory import keep_freed_memory
 from genai.training.launch import ready_cli
 
-PRESETS = [Path(f"configs/mnist/{name}.yaml") for name in ("r3gan", "stacked", "dcgan", "gan")]
+PRESETS = [Path(f"configs/mnist/{name}.yaml") for name in ("cluster-r3gan", "stacked-cluster-r3gan", "dcgan", "gan")]
 
 
 def images_per_second(config: Path, keeps: bool, seconds: float) -> float:

@@ -53,7 +53,7 @@ def data_or_skip(config: Path) -> list[str]:
         pytest.skip(f"{needed} is not in $GENAI_DATA")
     if folder == "avatars":
         return ["--data.init_args.num_images", "300"]
-    return ["--data.init_args.num_triples", "1000"] if config.stem == "stacked" else []
+    return ["--data.init_args.num_triples", "1000"] if "stacked" in config.stem else []
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")

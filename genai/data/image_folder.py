@@ -7,7 +7,7 @@ from genai.data import archives
 from genai.data.augment import Augment
 from genai.data.base import data_roots
 from genai.data.cache import Recipe
-from genai.data.photos import Photos, Plan, identity, split_by_hash
+from genai.data.photos import Photos, Plan, identity, split_by_group, split_by_hash
 from genai.errors import UserError
 
 
@@ -22,6 +22,7 @@ class ImageFolder(Photos):
         root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
         size: of the square images, in pixels.
         channels: 3, or 1 for grey.
+        group_by: `image`, or `folder` to keep all images of a folder in one split: of one person, say, if each has a folder.
         strict: refuse a source with images that cannot be read.
     """
 
@@ -32,6 +33,7 @@ class ImageFolder(Photos):
         root: str,
         size: int = 64,
         channels: Literal[1, 3] = 3,
+        group_by: Literal["image", "folder"] = "image",
         strict: bool = False,
         batch_size: int = 128,
         num_workers: int = 0,
@@ -39,10 +41,11 @@ class ImageFolder(Photos):
         augment: Augment | None = None,
     ) -> None:
         super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
+        self.group_by = group_by
 
     def recipe(self) -> Recipe:
         path = self.find()
-        options = {"path": str(path), "shape": self.image_shape, "strict": self.strict, "splits": "by relative path"}
+        options = {"path": str(path), "shape": self.image_shape, "strict": self.strict, "group_by": self.group_by}
         return Recipe(options, identity(path), self.build)
 
     def find(self) -> Path:
@@ -64,4 +67,17 @@ class ImageFolder(Photos):
         names = archives.names(path)
         if len(names) < 3:
             raise UserError(f"{path} has {len(names)} images, and training needs three, one for each split: add images")
-        return Plan(path, split_by_hash(names, lambda name: str(PurePosixPath(name))))
+        if self.group_by == "image":
+            return Plan(path, split_by_hash(names, lambda name: str(PurePosixPath(name))))
+        folders = {folder_of(name) for name in names}
+        if len(folders) < 3:
+            raise UserError(
+                f"{path} has images in {len(folders)} folders, and group_by: folder needs three, one for each split: "
+                "set group_by: image"
+            )
+        return Plan(path, split_by_group(names, folder_of))
+
+
+def folder_of(name: str) -> str:
+    """The folder of an image, relative to the source."""
+    return str(PurePosixPath(name).parent)

@@ -100,11 +100,18 @@ class Photos(ImageDataModule):
         empty = next((split for split, count in counts.items() if not count), None)
         if empty:
             raise UserError(f"{plan.path} has no readable image for {empty} ({summarize(skipped)}): add images")
+        writer.meta["duplicates"] = count_duplicates(images[: len(kept)], counts["train"])
         labels = [plan.labels.get(names[row], 0) for row in kept]
         writer.finish(np.array(labels, np.float32 if self.label_kind == "attributes" else np.int64), counts)
         if skipped:
             print(
                 f"{self.name}: skipped {len(skipped)} of {len(kept) + len(skipped)} images: {summarize(skipped)}",
+                file=sys.stderr,
+            )
+        if writer.meta["duplicates"]:
+            print(
+                f"{self.name}: {writer.meta['duplicates']} images of val and test are exact copies of train images, so the "
+                "scores are too good: remove the copies",
                 file=sys.stderr,
             )
 
@@ -171,6 +178,13 @@ def close_gaps(images: np.ndarray, kept: list[int]) -> None:
             images[to] = images[row]
 
 
+def count_duplicates(images: np.ndarray, num_train: int) -> int:
+    """How many of the images behind the first `num_train` are equal to one of these."""
+    digests = [hashlib.sha1(image.tobytes(), usedforsecurity=False).digest() for image in images]
+    train = set(digests[:num_train])
+    return sum(digest in train for digest in digests[num_train:])
+
+
 def summarize(problems: list[str], most: int = 3) -> str:
     """The first few, and how many more."""
     more = f" and {len(problems) - most} more" if len(problems) > most else ""
@@ -195,6 +209,14 @@ def split_by_hash(names: Iterable[str], key: Callable[[str], str]) -> dict[Split
     test = min(max(1, int((fractions < TEST_SHARE).sum())), len(ordered) - 2)
     val = min(max(1, int((fractions < TEST_SHARE + VAL_SHARE).sum()) - test), len(ordered) - test - 1)
     return {"train": ordered[test + val :], "val": ordered[test : test + val], "test": ordered[:test]}
+
+
+def split_by_group(names: Iterable[str], group: Callable[[str], str]) -> dict[Split, list[str]]:
+    """As `split_by_hash`, but all names of a group are in the same split; there are three groups or more."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(group(name), []).append(name)
+    return {split: [name for key in keys for name in groups[key]] for split, keys in split_by_hash(groups, str).items()}
 
 
 def hash_fraction(text: str) -> float:

@@ -38,8 +38,8 @@ class RunLock:
         try:
             self.lock.acquire()
         except Timeout:
-            holder = describe(self.read_info())
-            raise UserError(f"{self.run_dir} is being written by {holder}: wait, or start another run") from None
+            who = describe(self.read_info())
+            raise UserError(f"{self.run_dir} is being written by {who}: wait, or start another run") from None
         holder = self.read_info()
         is_ours = bool(self.job) and holder.get("job") == self.job
         if holder and holder["host"] != socket.gethostname() and not is_ours:

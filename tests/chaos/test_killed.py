@@ -35,7 +35,7 @@ def run_in(folder: Path) -> Path | None:
 def start(forks: Forks, name: str, folder: Path) -> Child:
     """Begin, or go on."""
     run = run_in(folder)
-    arguments = ["--resume", str(run), "--trust", "tests"] if run else [*family(name), *OPTIONS]
+    arguments = ["--resume", str(run)] if run else [*family(name), *OPTIONS]
     return forks.start(["fit", *arguments], folder)
 
 

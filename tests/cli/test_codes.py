@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -229,9 +230,9 @@ def test_the_table_ranks_images_by_their_bound(place: Path, capsys: pytest.Captu
     numbers = sorted(int(row["image"].removeprefix("test/")) for row in rows)
     split = Digits().split("test")
     assert {row["image"]: row["label"] for row in rows} == {f"test/{i}": str(split.labels[i]) for i in numbers}
-    first = model_of("plain").log_likelihood(to_float(test_images(numbers[0])), image_seeds(0, 1), 4)
+    first = model_of("plain").likelihood_bound(to_float(test_images(numbers[0])), image_seeds(0, 1), num_samples=4).nats
     (row,) = [row for row in rows if row["image"] == f"test/{numbers[0]}"]
-    assert float(row["score"]) == pytest.approx(-float(first), abs=2e-3)
+    assert float(row["score"]) == pytest.approx(float(first), abs=2e-3)
     assert Image.open("a.png").width > 300
     assert "AUROC" not in capsys.readouterr().out
 
@@ -302,17 +303,23 @@ def test_images_are_converted_to_the_models_shape() -> None:
     assert torch.equal(converted(flat, (1, 8, 8)), torch.full((1, 1, 8, 8), 77, dtype=torch.uint8))
 
 
-def test_nats_are_printed_and_kept(place: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nats_and_bits_per_dim_are_printed_and_kept(place: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["likelihood", "plain", "--num", "40", "--samples", "50"]) == 0
-    line = capsys.readouterr().out
-    entry = json.loads((runs / "plain/one/metrics.json").read_text())["nats"]
-    assert f"{entry['mean']:.4f} +- {entry['standard_error']:.4f} nats\n(40 test images, IWAE-50, unconditional; " in line
-    assert (entry["num"], entry["samples"]) == (40, 50)
+    output = capsys.readouterr().out
+    entry = json.loads((runs / "plain/one/metrics.json").read_text())["likelihood"]
+    for name in ("nats", "bits_per_dim"):
+        assert f"{entry[name]:.4f} +- {entry[f'{name}_standard_error']:.4f}" in output
+    assert entry["bits_per_dim"] == pytest.approx(entry["nats"] / (64 * math.log(2)))
+    assert entry["kind"] == "IWAE bound with 50 samples, binarised pixels"
+    assert entry["kind"] in output
+    assert entry["num"] == 40
     assert main(["likelihood", "plain", "--num", "40", "--samples", "1"]) == 0
-    elbo = json.loads((runs / "plain/one/metrics.json").read_text())["nats"]["mean"]
-    assert elbo > entry["mean"]
+    assert "IWAE" not in capsys.readouterr().out
+    elbo = json.loads((runs / "plain/one/metrics.json").read_text())["likelihood"]
+    assert elbo["nats"] > entry["nats"]
+    assert elbo["kind"] == "ELBO, binarised pixels"
     assert main(["likelihood", "classes", "--num", "4", "--samples", "2"]) == 0
-    assert ", conditional;" in capsys.readouterr().out
+    assert "conditional on the labels" in capsys.readouterr().out
 
 
 def test_other_models_say_what_they_cannot(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -358,6 +358,14 @@ def test_pictures_that_cannot_be_read(place: Path, capsys: pytest.CaptureFixture
         (["sample", "plain", "--sampler", "rk45"], "there is no --sampler 'rk45': choose from euler, heun"),
         (["sample", "plain", "--schedule", "steep"], "there is no --schedule 'steep': choose from karras"),
         (["sample", "plain", "--steps", "0"], "is not an integer of at least 1"),
+        (["sample", GAN, "--sampler-option", "churn=1"], "is a GAN, which samples in one step"),
+        (
+            ["sample", "plain", "--sampler", "heun", "--sampler-option", "eta=1"],
+            "heun has no option 'eta': its options are churn",
+        ),
+        (["vary", "plain", "test/0", "--sampler-option", "churn=1"], "sampler dpmpp has no option 'churn': it has no options"),
+        (["sample", "plain", "--sampler", "unipc", "--sampler-option", "order=x"], "must be a whole number"),
+        (["sample", "plain", "--sampler-option", "order"], "is not NAME=VALUE, such as churn=20"),
         (["sample", GAN, "--steps", "4"], "is a GAN, which samples in one step"),
         (["sample", GAN, "--guidance", "2"], "is a GAN, which samples in one step"),
         (["sample", GAN, "--candidates", "8"], "there is no discriminator to choose among candidates in these weights"),
@@ -396,6 +404,17 @@ def test_samplers_steps_and_schedules_change_the_images(place: Path) -> None:
         changed = drawn("plain", "--num", "3", *options)
         assert not np.array_equal(plain, changed)
         assert np.array_equal(changed[:2], drawn("plain", "--num", "2", *options))
+
+
+def test_options_of_a_sampler(place: Path) -> None:
+    adaptive = ["plain", "--num", "2", "--sampler", "adaptive"]
+    plain = drawn(*adaptive)
+    assert np.array_equal(plain, drawn(*adaptive, "--sampler-option", "tolerance=0.01", "--sampler-option", "max_steps=1000"))
+    assert not np.array_equal(plain, drawn(*adaptive, "--sampler-option", "tolerance=0.5"))
+    assert np.array_equal(
+        drawn("plain", "--num", "2", "--sampler", "ddpm"),
+        drawn("plain", "--num", "2", "--sampler", "ddim", "--sampler-option", "eta=1"),
+    )
 
 
 def test_guidance_within_an_interval(place: Path) -> None:

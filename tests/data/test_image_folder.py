@@ -4,10 +4,13 @@ import json
 import os
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from genai.cli import main
 from genai.data import archives
 from genai.data.image_folder import ImageFolder
 from genai.data.photos import split_by_hash
@@ -197,3 +200,38 @@ def test_the_cache_lists_its_pictures_as_json(tmp_path) -> None:
     data.prepare_data()
     meta = next((tmp_path / "cache").rglob("meta.json"))
     assert json.loads(meta.read_text())["skipped"] == ["empty.jpg: empty file"]
+
+
+def test_a_folder_stays_in_one_split(tmp_path) -> None:
+    files = {f"person {i}/{k}.png": encoded(plain((5 * i, 0, 0))) for i in range(40) for k in range(5)}
+    data = ImageFolder(str(write(tmp_path / "photos", files)), size=8, group_by="folder")
+    people = {split: set(data.split(split).images[:, 0, 0, 0]) for split in ("train", "val", "test")}
+    assert sum(map(len, people.values())) == len(set.union(*people.values())) == 40
+    assert min(len(data.split(split)) for split in people) >= 5
+    with pytest.raises(UserError, match=r"in 1 folders.*group_by: image"):
+        ImageFolder(str(tmp_path / "photos" / "person 1"), group_by="folder").prepare_data()
+
+
+def test_copies_across_splits_are_counted(tmp_path, capsys) -> None:
+    files = {f"{i}.png": encoded(plain((5 * (i % 20), 0, 0))) for i in range(40)}
+    data = ImageFolder(str(write(tmp_path / "photos", files)), size=8)
+    values = {split: data.split(split).images[:, 0, 0, 0].tolist() for split in ("train", "val", "test")}
+    expected = sum(value in values["train"] for value in values["val"] + values["test"])
+    assert data.cache_entry().meta["duplicates"] == expected > 0
+    assert f"{expected} images of val and test are exact copies" in capsys.readouterr().err
+
+
+def test_the_preset_of_faces_takes_a_folder(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = Path(__file__).parents[2] / "configs/faces/gan.yaml"
+    arguments = ["fit", "-c", str(config), "--data", "ImageFolder", "--data.init_args.root", "my-photos/", "--print_config"]
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    preset, printed = yaml.safe_load(config.read_text())["data"]["init_args"], yaml.safe_load(capsys.readouterr().out)["data"]
+    assert printed["class_path"].endswith("ImageFolder")
+    assert printed["init_args"]["root"] == "my-photos/"
+    assert printed["init_args"]["augment"]["flip"]
+    assert {key: printed["init_args"][key] for key in ("size", "batch_size")} == {
+        key: preset[key] for key in ("size", "batch_size")
+    }

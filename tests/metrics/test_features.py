@@ -11,7 +11,7 @@ from torch import nn
 from genai.data.base import data_roots
 from genai.data.mnist import MNIST, class_names, decimal
 from genai.errors import UserError
-from genai.metrics.features import extract, load_extractor
+from genai.metrics.features import default_features, extract, load_extractor, names
 from tests.metrics.helpers import random_images, write_network
 
 
@@ -36,7 +36,7 @@ def test_half_precision_weights_are_computed_with_in_float32(tmp_path):
 
 def test_it_is_frozen_and_never_a_part_of_a_model(network):
     model = nn.Module()
-    model.quality = network
+    model.features = network
     model.train()
     assert not list(model.modules())[1:]
     assert not network.embed.training
@@ -93,12 +93,26 @@ def test_colour_images_are_refused_by_a_grey_network(network):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("nonsense", "choose mnist"), ("utkface", "train it"), ("gone.safetensors", "no weights")]
+    ("name", "message"),
+    [("nonsense", "choose avatars, digits, mnist"), ("utkface", "train it"), ("gone.safetensors", "no weights")],
 )
 def test_missing_networks_name_the_fix(name, message, tmp_path, monkeypatch):
     monkeypatch.setenv("GENAI_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=message):
         load_extractor(name)
+
+
+def test_a_network_in_the_users_cache_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENAI_CACHE", str(tmp_path))
+    (tmp_path / "features").mkdir()
+    write_network(tmp_path / "features/cats.safetensors")
+    assert "cats" in names()
+    assert load_extractor("cats").class_names == ("0", "1", "2")
+
+
+def test_the_default_network_is_the_one_called_like_the_data():
+    assert [default_features(name) for name in ("mnist", "stacked-mnist", "celeba")] == ["mnist", "stacked-mnist", "inception"]
+    assert {"mnist", "digits", "avatars", "stacked-mnist", "utkface", "inception"} <= set(names())
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
@@ -107,7 +121,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, foreign)
     with pytest.raises(UserError, match="damaged"):
         load_extractor(str(damaged))
-    with pytest.raises(UserError, match="no feature network"):
+    with pytest.raises(UserError, match="not a feature network"):
         load_extractor(str(foreign))
 
 

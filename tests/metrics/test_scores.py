@@ -11,11 +11,11 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from genai.metrics.classes import class_counts, class_divergence, num_modes, shares, uniform_divergence
+from genai.metrics.classes import attribute_agreement, class_counts, class_divergence, count_modes, shares, uniform_divergence
 from genai.metrics.fid import frechet_distance
-from genai.metrics.inception_score import inception_score
+from genai.metrics.inception_score import marginal_divergence
 from genai.metrics.kid import kernel_distance
-from genai.metrics.precision_recall import precision_recall
+from genai.metrics.precision_recall import share_inside, squared_radii
 from tests.metrics.helpers import random_features
 
 SAMPLES = random_features(1200, 32, seed=1, shift=0.1)
@@ -68,39 +68,44 @@ def test_fid_of_a_set_with_itself_is_zero_and_it_is_symmetric():
 
 def test_inception_score_equals_torch_fidelity():
     theirs = isc_features_to_metric(SAMPLES.logits)
-    ours = inception_score(SAMPLES.logits)
-    assert ours.mean == pytest.approx(theirs["inception_score_mean"], rel=1e-10)
+    ours = marginal_divergence(SAMPLES.logits)
+    assert ours.value == pytest.approx(theirs["inception_score_mean"], rel=1e-10)
     assert ours.std == pytest.approx(theirs["inception_score_std"], rel=1e-8)
 
 
 def test_inception_score_of_certain_and_ignorant_networks():
     """Evenly used certain classes score their number, indifference scores 1."""
     logits = 100 * torch.eye(4).repeat(1000, 1)
-    assert inception_score(logits, splits=1).mean == pytest.approx(4)
-    assert inception_score(torch.zeros(100, 4)).mean == pytest.approx(1)
+    assert marginal_divergence(logits, splits=1).value == pytest.approx(4)
+    assert marginal_divergence(torch.zeros(100, 4)).value == pytest.approx(1)
 
 
 def test_kid_equals_torch_fidelity():
     theirs = kid_features_to_metric(SAMPLES.pool.double(), REFERENCE.pool.double(), verbose=False, kid_subsets=10)
     ours = kernel_distance(SAMPLES.pool, REFERENCE.pool, subsets=10)
-    assert ours.mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-8)
+    assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-8)
     assert ours.std == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-6)
 
 
 @pytest.mark.parametrize("save_cpu_ram", [True, False])
 def test_precision_and_recall_equal_torch_fidelity(save_cpu_ram):
     theirs = prc_features_to_metric(SAMPLES.pool, REFERENCE.pool, verbose=False, save_cpu_ram=save_cpu_ram)
-    ours = precision_recall(SAMPLES.pool, REFERENCE.pool)
-    assert ours.precision == pytest.approx(theirs["precision"], rel=1e-4)
-    assert ours.recall == pytest.approx(theirs["recall"], rel=1e-4)
+    assert share_inside(SAMPLES.pool, REFERENCE.pool) == pytest.approx(theirs["precision"], rel=1e-4)
+    assert share_inside(REFERENCE.pool, SAMPLES.pool) == pytest.approx(theirs["recall"], rel=1e-4)
+
+
+def test_radii_are_distances_to_the_kth_neighbour():
+    points = SAMPLES.pool[:200].double()
+    expected = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1).values[:, 3].square()
+    torch.testing.assert_close(squared_radii(points, 3), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_precision_sees_bad_samples_and_recall_sees_missing_modes():
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(200, 2, generator=generator) + offset for offset in (-50, 50))
     more_left = torch.randn(400, 2, generator=generator) - 50
-    assert precision_recall(more_left, torch.cat([left, right])).recall < 0.6
-    assert precision_recall(torch.cat([left, right]), more_left).precision < 0.6
+    assert share_inside(torch.cat([left, right]), more_left) < 0.6  # recall of the samples `more_left`
+    assert share_inside(more_left, torch.cat([left, right])) > 0.9  # and their precision
 
 
 def test_class_counts_shares_modes_and_divergence():
@@ -108,13 +113,19 @@ def test_class_counts_shares_modes_and_divergence():
     counts = class_counts(logits)
     assert counts.tolist() == [3, 1, 0, 0]
     assert shares(counts) == [0.75, 0.25, 0, 0]
-    assert num_modes(counts) == 2
+    assert count_modes(counts) == 2
     assert class_divergence(counts, counts) == 0
     real = torch.tensor([1, 1, 1, 1])
     assert class_divergence(counts, real) == pytest.approx(0.75 * math.log(3) + 0.25 * math.log(1))
     assert class_divergence(torch.tensor([1, 1]), torch.tensor([8, 0])) == pytest.approx(
         0.5 * math.log(0.5) + 0.5 * math.log(0.5 / (0.5 / 8))
     )
+
+
+def test_agreement_is_the_share_of_images_that_show_each_attribute_as_labelled():
+    logits = torch.tensor([[3.0, -1.0], [2.0, 0.5], [-0.1, -2.0], [1.0, -3.0]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    assert attribute_agreement(logits, labels) == [0.5, 0.75]
 
 
 def test_divergence_from_uniform_is_0_for_all_classes_alike_and_ln_k_for_one():
@@ -133,9 +144,10 @@ def test_a_perfect_sampler_of_stacked_mnist_diverges_from_uniform_by_its_number_
 def all_scores() -> list[float]:
     return [
         frechet_distance(SAMPLES.pool, REFERENCE.pool),
-        *inception_score(SAMPLES.logits),
+        *marginal_divergence(SAMPLES.logits),
         *kernel_distance(SAMPLES.pool, REFERENCE.pool, subsets=2),
-        *precision_recall(SAMPLES.pool, REFERENCE.pool),
+        share_inside(SAMPLES.pool, REFERENCE.pool),
+        share_inside(REFERENCE.pool, SAMPLES.pool),
     ]
 
 

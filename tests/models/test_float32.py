@@ -10,24 +10,24 @@ from torch import Tensor, nn
 from genai.models.diffusion.diffusion import Diffusion, denoiser
 from genai.models.diffusion.preconditioning import EDM, Velocity
 from genai.models.diffusion.weighting import denoising_loss
-from genai.models.gan.objectives import Objective, Relativistic, WassersteinGP
+from genai.models.gan.objectives import AdversarialObjective, Relativistic, WassersteinGP
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 
 SHAPE = (1, 8, 8)
 
 
 @pytest.mark.parametrize("objective", [Relativistic(gamma=2.0), WassersteinGP()])
-def test_penalties_are_those_of_float32(objective: Objective) -> None:
+def test_penalties_are_those_of_float32(objective: AdversarialObjective) -> None:
     torch.manual_seed(0)
     generator, discriminator = MLPGenerator(SHAPE, hidden=[32]), MLPDiscriminator(SHAPE, hidden=[32], dropout=0)
-    judge = lambda images: discriminator(images, None).float()  # noqa: E731
+    logits = lambda images: discriminator(images, None).float()  # noqa: E731
     real, z = torch.rand(64, *SHAPE) * 2 - 1, torch.randn(64, generator.latent_dim)
     losses = []
     for bf16 in (False, True):
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             fake = generator(z, None)
-            losses.append(objective.discriminator_loss(judge, real, fake, 0))
+            losses.append(objective.discriminator_loss(logits, real, fake, 0))
     assert fake.dtype == torch.bfloat16
     assert losses[1].dtype == torch.float32
     torch.testing.assert_close(losses[1], losses[0], rtol=0.05, atol=0.02)
@@ -38,9 +38,9 @@ def test_a_penalty_is_summed_in_float32() -> None:
     """A thousand pixels, each adding 2^-10 to the squared norm of 1: bfloat16 would stop adding half-way."""
     weight = torch.full((1024,), 2.0**-5)
     images = torch.zeros(1, 1, 32, 32, dtype=torch.bfloat16)
-    judge = lambda x: (x.flatten(1) @ weight).float()  # noqa: E731
+    logits = lambda x: (x.flatten(1) @ weight).float()  # noqa: E731
     with torch.autocast("cpu", torch.bfloat16):
-        loss = Relativistic(gamma=1.0).discriminator_loss(judge, images, images, 0)
+        loss = Relativistic(gamma=1.0).discriminator_loss(logits, images, images, 0)
     assert loss.item() - math.log(2) == pytest.approx(1.0, rel=1e-5)
 
 

@@ -1,5 +1,6 @@
 """The GAN module: sampling, conditions, optimisers, the count of batches, schedules, and non-finite losses."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, RMSprop
 from torch.utils.data import DataLoader, TensorDataset
 
 from genai import runs
 from genai.cli import main
+from genai.data.digits import Digits
 from genai.errors import UserError
 from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import NonSaturating, Relativistic
@@ -26,6 +29,7 @@ FIT = ["-c", str(ROOT / "configs/digits/gan.yaml"), "--tracker", "none", "--trai
 FIT += ["--trainer.enable_model_summary", "false", "--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
 FIT += ["--model.init_args.generator.init_args.hidden", "[8]", "--model.init_args.discriminator.init_args.hidden", "[8]"]
 EPOCH = 17  # batches of 64 digits
+QUIET: Any = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
 def mlp_gan(conditional: bool = False) -> GAN:
@@ -127,8 +131,7 @@ def test_attributes_are_conditions_unchanged() -> None:
 def fit(model: GAN, images: Tensor, labels: Tensor | None = None, epochs: int = 1, batch: int = 8, **options: Any) -> L.Trainer:
     """Train `model` on a few images in the order given."""
     labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = L.Trainer(accelerator="cpu", max_epochs=epochs, **quiet, **options)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=epochs, **QUIET, **options)
     trainer.fit(model, DataLoader(TensorDataset(images, labels), batch_size=batch))
     return trainer
 
@@ -184,6 +187,66 @@ def test_the_generator_steps_once_in_so_many_batches_however_short_the_epochs(ra
     """Epochs of four batches: a count that began anew in each would leave the generator of ratio 5 untrained."""
     model = tiny_gan(num_discriminator_steps=ratio)
     assert num_steps(model, fit(model, noise_images(32), epochs=3)) == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"num_discriminator_steps": 2}, {"num_microbatches": 3}], ids=str)
+def test_max_steps_counts_batches(options: dict[str, int]) -> None:
+    model = tiny_gan(**options)
+    trainer = fit(model, noise_images(96), epochs=-1, max_steps=6)
+    assert trainer.global_step == 6
+    assert model.images_seen == model.images_at_update == 6 * 8
+
+
+@pytest.mark.parametrize("has_scaler", [False, True])
+def test_max_steps_counts_skipped_batches(has_scaler: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for network in ("discriminator", "generator"):
+        spoil(monkeypatch, network, nan_value, range(1, 4))
+    model = tiny_gan(skip_nonfinite=True)
+    scaler = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**8))
+    trainer = fit(model, noise_images(96), epochs=-1, max_steps=6, plugins=[scaler] if has_scaler else [])
+    assert trainer.global_step == 6
+    assert model.images_seen == 6 * 8
+    assert int(model.update_step.skipped) == 2 * 3
+    assert num_steps(model, trainer) == [3, 3]
+
+
+def test_a_resumed_fit_goes_on_counting_batches(tmp_path: Path) -> None:
+    model = tiny_gan(num_discriminator_steps=2)
+    fit(model, noise_images(24)).save_checkpoint(tmp_path / "one.ckpt")  # three batches, one step of the generator
+    again = tiny_gan(num_discriminator_steps=2)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=2, **QUIET)
+    trainer.fit(
+        again, DataLoader(TensorDataset(noise_images(24), torch.zeros(24)), batch_size=8), ckpt_path=tmp_path / "one.ckpt"
+    )
+    assert trainer.global_step == 6
+    assert num_steps(again, trainer) == [3, 6]
+
+
+def test_the_trainers_flags_have_options_of_the_model() -> None:
+    assert set(GAN.MANUAL_FLAGS) == {"gradient_clip_val", "accumulate_grad_batches"}
+    assert set(GAN.MANUAL_FLAGS.values()) <= set(inspect.signature(GAN.__init__).parameters)
+
+
+def test_a_gan_is_trained_and_sampled_in_plain_python() -> None:
+    torch.manual_seed(0)
+    networks: dict[str, Any] = {
+        "generator": partial(MLPGenerator, hidden=[32]),
+        "discriminator": partial(MLPDiscriminator, hidden=[32]),
+    }
+    model = GAN(image_shape=(1, 8, 8), num_classes=10, **networks)
+    before = model.sample(seeds=range(4))
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", **QUIET)
+    trainer.fit(model, Digits())
+    images = model.sample(seeds=range(4))
+    assert images.shape == (4, 1, 8, 8)
+    assert not torch.equal(images, before)
+    assert torch.equal(images, model.sample(seeds=[0, 1, 2, 3]))
+    assert {"train/discriminator_loss", "train/generator_loss", "train/lr", "val/realness"} <= trainer.callback_metrics.keys()
+
+
+def test_an_unknown_sampling_option_is_refused() -> None:
+    with pytest.raises(TypeError, match="num_steps"):
+        tiny_gan().sample(range(2), num_steps=5)
 
 
 class RecordedSettings(L.Callback):

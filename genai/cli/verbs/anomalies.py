@@ -217,7 +217,8 @@ def negative_bound(images: Tensor, source: Loaded, num_samples: int, seed: int) 
     for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):
         batch = to_float(images[start : start + BATCH_SIZE])
         own_seeds = seeds[start : start + len(batch)]
-        parts.append(-source.model.log_likelihood(batch, own_seeds, num_samples, null(source, len(batch))).cpu())
+        estimate = source.model.likelihood_bound(batch, own_seeds, null(source, len(batch)), num_samples)
+        parts.append(estimate.nats.cpu())
     return torch.cat(parts)
 
 

@@ -118,7 +118,8 @@ def log_likelihoods(model: Any, images: Tensor, num_samples: int, seed: int) -> 
         for start in range(0, len(images), BATCH_SIZE):
             batch = to_float(images[start : start + BATCH_SIZE])
             condition = torch.full((len(batch),), k)
-            parts.append(model.log_likelihood(batch, seeds[start : start + len(batch)], num_samples, condition).cpu())
+            own_seeds = seeds[start : start + len(batch)]
+            parts.append(-model.likelihood_bound(batch, own_seeds, condition, num_samples).nats.cpu())
         columns.append(torch.cat(parts))
     return torch.stack(columns, dim=1)
 

@@ -1,9 +1,13 @@
-"""genai compare: show samples of several runs and real images side by side
+"""genai compare: show scores and samples of several runs side by side
 
 Group: inspect
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, sample_condition
@@ -12,6 +16,8 @@ from genai.cli.options.run import Loaded, RunOptions, add_seed_option
 from genai.cli.verbs.sample import SAMPLE
 from genai.errors import UserError
 from genai.images import grid, save_png, side_by_side, titled, to_uint8
+from genai.metrics.registry import all_metrics
+from genai.metrics.tables import WrappedTable
 from genai.models.seeds import image_seeds
 
 
@@ -20,8 +26,8 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "compare",
         "RUN... [options]",
-        "Show real test images and samples of several runs of one dataset in one picture: a panel for each, with the run's FID "
-        "where it has been tested.",
+        "Compare runs of one dataset: print their test scores side by side, and write a picture of real test images and "
+        "samples of each run.",
     )
     verb.add_argument("runs", metavar="RUN", nargs="+", help="runs of one dataset")
     RunOptions.add_model_options(verb)
@@ -32,7 +38,7 @@ def parser() -> VerbParser:
 
 
 def run(arguments: list[str]) -> None:
-    """Write the picture."""
+    """Print the scores and write the picture."""
     options = parser().parse(arguments)
     runs = [replace(RunOptions.from_namespace(options), run=name) for name in options.runs]
     path = OutputOptions.from_namespace(options).png(runs[0].find(), "compare")
@@ -48,13 +54,24 @@ def run(arguments: list[str]) -> None:
         images = source.model.sample(image_seeds(options.seed, options.num), condition)
         panels.append(titled(grid(to_uint8(images).cpu()), heading(source)))
     save_png(side_by_side(panels), path, {"Runs": ", ".join(source.run.name for source in sources), "Seed": str(options.seed)})
+    tests = {heading(source): test for source in sources if (test := source.run.scores().get("test"))}
+    if tests:
+        Console(highlight=False).print(score_table(tests))
     print(f"wrote {path}")
 
 
 def heading(source: Loaded) -> str:
-    """The experiment, and the FID on the test split beside its floor where the run has been tested."""
-    name = source.run.name if source.run.is_exported else source.run.path.parent.name
-    test = source.run.scores().get("test")
-    if test is None:
-        return name
-    return f"{name}: FID {test['scores']['fid']:.3g} (floor {test['floor']['fid']:.2g})"
+    """The experiment, or the name of a zoo entry."""
+    return source.run.name if source.run.is_exported else source.run.path.parent.name
+
+
+def score_table(tests: Mapping[str, Any]) -> WrappedTable:
+    """A row for each metric with the scores of each run, the floor in brackets."""
+    rows = []
+    for metric in all_metrics():
+        scores, floors = ([metric.text(test[key]) for test in tests.values()] for key in ("scores", "floor"))
+        if any(scores):
+            cells = [f"{score} ({floor})" if score and floor else score for score, floor in zip(scores, floors, strict=True)]
+            rows.append([metric.heading, *cells])
+    rows.append(["images seen", *(f"{test['images_seen']:,}" for test in tests.values())])
+    return WrappedTable(["test split", *tests], rows, caption="in brackets: the floor, real images against real images")

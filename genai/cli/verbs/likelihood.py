@@ -4,6 +4,7 @@ Group: inspect
 """
 
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from functools import partial
@@ -74,7 +75,7 @@ def run(arguments: list[str]) -> None:
         summary = measure(source, estimate, options.num, options.seed, is_conditional)
     print(f"nats      {summary.nats:.4f} +- {summary.nats_standard_error:.4f}")
     print(f"bits/dim  {summary.bits_per_dim:.4f} +- {summary.bits_per_dim_standard_error:.4f}")
-    print(summary.kind)
+    print(textwrap.fill(summary.kind, 80))
     labels = "conditional on the labels" if is_conditional else "unconditional"
     print(f"{summary.num} test images, {labels}, {summary.seconds:.0f} s")
     if not source.run.is_exported:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from genai.errors import UserError
 from genai.models.base import ImageModel, NetworkFactory, Shape
@@ -108,7 +107,7 @@ class Diffusion(ImageModel):
 
     # -- training --------------------------------------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> Optimizer | dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         return optimizer_and_schedule(self.optimizer, self.network, self.lr_schedule, self)
 
     def averages(self) -> Sequence[tuple[Averaged | PowerAveraged, nn.Module]]:
@@ -131,7 +130,7 @@ class Diffusion(ImageModel):
             loss = denoising_loss(denoise, x_0, sigma, n, self.weighting(sigma, self.preconditioning(sigma))).mean()
         else:
             loss = self.consistency(denoise, x_0, sigma, n, self.images_seen).mean()
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         self.count_images(len(x_0))
         return loss
 

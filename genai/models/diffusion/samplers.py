@@ -239,7 +239,7 @@ def parse_options(name: str, options: Mapping[str, Any]) -> dict[str, float | in
             number = math.nan
         if not 0 <= number < math.inf or number != parsed[key]:
             kind = "a whole number, 0 or more" if types[key] is int else "a number, 0 or more"
-            raise UserError(f"option {key} of sampler {name} is {kind}, not {value!r}")
+            raise UserError(f"option {key} of sampler {name} must be {kind}, not {value!r}")
     return parsed
 
 

@@ -18,9 +18,9 @@ class Collapse(L.Callback):
     """Reports when the samples collapse onto some of the classes, when that gets worse and when it ends.
 
     It reads the results of `EvaluateSamples` and computes nothing on images itself, so it does nothing in epochs that are not
-    evaluated. It logs `val/collapsed` (0 or 1). If the Trainer has a `RunDirectory`, it writes RUN/samples/collapse.csv, one row
-    for each evaluated epoch, and RUN/samples/collapse.png if there are at most 20 classes. A resumed run keeps the rows up to
-    its checkpoint.
+    evaluated. It logs `val/collapsed` (0 or 1). With a `RunDirectory` it writes RUN/samples/collapse.csv, one row for each
+    evaluated epoch, and RUN/samples/collapse.png if there are at most 20 classes. A resumed run keeps the rows up to its
+    checkpoint.
 
     A class is over-represented or missing if its share is off by the factors below and by more than chance: Fisher's exact test
     against the real images, with Bonferroni's correction for the number of classes. Samples are collapsed if the affected

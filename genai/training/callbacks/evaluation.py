@@ -146,7 +146,8 @@ class EvaluateSamples(L.Callback):
         """
         overrides = overrides_of(trainer)
         metrics = {f"{split}/{name}": value for name, value in result.metrics().items()}
-        model.log_dict(metrics, logger=not overrides, on_epoch=True, sync_dist=True)
+        has_curve = bool(trainer.loggers) and not overrides
+        model.log_dict(metrics, logger=has_curve, on_epoch=True, sync_dist=True)
         if not trainer.is_global_zero:
             return
         sizes = network_sizes(model)

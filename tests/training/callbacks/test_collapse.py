@@ -1,4 +1,4 @@
-"""Mode collapse: what is called so, what is told of it and when, and what is written."""
+"""Mode collapse: what is called so, what is reported and when, and what is written."""
 
 import lightning as L
 import pytest
@@ -6,35 +6,39 @@ import torch
 from PIL import Image
 
 from genai.data.digits import Digits
-from genai.metrics.quality import Protocol, Quality, Scores
+from genai.metrics.collapse import Thresholds, diagnose
+from genai.metrics.evaluation import EvaluationResult, Measurement
+from genai.metrics.protocol import Protocol
 from genai.models.base import ImageModel
-from genai.training.callbacks.collapse import Collapse, diagnose, news, read_rows
-from genai.training.callbacks.quality import SampleQuality
-from tests.training.callbacks.test_quality import Recorder, trainer
+from genai.training.callbacks.collapse import Collapse
+from genai.training.callbacks.collapse_events import next_event, read_rows
+from genai.training.callbacks.evaluation import EvaluateSamples
+from genai.training.callbacks.run_directory import RunDirectory
+from tests.training.callbacks.test_evaluation import Recorder, trainer
 
-THRESHOLDS = Collapse().thresholds
+THRESHOLDS = Thresholds()
 EVEN = [0.1] * 10
 ONES = [0.07, 0.41] + [0.065] * 8
 LOST = [0.125, 0.125, 0.0, 0.125, 0.125, 0.125, 0.0, 0.125, 0.125, 0.125]  # without 2 and 6
 
 
-def quality(shares=None, real=EVEN, num=10_000, precision=0.8, recall=0.6) -> Quality:
-    """What would be measured of `num` samples with these class shares."""
+def evaluation(shares=None, real=EVEN, num=10_000, precision=0.8, recall=0.6) -> EvaluationResult:
+    """The result for `num` samples with these class shares."""
     protocol = Protocol("digits", "", "val", num, num, "digits", "", "", 0, 10, 100, 1000, 3)
-    scores = Scores(1.0, 0.0, 0.0, precision, recall, class_shares=shares)
-    floor = Scores(0.1, 0.0, 0.0, 0.94, 0.9, class_shares=shares and list(real))
+    samples = Measurement({"fid": 1.0, "precision": precision, "recall": recall}, class_shares=shares)
+    floor = Measurement({"fid": 0.1, "precision": 0.94, "recall": 0.9}, class_shares=shares and list(real))
     names = tuple(str(k) for k in range(len(real))) if shares else ()
-    return Quality(scores, floor, protocol, names, list(real) if shares else None)
+    return EvaluationResult(samples, floor, protocol, names, list(real) if shares else None)
 
 
 def diagnosis(*args, **kwargs):
-    return diagnose(quality(*args, **kwargs), THRESHOLDS)
+    return diagnose(evaluation(*args, **kwargs), THRESHOLDS)
 
 
 def test_even_shares_are_no_collapse():
     found = diagnosis(EVEN)
     assert (found.state, found.over, found.missing) == ("fine", (), ())
-    assert found.describe() == "no class over-drawn or missing; recall 0.60 of 0.90"
+    assert found.describe() == "no class over-represented or missing; recall 0.60 of 0.90"
 
 
 def test_too_many_ones_are_named():
@@ -77,7 +81,7 @@ def test_a_lost_class_among_a_thousand_is_no_collapse_but_is_named():
     assert "missing: 500 classes" in diagnosis(half, even, 100_000).describe()
 
 
-def test_without_classes_the_recall_tells():
+def test_without_classes_the_recall_decides():
     assert [diagnosis(recall=recall).state for recall in (0.22, 0.23)] == ["collapsed", "fine"]  # a quarter of 0.9
 
 
@@ -88,16 +92,16 @@ def test_noise_that_looks_like_ones_is_not_called_collapse():
 
 
 def story(*measured) -> list[str]:
-    """What is told of measurements after one another."""
+    """The events of successive measurements."""
     rows = []
     for found in measured:
-        told = news(rows, found)
+        event = next_event(rows, found)
         counts = {"num_over": len(found.over), "num_missing": len(found.missing)}
-        rows.append({"state": found.state, "told": told, "recall": found.recall, **counts})
-    return [row["told"] for row in rows]
+        rows.append({"state": found.state, "event": event, "recall": found.recall, **counts})
+    return [row["event"] for row in rows]
 
 
-def test_onset_worsening_and_end_are_told_once():
+def test_onset_worsening_and_end_are_reported_once():
     fine, ones, lost = diagnosis(EVEN), diagnosis(ONES), diagnosis(LOST)
     assert story(fine, ones, ones, lost, ones, lost, fine, fine) == ["", "collapse", "", "worse", "", "", "recovered", ""]
     assert story(ones, fine, ones) == ["collapse", "recovered", "collapse"]
@@ -107,7 +111,7 @@ def test_without_classes_a_collapse_is_worse_when_recall_halves():
     assert story(*(diagnosis(recall=recall) for recall in (0.2, 0.11, 0.09, 0.08))) == ["collapse", "", "worse", ""]
 
 
-def test_not_yet_like_the_data_is_told_once_and_never_afterwards():
+def test_not_yet_like_the_data_is_reported_once_and_never_afterwards():
     noise, fine, ones = diagnosis(ONES, precision=0.0), diagnosis(EVEN), diagnosis(ONES)
     assert story(noise, noise, fine, fine) == ["not yet", "", "", ""]
     assert story(noise, fine, noise, noise, fine) == ["not yet", "", "no longer", "", "recovered"]
@@ -120,7 +124,7 @@ def test_not_yet_like_the_data_is_told_once_and_never_afterwards():
 
 
 class Constant(ImageModel):
-    """Draws the real images of the `digits` (cycled), those of them that are given."""
+    """Samples one real image of each of `digits`, cycled."""
 
     def __init__(self, digits: tuple[int, ...] = (1,)) -> None:
         super().__init__((1, 8, 8), 10)
@@ -134,11 +138,14 @@ class Constant(ImageModel):
         return images / 127.5 - 1
 
     def training_step(self, batch, batch_idx):
-        self.advance(len(batch[0]))
+        self.count_images(len(batch[0]))
         return self.weight.sum()
 
     def validation_step(self, batch, batch_idx):
         pass
+
+    def averages(self):
+        return ()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
@@ -146,9 +153,7 @@ class Constant(ImageModel):
 
 @pytest.fixture
 def callbacks(tmp_path):
-    quality, collapse = SampleQuality(num_samples=200), Collapse()
-    quality.run_dir = collapse.run_dir = tmp_path
-    return quality, collapse
+    return EvaluateSamples(num_samples=200), Collapse(), RunDirectory(tmp_path)
 
 
 def fit(model, *callbacks, epochs=2, **kwargs):
@@ -167,15 +172,14 @@ def test_a_collapsed_fit_says_so_once_and_writes_table_and_chart(callbacks, tmp_
     assert "collapse at epoch 1 (256 images): class 1 makes up 100.0 % of the samples, " in lines[0]
     assert "missing: 0, 2, 3, 4, 5, 6, 7, 8, 9; recall 0.00 of" in lines[0]
     rows = read_rows(tmp_path / "samples/collapse.csv")
-    assert [(row["epoch"], row["images_seen"], row["state"], row["told"]) for row in rows] == [
+    assert [(row["epoch"], row["images_seen"], row["state"], row["event"]) for row in rows] == [
         (1, 256, "collapsed", "collapse"),
         (2, 512, "collapsed", ""),
     ]
     assert rows[0]["share_1"] == 1.0
     assert rows[0]["class_kl"] > 2 > rows[0]["class_kl_floor"]
     assert Image.open(tmp_path / "samples/collapse.png").size == (990, 880)
-    collapsed = [(step, row["val/collapsed"]) for step, row in recorder.rows if "val/collapsed" in row]
-    assert collapsed == [(256, 1.0), (512, 1.0)]
+    assert [row["val/collapsed"] for _, row in recorder.rows if "val/collapsed" in row] == [1.0, 1.0]
 
 
 def test_the_order_of_the_callbacks_does_not_matter(callbacks, capsys):
@@ -189,14 +193,12 @@ def test_ten_digits_are_no_collapse(callbacks, capsys):
     assert [row["state"] for row in callbacks[1].rows] == ["fine"]
 
 
-def test_a_resumed_fit_drops_later_rows_and_knows_what_was_told(callbacks, tmp_path, capsys):
+def test_a_resumed_fit_drops_later_rows_and_knows_what_was_reported(callbacks, tmp_path, capsys):
     twos = fit(Constant((2,)), *callbacks, epochs=1)
     twos.save_checkpoint(tmp_path / "first.ckpt")
     fit(Constant((2,)), *callbacks, epochs=3)
     capsys.readouterr()
-    again = Collapse()
-    again.run_dir = tmp_path
-    run = trainer(callbacks[0], again, max_epochs=2, limit_train_batches=2, limit_val_batches=1)
+    run = trainer(callbacks[0], Collapse(), callbacks[2], max_epochs=2, limit_train_batches=2, limit_val_batches=1)
     run.fit(Constant((1,)), datamodule=Digits(), ckpt_path=tmp_path / "first.ckpt", weights_only=True)
     rows = read_rows(tmp_path / "samples/collapse.csv")
     assert [(row["images_seen"], row["share_2"], row["share_1"]) for row in rows] == [(256, 1.0, 0.0), (512, 0.0, 1.0)]
@@ -210,19 +212,25 @@ def test_nothing_is_done_where_nothing_is_scored(callbacks, tmp_path, capsys):
     assert not (tmp_path / "samples").exists()
 
 
-def test_validating_tells_nothing(callbacks, tmp_path):
+def test_validating_reports_nothing(callbacks, tmp_path):
     model = Constant()
     trainer(*callbacks, limit_val_batches=1).validate(model, datamodule=Digits(), verbose=False)
     assert not (tmp_path / "samples").exists()
     callbacks[0].every_n_epochs = 0
-    fit(model, *callbacks, epochs=1)  # what was measured before the fit is no news
+    fit(model, *callbacks, epochs=1)  # a result from before the fit is not reported
     assert not (tmp_path / "samples").exists()
 
 
-def test_without_classes_there_is_a_table_without_shares(callbacks, tmp_path, capsys):
-    collapse = callbacks[1]
-    collapse._record(1, 100, quality(recall=0.12))
+def test_without_classes_there_is_a_table_without_shares(tmp_path, capsys):
+    Collapse().report(evaluation(recall=0.12), 1, 100, tmp_path / "samples/collapse.csv")
     row = read_rows(tmp_path / "samples/collapse.csv")[0]
     assert (row["recall"], row["recall_floor"], row["state"]) == (0.12, 0.9, "collapsed")
     assert not any("share" in name or "class" in name for name in row)
     assert capsys.readouterr().out == "collapse at epoch 1 (100 images): recall 0.12 of 0.90\n"
+
+
+def test_without_a_run_directory_events_are_printed_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    fit(Constant(), EvaluateSamples(num_samples=200), Collapse(), epochs=1)
+    assert "collapse at epoch 1 (256 images)" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Reference features and floors are computed once; a quality says what it depends on."""
+"""Reference features and floors are computed once; a result names what it depends on."""
 
 import json
 import math
@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 
 from genai.errors import UserError
-from genai.metrics.classes import agreement
+from genai.metrics.evaluation import Evaluator
 from genai.metrics.features import FeatureNetwork, extract, load_extractor
-from genai.metrics.quality import Evaluator, asked_labels
+from genai.metrics.labels import expected_labels
 from genai.metrics.reference import subset_indices
 from tests.metrics.helpers import FakeData, random_images, write_network
 
@@ -53,9 +53,9 @@ def test_sizes_follow_the_splits(network):
 def test_the_floor_is_what_training_images_score(network):
     evaluator = Evaluator.of(FakeData(), "test", network, 50)
     indices = subset_indices(120, 50)
-    quality = evaluator.measure(extract(network, [FakeData().split("train").images[indices]]))
-    for name in ("fid", "kid", "precision", "recall", "is_mean", "class_kl"):
-        assert getattr(quality.scores, name) == pytest.approx(getattr(quality.floor, name), rel=1e-4, abs=1e-6), name
+    result = evaluator.measure(extract(network, [FakeData().split("train").images[indices]]))
+    for name in ("fid", "kid", "precision", "recall", "inception_score", "class_kl"):
+        assert result.scores[name] == pytest.approx(result.floor[name], rel=1e-4, abs=1e-6), name
 
 
 def test_references_and_floors_are_computed_once(network, calls):
@@ -100,17 +100,17 @@ def test_subsets_are_fixed_and_unsorted_splits_are_no_matter():
     assert chosen.max() > 500
 
 
-def test_label_agreement_is_the_share_seen_as_asked(network):
+def test_label_agreement_is_the_share_predicted_as_the_label(network):
     data = FakeData()
     evaluator = Evaluator.of(data, "test", network, 50)
     features = extract(network, [random_images(50, seed=7)])
     seen = features.logits.argmax(dim=1)
-    assert evaluator.measure(features, asked=seen).scores.label_agreement == 1
-    assert evaluator.measure(features, asked=(seen + 1) % 3).scores.label_agreement == 0
-    assert evaluator.measure(features).scores.label_agreement is None
-    assert torch.equal(asked_labels(data, "test", network, 100), torch.arange(100) % 80 % 3)
+    assert evaluator.measure(features, seen).scores["label_agreement"] == 1
+    assert evaluator.measure(features, (seen + 1) % 3).scores["label_agreement"] == 0
+    assert "label_agreement" not in evaluator.measure(features).scores
+    assert torch.equal(expected_labels(data, "test", network, 100), torch.arange(100) % 80 % 3)
     data.class_names = ("a", "b", "c")
-    assert asked_labels(data, "test", network, 100) is None
+    assert expected_labels(data, "test", network, 100) is None
 
 
 @pytest.fixture
@@ -129,98 +129,105 @@ class Described(FakeData):
 
 
 def test_attributes_have_no_class_scores(attributes_network):
-    scores = measure(attributes_network).scores
-    assert scores.fid > 0
-    assert scores.is_mean is scores.class_shares is scores.class_kl is scores.num_modes is scores.label_agreement is None
+    result = measure(attributes_network)
+    assert result.scores.keys() == {"fid", "kid", "kid_std", "precision", "recall"}
+    assert result.samples.class_shares is None
+    assert not result.lists_shares
 
 
-def test_attributes_that_the_network_knows_are_asked_in_the_order_of_the_reference(network, attributes_network):
+def test_expected_attributes_are_in_the_order_of_the_reference(network, attributes_network):
     data = Described()
-    asked = asked_labels(data, "test", attributes_network, 100)
+    labels = expected_labels(data, "test", attributes_network, 100)
     expected = torch.from_numpy(data.attributes("test"))
-    assert torch.equal(asked, torch.cat([expected, expected[:20]]))
-    assert torch.equal(asked_labels(data, "test", attributes_network, 50), expected[subset_indices(80, 50)])
-    assert asked_labels(data, "test", network, 100) is None
+    assert torch.equal(labels, torch.cat([expected, expected[:20]]))
+    assert torch.equal(expected_labels(data, "test", attributes_network, 50), expected[subset_indices(80, 50)])
+    assert expected_labels(data, "test", network, 100) is None
     data.attribute_names = ("0", "1", "hat")
-    assert asked_labels(data, "test", attributes_network, 100) is None
-
-
-def test_agreement_is_the_share_of_images_that_have_each_attribute_as_asked():
-    logits = torch.tensor([[3.0, -1.0], [2.0, 0.5], [-0.1, -2.0], [1.0, -3.0]])
-    asked = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    assert agreement(logits, asked, ("hat", "beard")) == {"hat": 0.5, "beard": 0.75}
+    assert expected_labels(data, "test", attributes_network, 100) is None
 
 
 def test_label_agreement_of_attributes_is_the_mean_over_them(attributes_network):
     evaluator = Evaluator.of(Described(), "test", attributes_network, 50)
     features = extract(attributes_network, [random_images(50, seed=7)])
-    asked = (features.logits > 0).float()
-    asked[:25, 1] = 1 - asked[:25, 1]
-    quality = evaluator.measure(features, asked)
-    assert quality.scores.attribute_agreement == {"0": 1.0, "1": 0.5, "2": 1.0}
-    assert quality.scores.label_agreement == pytest.approx(2.5 / 3)
-    assert quality.metrics()["label_agreement_floor"] == quality.floor.label_agreement
-    real = quality.floor.attribute_agreement
-    first = min("012", key=lambda name: quality.scores.attribute_agreement[name] - real[name])
-    share = quality.scores.attribute_agreement[first]
-    assert f"of 3 attributes: {first} {100 * share:.1f} % (real {100 * real[first]:.1f} %), " in printed(quality)
-    assert json.loads(json.dumps(quality.to_dict()))["floor"]["attribute_agreement"] == real
+    labels = (features.logits > 0).float()
+    labels[:25, 1] = 1 - labels[:25, 1]
+    result = evaluator.measure(features, labels)
+    samples, real = result.samples.attribute_agreement, result.real.attribute_agreement
+    assert samples == [1.0, 0.5, 1.0]
+    assert result.scores["label_agreement"] == pytest.approx(2.5 / 3)
+    assert result.metrics()["label_agreement_floor"] == result.floor["label_agreement"]
+    first = min(range(3), key=lambda k: samples[k] - real[k])
+    line = (
+        f"of 3 attributes, compared with real images: {first} {100 * samples[first]:.1f} % (real {100 * real[first]:.1f} %), "
+    )
+    assert line in printed(result)
+    content = json.loads(json.dumps(result.to_dict()))["attribute_agreement"]
+    assert content == {"names": ["0", "1", "2"], "samples": samples, "floor": real}
     train = extract(attributes_network, [Described().split("train").images[subset_indices(120, 50)]])
-    assert real["0"] == pytest.approx((train.logits[:, 0] > 0).double().mean().item())
+    assert real[0] == pytest.approx((train.logits[:, 0] > 0).double().mean().item())
 
 
 def test_the_divergence_from_uniform_stands_in_for_the_shares_of_many_classes(network):
     """Stacked MNIST has 1,000 classes; ten digits have a table of their shares."""
     stacked = load_extractor("stacked-mnist")
-    quality = Evaluator.of(FakeData(shape=(3, 28, 28)), "test", stacked, 40).measure(
+    result = Evaluator.of(FakeData(shape=(3, 28, 28)), "test", stacked, 40).measure(
         extract(stacked, [random_images(40, seed=7, shape=(3, 28, 28))])
     )
-    assert quality.scores.mode_kl >= math.log(1000 / 40) - 1e-9  # 40 images have 40 modes at most
-    assert {"mode_kl", "mode_kl_floor"} <= quality.metrics().keys()
-    assert "KL to uniform ↓" in printed(quality)
-    assert "share of class" not in printed(quality)
-    assert measure(network).scores.mode_kl is None
+    assert result.scores["mode_kl"] >= math.log(1000 / 40) - 1e-9  # 40 images have 40 modes at most
+    assert {"mode_kl", "mode_kl_floor"} <= result.metrics().keys()
+    assert "KL to uniform ↓" in printed(result)
+    assert "Share of each class" not in printed(result)
+    assert "mode_kl" not in measure(network).scores
     assert "KL to uniform" not in printed(measure(network))
 
 
-def printed(quality):
+def printed(result):
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(quality)
+        console.print(result)
     return capture.get()
 
 
 def test_floors_of_another_version_are_computed_again(network, cache):
     floor = Evaluator.of(FakeData(), "test", network, 100).floor
     path = next(cache.glob("*.json"))
-    old = {name: value for name, value in json.loads(path.read_text()).items() if name != "mode_kl"}
-    path.write_text(json.dumps(old | {"fid": 1e9}))
+    path.write_text(json.dumps({"fid": 1e9, "kid": 0.0}))
     assert Evaluator.of(FakeData(), "test", network, 100).floor == floor
 
 
 def test_to_dict_is_json_and_metrics_are_flat(network):
-    quality = measure(network)
-    content = json.loads(json.dumps(quality.to_dict(), allow_nan=False))
+    result = measure(network)
+    content = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert content["protocol"]["weights_sha256"] == network.weights_sha256
-    assert content["scores"]["fid"] == quality.scores.fid
-    metrics = quality.metrics()
-    assert {"fid", "fid_floor", "is", "kid", "precision", "recall", "class_kl", "num_modes", "share_0"} <= metrics.keys()
+    assert content["scores"]["fid"] == result.scores["fid"]
+    metrics = result.metrics()
+    assert {
+        "fid",
+        "fid_floor",
+        "inception_score",
+        "kid",
+        "precision",
+        "recall",
+        "class_kl",
+        "num_modes",
+        "share_0",
+    } <= metrics.keys()
     assert sum(metrics[f"share_{name}"] for name in "012") == pytest.approx(1)
 
 
 def test_the_table_shows_scores_floor_protocol_and_shares(network):
-    quality = measure(network)
-    text = printed(quality)
+    result = measure(network)
+    text = printed(result)
     assert "FID ↓" in text
     assert "real against real" in text
-    assert format(quality.floor.fid, ".4g") in text
+    assert format(result.floor["fid"], ".4g") in text
     assert network.weights_sha256[:8] in text
     assert "100 samples" in text
-    assert "share of class" in text
+    assert "Share of each class" in text
 
 
 def test_too_few_images_are_refused(network):
-    with pytest.raises(UserError, match="a score needs 2"):
+    with pytest.raises(UserError, match="needs at least 2 images"):
         Evaluator.of(FakeData(val=1), "val", network, 100)
 
 

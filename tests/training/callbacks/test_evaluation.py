@@ -1,4 +1,4 @@
-"""The sample-quality callback: what it scores, when, and where the scores go."""
+"""EvaluateSamples: what it evaluates, when, and where the scores go."""
 
 import json
 
@@ -9,12 +9,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
+from genai.data.digits import Digits
 from genai.errors import UserError
 from genai.models.base import ImageModel
 from genai.models.ema import Averaged
 from genai.models.seeds import seeded_normal
 from genai.runs import merge_json
-from genai.training.callbacks.quality import SampleQuality, describe_sizes, network_sizes
+from genai.training.callbacks.evaluation import EvaluateSamples, describe_sizes, network_sizes
+from genai.training.callbacks.run_directory import RunDirectory
 from tests.metrics.helpers import FakeData, write_network
 
 
@@ -30,7 +32,7 @@ class Data(FakeData, L.LightningDataModule):
 
 
 class Model(ImageModel):
-    """Draws noise whose brightness is its condition; training changes nothing."""
+    """Samples noise whose brightness is its condition; training changes nothing."""
 
     def __init__(self, conditional: bool = False) -> None:
         super().__init__((1, 8, 8), 3)
@@ -51,6 +53,9 @@ class Model(ImageModel):
         pass
 
     test_step = validation_step
+
+    def averages(self):
+        return ()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
@@ -80,9 +85,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def callback(tmp_path):
     network = write_network(tmp_path / "small.safetensors")
-    callback = SampleQuality(str(network), num_samples=100, batch_size=30)
-    callback.run_dir = tmp_path
-    return callback
+    return EvaluateSamples(str(network), num_samples=100, batch_size=30)
 
 
 def trainer(*callbacks, **kwargs):
@@ -90,22 +93,47 @@ def trainer(*callbacks, **kwargs):
     return L.Trainer(accelerator="cpu", callbacks=list(callbacks), **(quiet | kwargs))
 
 
-def test_fit_scores_each_kth_epoch_and_the_last_at_images_seen(callback):
+def test_fit_evaluates_each_kth_epoch_and_the_last(callback):
     callback.every_n_epochs = 2
     recorder = Recorder()
     fit = trainer(callback, max_epochs=3, logger=recorder)
     fit.fit(Model(), datamodule=Data())
-    rows = [(step, row) for step, row in recorder.rows if "val/fid" in row]
-    assert [step for step, _ in rows] == [8, 12]
-    assert {"val/fid", "val/fid_floor", "val/is", "val/kid", "val/precision", "val/recall", "val/class_kl"} <= rows[0][1].keys()
-    assert "val/share_0" in rows[0][1]
-    assert float(fit.callback_metrics["val/fid"]) == pytest.approx(callback.last.scores.fid, rel=1e-6)
+    rows = [row for _, row in recorder.rows if "val/fid" in row]
+    assert len(rows) == 2
+    assert {f"val/{name}" for name in (*callback.last.scores, "fid_floor", "share_0")} <= rows[0].keys()
+    assert float(fit.callback_metrics["val/fid"]) == pytest.approx(callback.last.scores["fid"], rel=1e-6)
+
+
+def test_options_that_the_config_lacks_stay_out_of_the_curves(callback, tmp_path):
+    recorder = Recorder()
+    option = "--model.init_args.steps=3"
+    trainer(callback, RunDirectory(tmp_path, [option]), logger=recorder).test(Model(), datamodule=Data(), verbose=False)
+    assert not any("test/fid" in row for _, row in recorder.rows)
+    assert json.loads((tmp_path / "metrics.json").read_text())["test"]["overrides"] == [option]
+
+
+def test_it_works_without_the_command_line(tmp_path, monkeypatch, capsys):
+    """A fit in Python: no run directory, nothing written, metrics where a checkpoint or early stopping finds them."""
+    monkeypatch.chdir(tmp_path)
+    callback = EvaluateSamples(num_samples=60, batch_size=30)
+    run = trainer(callback, max_epochs=1, limit_train_batches=1, limit_val_batches=1)
+    run.fit(Model(), Digits())
+    assert callback.last.protocol.features == "digits"
+    assert callback.last.protocol.num_reference == 60
+    assert float(run.callback_metrics["val/recall"]) == pytest.approx(callback.last.scores["recall"])
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_data_module_it_says_so(callback):
+    with pytest.raises(UserError, match="needs a data module"):
+        trainer(callback, max_epochs=1).fit(Model(), DataLoader(torch.zeros(4, 1)))
 
 
 def test_checkpoints_can_monitor_the_fid(callback, tmp_path):
     checkpoint = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/fid", save_on_train_epoch_end=False)
     trainer(callback, checkpoint, max_epochs=1, enable_checkpointing=True).fit(Model(), datamodule=Data())
-    assert float(checkpoint.best_model_score) == pytest.approx(callback.last.scores.fid, rel=1e-6)
+    assert float(checkpoint.best_model_score) == pytest.approx(callback.last.scores["fid"], rel=1e-6)
 
 
 def test_every_zero_epochs_scores_none_while_fitting(callback):
@@ -116,14 +144,14 @@ def test_every_zero_epochs_scores_none_while_fitting(callback):
 
 def test_validation_and_test_merge_into_metrics_json(callback, tmp_path, capsys):
     (tmp_path / "metrics.json").write_text('{"other": 1}')
-    run = trainer(callback)
+    run = trainer(callback, RunDirectory(tmp_path))
     run.validate(Model(), datamodule=Data(), verbose=False)
     run.test(Model(), datamodule=Data(), verbose=False)
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content.keys() == {"other", "val", "test"}
     assert content["val"]["protocol"]["num_reference"] == 60
     assert content["test"]["protocol"]["num_reference"] == 80
-    assert content["test"]["scores"]["fid"] == callback.last.scores.fid
+    assert content["test"]["scores"]["fid"] == callback.last.scores["fid"]
     assert content["test"]["images_seen"] == 0
     assert "real against real" in capsys.readouterr().out
 
@@ -134,20 +162,12 @@ def test_the_sizes_of_the_networks_stand_beside_the_scores(callback, tmp_path, c
     model.averaged, model.objective = Averaged(model.generator, 1), torch.nn.Softplus()
     assert network_sizes(model) == {"generator": 3003, "discriminator": 8}
     assert describe_sizes(network_sizes(model)) == "parameters: generator 3,003, discriminator 8"
-    run = trainer(callback)
+    run = trainer(callback, RunDirectory(tmp_path))
     for stage in (run.validate, run.test):
         stage(model, datamodule=Data(), verbose=False)
         assert "parameters: generator 3,003, discriminator 8\n" in capsys.readouterr().out
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["val"]["parameters"] == content["test"]["parameters"] == network_sizes(model)
-
-
-def test_features_are_called_like_the_data_where_there_are_such():
-    assert [SampleQuality()._features(name) for name in ("mnist", "stacked-mnist", "celeba")] == [
-        "mnist",
-        "stacked-mnist",
-        "inception",
-    ]
 
 
 def test_each_sample_has_its_own_seed(callback):
@@ -156,16 +176,16 @@ def test_each_sample_has_its_own_seed(callback):
     assert {seed for seed, _ in model.seen} == set(range(100))
 
 
-def test_a_conditional_model_is_asked_for_the_labels_of_the_reference(callback):
+def test_a_conditional_model_is_conditioned_on_the_labels_of_the_reference(callback):
     model = Model(conditional=True)
     trainer(callback).validate(model, datamodule=Data(), verbose=False)
     labels = Data().split("val").labels  # 60 of them, for 100 samples
     assert set(model.seen) == {(i, labels[i % 60]) for i in range(100)}
-    assert 0 <= callback.last.scores.label_agreement <= 1
-    assert callback.last.floor.label_agreement is not None
+    assert 0 <= callback.last.scores["label_agreement"] <= 1
+    assert "label_agreement" in callback.last.floor
 
 
-def test_a_dev_run_draws_few_samples(callback):
+def test_a_dev_run_evaluates_few_samples(callback):
     trainer(callback, fast_dev_run=True).fit(Model(), datamodule=Data())
     assert callback.last.protocol.num_samples == 64
 
@@ -187,7 +207,7 @@ def test_missing_weights_are_an_error_before_training(callback):
 
 
 def test_training_goes_on_with_the_same_random_numbers(callback):
-    """A fit that is scored draws the same as one that is not."""
+    """A fit that is evaluated uses the same random numbers as one that is not."""
     states = []
     for every_n_epochs in (0, 1):
         callback.every_n_epochs = every_n_epochs
@@ -202,7 +222,9 @@ def test_training_goes_on_with_the_same_random_numbers(callback):
 def test_two_processes_give_the_same_scores(callback, tmp_path):
     scores = []
     for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
-        trainer(callback, devices=devices, strategy=strategy).validate(Model(), datamodule=Data(), verbose=False)
+        trainer(callback, RunDirectory(tmp_path), devices=devices, strategy=strategy).validate(
+            Model(), datamodule=Data(), verbose=False
+        )
         scores.append(json.loads((tmp_path / "metrics.json").read_text()))
         (tmp_path / "metrics.json").unlink()
     assert scores[0] == scores[1]
@@ -225,4 +247,4 @@ def test_merging_can_keep_what_it_replaces(tmp_path):
 
 def test_one_sample_is_too_few():
     with pytest.raises(UserError, match="use 2 or more"):
-        SampleQuality(num_samples=1)
+        EvaluateSamples(num_samples=1)

@@ -1,0 +1,45 @@
+"""genai.sample: images of a run or a model in one call."""
+
+import numpy as np
+import pytest
+import torch
+
+import genai
+from genai.cli import main
+from genai.errors import UserError
+from genai.images import to_uint8
+from genai.models.seeds import image_seeds
+
+RUN = "zoo/digits-diffusion"
+
+
+def test_images_are_those_of_the_verb(workspace) -> None:
+    assert main(["sample", RUN, "--num", "4", "--steps", "4", "--out", "four.npz"]) == 0
+    images = to_uint8(genai.sample(RUN, num=4, steps=4)).numpy()
+    assert np.array_equal(np.load("four.npz")["images"].reshape(images.shape), images)
+
+
+def test_a_label_is_a_number_a_name_or_one_for_each_image() -> None:
+    model = genai.load(RUN)
+    expected = model.sample(image_seeds(0, 3), torch.tensor([3, 3, 3]), steps=2)
+    for label in (3, "3", [3, 3, 3], torch.tensor([3, 3, 3])):
+        assert torch.equal(genai.sample(RUN, num=3, label=label, steps=2), expected)
+    assert torch.equal(genai.sample(model, num=3, label=3, steps=2), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "ten"}, "there is no class 'ten'"),
+        ({"label": 10}, "classes 0 to 9"),
+        ({"label": [1, 2]}, "one label for each image"),
+    ],
+)
+def test_a_wrong_label_is_refused(options, message) -> None:
+    with pytest.raises(UserError, match=message):
+        genai.sample(RUN, num=3, **options)
+
+
+def test_an_unconditional_model_takes_no_label() -> None:
+    with pytest.raises(UserError, match="unconditional"):
+        genai.sample("zoo/mnist-gan", num=2, label=3)
