@@ -175,15 +175,8 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
 @pytest.mark.slow
 def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
     path = {"PATH": f"{fake_scontrol(workspace)}:{os.environ['PATH']}"}
-    command = [
-        *fit("gan"),
-        "--trainer.max_epochs",
-        "400",
-        "--evaluation.every_n_epochs",
-        "0",
-        "--checkpoint_every_n_steps",
-        "20",
-    ]
+    command = [*fit("gan"), "--trainer.max_epochs", "400", "--evaluation.every_n_epochs", "0"]
+    command += ["--checkpoint_every_n_steps", "20"]
     job = JOB | path | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
     ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
     with Forks() as forks:
