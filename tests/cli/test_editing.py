@@ -19,7 +19,7 @@ from genai.data.digits import Digits
 from genai.images import to_float, to_uint8
 from genai.models.diffusion.conditioning_image import Downsampled, Masked
 from genai.models.diffusion.samplers import SAMPLERS
-from genai.runs import write_json
+from genai.runs import FORMAT, write_json
 from genai.runs.loading import build_model
 from genai.training.record import label_record
 
@@ -39,7 +39,7 @@ def make_run(
         "model": {"class_path": f"{FAMILY}.diffusion.Diffusion", "init_args": settings},
         "data": {"class_path": f"{type(data).__module__}.{type(data).__name__}", "init_args": data_args},
     }
-    record = {"image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
+    record = {"format": FORMAT, "image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
     record |= {"class_names": list(data.class_names), **label_record(data)}
     torch.manual_seed(0)
     model = build_model(config, record)
