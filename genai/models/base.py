@@ -90,7 +90,9 @@ class Model(L.LightningModule):
         has_scaler = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         if not has_scaler and not bool(norm.isfinite()):
             step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
-            raise nonfinite_error(self.trainer, f"norm of the gradient {float(norm)}", step, "lower the learning rate")
+            raise nonfinite_error(
+                self.trainer, f"the gradient is not finite (its norm is {float(norm)})", step, "lower the learning rate"
+            )
         if gradient_clip_val is not None and not by_norm:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
