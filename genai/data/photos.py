@@ -110,8 +110,8 @@ class Photos(ImageDataModule):
             )
         if writer.meta["duplicates"]:
             print(
-                f"{self.name}: {writer.meta['duplicates']} images of val and test are exact copies of images of train, which makes "
-                "scores too good: remove the copies",
+                f"{self.name}: {writer.meta['duplicates']} images of val and test are exact copies of images of train, so "
+                "scores are too good: remove the copies",
                 file=sys.stderr,
             )
 

@@ -103,7 +103,7 @@ class GenaiCLI(LightningCLI):
         """Explicit flags win over what a checkpoint remembers: its hyper-parameters are not read."""
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """`launch.run` runs the verb, where its errors are told apart from those of parsing."""
+        """`launch.run` runs the verb, where its errors are not taken for those of parsing."""
 
     @property
     def options(self) -> Any:

@@ -24,7 +24,7 @@ from genai.data.digits import Digits
 from genai.images import to_float, to_uint8
 from genai.metrics.novelty import novelty
 from genai.models.seeds import image_seeds
-from genai.runs import write_json
+from genai.runs import FORMAT, write_json
 from genai.runs.loading import build_model
 from genai.training.record import label_record
 from tests.cli.test_editing import refused, test_images, tiles
@@ -41,7 +41,7 @@ def make_vae(folder: Path, data: ImageDataModule, data_args: dict[str, Any], **i
         "model": {"class_path": "genai.models.vae.vae.VAE", "init_args": networks | {"latent_dim": 2} | init_args},
         "data": {"class_path": f"{type(data).__module__}.{type(data).__name__}", "init_args": data_args},
     }
-    record = {"image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
+    record = {"format": FORMAT, "image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
     record |= {"class_names": list(data.class_names), **label_record(data)}
     torch.manual_seed(0)
     model = build_model(config, record)

@@ -19,7 +19,7 @@ from genai.data.digits import Digits
 from genai.images import to_float, to_uint8
 from genai.models.diffusion.conditioning_image import Downsampled, Masked
 from genai.models.diffusion.samplers import SAMPLERS
-from genai.runs import write_json
+from genai.runs import FORMAT, write_json
 from genai.runs.loading import build_model
 from genai.training.record import label_record
 
@@ -39,7 +39,7 @@ def make_run(
         "model": {"class_path": f"{FAMILY}.diffusion.Diffusion", "init_args": settings},
         "data": {"class_path": f"{type(data).__module__}.{type(data).__name__}", "init_args": data_args},
     }
-    record = {"image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
+    record = {"format": FORMAT, "image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
     record |= {"class_names": list(data.class_names), **label_record(data)}
     torch.manual_seed(0)
     model = build_model(config, record)
@@ -221,7 +221,7 @@ def test_masks_that_cannot_be(place: Path, capsys: pytest.CaptureFixture[str]) -
         Image.new("L", (8, 8), value).save(name)
         assert f"{name.removesuffix('.png')} everywhere" in refused(capsys, "inpaint", "plain", "test/0", "--mask", name)
     unknown = refused(capsys, "inpaint", "plain", "test/0", "--mask", "middle")
-    assert "there is no mask middle: name box, left, right, top, bottom, or a picture" in unknown
+    assert "there is no mask middle: name box, left, right, top, bottom, or an image" in unknown
     Path("damaged.png").write_bytes(Path("black.png").read_bytes()[:40])
     assert "the mask damaged.png cannot be read" in refused(capsys, "inpaint", "plain", "test/0", "--mask", "damaged.png")
 
@@ -353,7 +353,7 @@ def test_pictures_that_cannot_be_read(place: Path, capsys: pytest.CaptureFixture
         (["vary", GAN, "test/0"], "is a GAN, which cannot vary"),
         (["inpaint", GAN, "test/0"], "is a GAN, which cannot inpaint"),
         (["upscale", GAN, "test/0"], "is a GAN, which cannot upscale"),
-        (["diffuse", GAN], "is a GAN, which cannot diffuse"),
+        (["diffuse", GAN], "is a GAN, which cannot show a diffusion process"),
         (["vary", "plain", "test/0", "--sampler", "rk45"], "there is no --sampler 'rk45': choose from euler, heun"),
         (["sample", "plain", "--sampler", "rk45"], "there is no --sampler 'rk45': choose from euler, heun"),
         (["sample", "plain", "--schedule", "steep"], "there is no --schedule 'steep': choose from karras"),
@@ -368,14 +368,14 @@ def test_pictures_that_cannot_be_read(place: Path, capsys: pytest.CaptureFixture
         (["sample", "plain", "--sampler-option", "order"], "is not NAME=VALUE, such as churn=20"),
         (["sample", GAN, "--steps", "4"], "is a GAN, which samples in one step"),
         (["sample", GAN, "--guidance", "2"], "is a GAN, which samples in one step"),
-        (["sample", GAN, "--candidates", "8"], "there is no discriminator to choose among candidates in these weights"),
+        (["sample", GAN, "--candidates", "8"], "these weights have no discriminator"),
         (["sample", "plain", "--candidates", "8"], "is a Diffusion, which cannot choose among candidates with a discriminator"),
         (["sample", "plain", "--guidance", "2"], "is unconditional: --guidance needs --autoguidance RUN"),
         (["sample", "classes", "--guidance", "inf"], "is not a number such as 2"),
-        (["sample", "classes", "--guidance-interval", "0.2,5"], "add --guidance SCALE"),
+        (["sample", "classes", "--guidance-interval", "0.2,5"], "add --guidance 2"),
         (["sample", "classes", "--guidance", "2", "--guidance-interval", "5,0.2"], "the lower first, such as 0.2,5"),
         (["sample", "classes", "--guidance", "2", "--guidance-interval", "some"], "is not two noise levels"),
-        (["sample", "plain", "--autoguidance", "plain"], "add --guidance SCALE"),
+        (["sample", "plain", "--autoguidance", "plain"], "add --guidance 2"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", "nowhere"], "there is no run `nowhere`"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", GAN], "is a GAN of 1x28x28 images"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", "six"], "is a Diffusion of 1x6x6 images"),

@@ -175,17 +175,8 @@ def test_a_gan_of_attributes_trains_draws_and_records(workspace: Path) -> None:
     config = str(ROOT / "configs/avatars/gan.yaml")
     options = ["--model.init_args.conditional", "true", "--data.init_args.num_images", "60", "--data.init_args.size", "16"]
     options += [*QUICK, "--data.init_args.batch_size", "30", "--trainer.max_epochs", "1", "--evaluation.num_samples", "60"]
-    fit = [
-        "fit",
-        "-c",
-        config,
-        *options,
-        "--evaluation.features",
-        "avatars",
-        "--model.init_args.generator.init_args.width",
-        "4",
-    ]
-    assert main(fit) == 0
+    options += ["--evaluation.features", "avatars", "--model.init_args.generator.init_args.width", "4"]
+    assert main(["fit", "-c", config, *options]) == 0
     (run,) = Path("runs/avatars-gan").iterdir()
     record = json.loads((run / "run.json").read_text())
     assert record["label_kind"] == "attributes"

@@ -1,4 +1,4 @@
-"""Avatars: every attribute is drawn as labelled, and nothing else changes with it."""
+"""Avatars: every attribute is rendered as labelled, and nothing else changes with it."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,8 @@
 """The cache: written once, whole or not at all, and rebuilt when its source changes."""
 
+import errno
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,3 +136,19 @@ def test_opening_never_writes_the_file(own_cache: Path) -> None:
     entry: Any = open_or_build("toy", OPTIONS, "source", Build(1))
     entry.images[:] = 9
     assert (open_or_build("toy", OPTIONS, "source", Build(1)).images[:5] == 1).all()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"No space left on device.*GENAI_CACHE") as caught:
+        open_or_build("toy", OPTIONS, "source", Build())
+    assert "\n" not in str(caught.value)
+    assert [path for path in own_cache.iterdir() if path.is_dir()] == []
+
+
+def test_the_space_of_the_images_is_reserved(tmp_path: Path) -> None:
+    Writer(tmp_path, "toy").start(100, (3, 64, 64))
+    assert (tmp_path / "images.npy").stat().st_blocks * 512 >= 100 * 3 * 64 * 64

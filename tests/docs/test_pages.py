@@ -48,6 +48,13 @@ def test_every_preset_a_page_names_is_there() -> None:
             assert (ROOT / name).is_file(), f"{title(page)}: {name}"
 
 
+def test_every_page_that_code_or_a_preset_names_is_there() -> None:
+    for folder in ("genai", "configs", "benchmarks", "zoo"):
+        for path in (path for kind in ("*.py", "*.yaml", "*.md") for path in (ROOT / folder).rglob(kind)):
+            for name in re.findall(r"docs/[\w/-]+\.md", path.read_text()):
+                assert (ROOT / name).is_file(), f"{title(path)}: {name}"
+
+
 def test_the_tests_of_commands_can_fail() -> None:
     assert commands("    a && genai fit -c x \\\n      --y 1   # z\n") == [["fit", "-c", "x", "--y", "1"]]
     assert commands("Use `genai sample zoo/none`.") == [["sample", "zoo/none"]]

@@ -55,8 +55,8 @@ def test_a_shell_inside_of_a_job_is_not_launched_by_srun(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("optimizers", "expected"), [(1, "ddp"), (2, "ddp_find_unused_parameters_true")])
 def test_the_strategy_suits_the_optimisers(optimizers: int, expected: str) -> None:
     model = Optimised(optimizers)
-    for asked in ("auto", "ddp"):
-        assert strategy(options(devices=2, strategy=asked), model) == expected  # type: ignore[arg-type]
+    for given in ("auto", "ddp"):
+        assert strategy(options(devices=2, strategy=given), model) == expected  # type: ignore[arg-type]
     assert strategy(options(devices=2, strategy="ddp_spawn"), model) == "ddp_spawn"  # type: ignore[arg-type]
     assert strategy(options(devices=1), model) == "auto"  # type: ignore[arg-type]
 

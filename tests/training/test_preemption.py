@@ -133,7 +133,7 @@ def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# SLURM, of which there are the variables, the signals and a scontrol that writes down what it is asked
+# SLURM: its environment variables, its signals, and a scontrol that writes its arguments into a file
 
 
 JOB = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
@@ -141,10 +141,10 @@ JOB |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS_PER_NODE": "1",
 
 
 def fake_scontrol(folder: Path) -> Path:
-    """A scontrol that writes its arguments into asked.txt; returns the folder to put on PATH."""
+    """A scontrol that writes its arguments into requests.txt; returns the folder to put on PATH."""
     script = folder / "bin/scontrol"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked.txt\n')
+    script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/requests.txt\n')
     script.chmod(0o755)
     return script.parent
 
@@ -158,10 +158,11 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
     command = fit("gan")
     monkeypatch.setattr(sys, "argv", ["genai", *command])
     with monkeypatch.context() as patch:
-        patch.setattr(Model, "advance", after(6, Model.advance, signal.SIGUSR1))
+        hook = "on_train_batch_start"
+        patch.setattr(CountedRandomness, hook, after(6, getattr(CountedRandomness, hook), signal.SIGUSR1))
         assert main(command) == 2
     assert "job 4711 is queued again" in capsys.readouterr().err
-    assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
+    assert (workspace / "requests.txt").read_text() == "requeue 4711\n"
     run = only_run(workspace)
     before = runs.Run(run).record()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
@@ -174,24 +175,17 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
 @pytest.mark.slow
 def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
     path = {"PATH": f"{fake_scontrol(workspace)}:{os.environ['PATH']}"}
-    command = [
-        *fit("gan"),
-        "--trainer.max_epochs",
-        "400",
-        "--evaluation.every_n_epochs",
-        "0",
-        "--checkpoint_every_n_steps",
-        "20",
-    ]
+    command = [*fit("gan"), "--trainer.max_epochs", "400", "--evaluation.every_n_epochs", "0"]
+    command += ["--checkpoint_every_n_steps", "20"]
     job = JOB | path | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
     ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
     with Forks() as forks:
         tasks = [forks.start(command, workspace, **job | rank) for rank in ranks]
         while not list(workspace.glob("runs/*/*/checkpoints/last.ckpt")):
             assert all(task.is_running() for task in tasks), tasks[0].output.read_text()
-        tasks[1].kill(signal.SIGUSR1)  # one is told, both stop
+        tasks[1].kill(signal.SIGUSR1)  # one process gets it, both stop
         assert [task.wait() for task in tasks] == [2, 2], [task.output.read_text() for task in tasks]
-        assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
+        assert (workspace / "requests.txt").read_text() == "requeue 4711\n"
         seen = state(only_run(workspace))["images_seen"]
         job |= {"SLURM_RESTART_COUNT": "1"}
         tasks = [forks.start(command, workspace, **job | rank) for rank in ranks]
@@ -199,5 +193,5 @@ def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
             assert all(task.is_running() for task in tasks), tasks[0].output.read_text()
         tasks[0].kill(signal.SIGTERM)
         assert [task.wait() for task in tasks] == [2, 2], [task.output.read_text() for task in tasks]
-    assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
+    assert (workspace / "requests.txt").read_text() == "requeue 4711\n"
     assert len(json.loads((only_run(workspace) / "run.json").read_text())["resumed_with"]) == 1

@@ -1,4 +1,4 @@
-"""Feature networks that this suite trained: classifiers of genai.networks in a .safetensors file that says how to build them."""
+"""Feature networks that this suite trained: classifiers of genai.networks, in .safetensors files that say how to build them."""
 
 import importlib
 import json

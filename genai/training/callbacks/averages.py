@@ -54,7 +54,8 @@ class FrozenAverages(L.Callback):
         pairs = list(zip(self.before, sums(pl_module), strict=True))
         if images and pairs and all(torch.equal(before, after) for before, after in pairs):
             rank_zero_warn(
-                f"the averaged weights did not change in this fit of {images:,} images: samples are those of the weights before it"
+                f"the averaged weights did not change in this fit of {images:,} images: "
+                "samples are those of the weights before it"
             )
 
 

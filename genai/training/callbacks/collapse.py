@@ -10,17 +10,17 @@ from genai.metrics.collapse import Thresholds, diagnose
 from genai.metrics.evaluation import EvaluationResult
 from genai.training.callbacks.collapse_chart import collapse_chart
 from genai.training.callbacks.collapse_events import MESSAGES, Row, make_row, next_event, read_rows, rows_before, write_rows
-from genai.training.callbacks.evaluation import EvaluateSamples
+from genai.training.callbacks.evaluation import EvaluateSamples, step_of
 from genai.training.callbacks.run_directory import run_dir_of
 
 
 class Collapse(L.Callback):
     """Reports when the samples collapse onto some of the classes, when that gets worse and when it ends.
 
-    It reads the results of `EvaluateSamples` and computes nothing on images itself, so it does nothing in epochs that are not
-    evaluated. It logs `val/collapsed` (0 or 1). If the Trainer has a `RunDirectory`, it writes RUN/samples/collapse.csv, one row
-    for each evaluated epoch, and RUN/samples/collapse.png if there are at most 20 classes. A resumed run keeps the rows up to
-    its checkpoint.
+    It reads the results of `EvaluateSamples` and computes nothing on images itself, so it is idle in epochs that are not
+    evaluated. It logs `val/collapsed` (0 or 1). If the Trainer has a `RunDirectory`, it writes RUN/samples/collapse.csv, one
+    row for each evaluated epoch, and RUN/samples/collapse.png if there are at most 20 classes. A resumed run keeps the rows up
+    to its checkpoint.
 
     A class is over-represented or missing if its share is off by the factors below and by more than chance: Fisher's exact test
     against the real images, with Bonferroni's correction for the number of classes. Samples are collapsed if the affected
@@ -71,7 +71,7 @@ class Collapse(L.Callback):
         self.report(result, trainer.current_epoch + 1, int(pl_module.images_seen), table_path(trainer))  # type: ignore[arg-type]
         for logger in trainer.loggers:
             collapsed = float(self.rows[-1]["state"] == "collapsed")
-            logger.log_metrics({"val/collapsed": collapsed}, step=trainer.global_step)
+            logger.log_metrics({"val/collapsed": collapsed}, step=step_of(trainer))
         self.draw(trainer, result)
 
     def report(self, result: EvaluationResult, epoch: int, images_seen: int, path: Path | None) -> None:
@@ -96,7 +96,7 @@ class Collapse(L.Callback):
         temporary.replace(path)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image("collapse", [str(path)], step=self.rows[-1]["images_seen"])
+                logger.log_image("collapse", [str(path)], step=step_of(trainer))
 
 
 def table_path(trainer: L.Trainer) -> Path | None:

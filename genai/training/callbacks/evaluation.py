@@ -146,20 +146,27 @@ class EvaluateSamples(L.Callback):
         """
         overrides = overrides_of(trainer)
         metrics = {f"{split}/{name}": value for name, value in result.metrics().items()}
-        has_curve = bool(trainer.loggers) and not overrides
-        model.log_dict(metrics, logger=has_curve, on_epoch=True, sync_dist=True)
+        is_fit = trainer.state.fn == "fit"
+        model.log_dict(metrics, logger=is_fit and bool(trainer.loggers), on_epoch=True, sync_dist=True)
+        for logger in () if is_fit or overrides else trainer.loggers:  # Lightning would print what it logs outside of a fit
+            logger.log_metrics(metrics, step=model.images_seen)
         if not trainer.is_global_zero:
             return
         sizes = network_sizes(model)
         run_dir = run_dir_of(trainer)
         if run_dir is not None:
             about = {"parameters": sizes, "images_seen": model.images_seen, "overrides": list(overrides)}
-            keep = trainer.state.fn != "fit"  # the epochs of a fit are in metrics.csv
+            keep = not is_fit  # the epochs of a fit are in metrics.csv
             merge_json(run_dir / "metrics.json", {split: result.to_dict() | about}, keep)
-        if trainer.state.fn != "fit":
+        if not is_fit:
             rich.print(result)
             if sizes:
                 rich.print(Text(describe_sizes(sizes), style="dim"))
+
+
+def step_of(trainer: L.Trainer) -> int:
+    """The step that Lightning gives to what a model logs; `ImagesSeenAxis`, if there is one, replaces it."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
 def network_sizes(model: nn.Module) -> dict[str, int]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from genai.images import grid, save_png, to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
+from genai.training.callbacks.evaluation import step_of
 from genai.training.callbacks.run_directory import run_dir_of
 
 
@@ -43,7 +44,7 @@ class Gallery(L.Callback):
         save_png(grid(to_uint8(images)), path, metadata | {"Model": type(pl_module).__name__})
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image("samples", [str(path)], step=pl_module.images_seen)
+                logger.log_image("samples", [str(path)], step=step_of(trainer))
 
     def is_due(self, epoch: int, max_epochs: int | None) -> bool:
         """Whether the epoch, counted from 1, has a grid."""

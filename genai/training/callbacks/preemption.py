@@ -1,8 +1,8 @@
 """Stopping by a signal: Ctrl-C, SIGTERM and SIGUSR1 end a fit at its next safe point, where it can be resumed exactly.
 
-Lightning's own handlers are replaced. Its SIGUSR1 handler saves in the middle of a computation. Its SIGTERM handler has no effect
-during validation, and with several processes it broadcasts inside of the handler, which only the processes that got the signal
-join. After Ctrl-C it writes no checkpoint.
+Lightning's own handlers are replaced. Its SIGUSR1 handler saves in the middle of a computation. Its SIGTERM handler has no
+effect during validation, and with several processes it broadcasts inside of the handler, which only the processes that got the
+signal join. After Ctrl-C it writes no checkpoint.
 """
 
 import signal

@@ -153,7 +153,16 @@ def test_validation_and_test_merge_into_metrics_json(callback, tmp_path, capsys)
     assert content["test"]["protocol"]["num_reference"] == 80
     assert content["test"]["scores"]["fid"] == callback.last.scores["fid"]
     assert content["test"]["images_seen"] == 0
-    assert "real against real" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert output.count("real against real") == 2
+    assert "Test metric" not in output  # Lightning's own table
+
+
+def test_outside_of_a_fit_metrics_are_logged_at_images_seen(callback):
+    model, recorder = Model(), Recorder()
+    model.images_seen = 1234
+    trainer(callback, logger=recorder).test(model, datamodule=Data())
+    assert [step for step, row in recorder.rows if "test/fid" in row] == [1234]
 
 
 def test_the_sizes_of_the_networks_stand_beside_the_scores(callback, tmp_path, capsys):
