@@ -18,7 +18,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 from torch import Tensor
 
-from genai.metrics.cache import write_atomically
+from genai.files import write_atomically
 from genai.metrics.classes import MAX_SHARES, attribute_agreement, class_counts, counts_of, shares
 from genai.metrics.features import FeatureNetwork, Features
 from genai.metrics.labels import expected_labels

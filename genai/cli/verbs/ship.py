@@ -14,8 +14,8 @@ from genai.cli.options.arguments import VerbParser, add_trust_option
 from genai.cli.verbs.export import data_of
 from genai.data.base import ImageArray, ImageDataModule
 from genai.errors import UserError
+from genai.files import write_atomically
 from genai.images import to_float
-from genai.metrics.cache import write_atomically
 from genai.metrics.features.trained import SHIPPED, UTKFACE, weights_path
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.scores import Scores
