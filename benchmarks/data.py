@@ -1,11 +1,11 @@
-"""Images a second from disk to float batches on the device: ours against torchvision's usual pipeline, in one run.
+"""Images per second from disk to float batches on the device: ours against torchvision's usual pipeline.
 
     GENAI_DATA=... python benchmarks/data.py [--batch-size 128] [--rounds 5] [--threads 1]
 
-Both are ordinary DataLoaders without loader processes over 50,000 shuffled MNIST images, and end in float32 in [-1, 1] on the
-device. The two take turns, and the best round of each counts, so that a machine whose speed drifts treats both alike. One
-thread by default: on busy cores, waiting for a second one dominates operations this small (see `--threads 2`). Where UTKFace
-is found: the rate at which a fresh cache of it is decoded, and the time of the second start.
+Both are DataLoaders without loader processes over 50,000 shuffled MNIST images, and end in float32 in [-1, 1] on the device.
+The two alternate, and the best round of each counts, so that a drift of the machine's speed affects both alike. One thread by
+default: on busy cores, waiting for a second one dominates operations this small (see `--threads 2`). If UTKFace is found: the
+rate at which it is decoded into an empty cache, and the time of a second start.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from torchvision import datasets, transforms
 
 from genai.data.base import Batch, ImageDataModule
 from genai.data.mnist import MNIST
+from genai.data.utkface import UTKFace
 from genai.errors import UserError
 
 TRAIN = 50_000
@@ -51,7 +52,7 @@ def torchvisions(images: Subset, batch_size: int) -> Iterable[torch.Tensor]:
 
 
 def rate(batches: Iterable[torch.Tensor], limit: int = TRAIN) -> float:
-    """Images a second, the start of a loader included, over about `limit` images (the datasets are opened before)."""
+    """Images per second, including the start of the loader, over about `limit` images (the datasets are open already)."""
     start, seen = time.perf_counter(), 0
     for images in batches:
         assert images.dtype in (torch.float32, torch.uint8)
@@ -63,11 +64,11 @@ def rate(batches: Iterable[torch.Tensor], limit: int = TRAIN) -> float:
     return seen / (time.perf_counter() - start)
 
 
-def in_turns(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The best of each."""
-    best = dict.fromkeys(contestants, 0.0)
+def best_of_rounds(pipelines: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The best rate of each pipeline; they alternate."""
+    best = dict.fromkeys(pipelines, 0.0)
     for _ in range(rounds):
-        for name, run in contestants.items():
+        for name, run in pipelines.items():
             best[name] = max(best[name], run())
     return best
 
@@ -77,9 +78,9 @@ def mnist_table(batch_size: int, rounds: int) -> Table:
     data.prepare_data()
     their_images = torchvision_mnist(data.files()[0].parents[2])
     theirs, float_, uint8 = "torchvision, ToTensor + Normalize", "ours, float32 on the device", "ours, uint8 from the loader"
-    best = in_turns(
+    best = best_of_rounds(
         {
-            theirs: lambda: rate(torchvisions(their_images, batch_size), TRAIN // 5),  # a fifth: its rate does not depend on it
+            theirs: lambda: rate(torchvisions(their_images, batch_size), TRAIN // 5),  # a fifth is enough for its rate
             float_: lambda: rate(ours(data)),
             uint8: lambda: rate(ours_uint8(data)),
         },
@@ -96,14 +97,12 @@ def mnist_table(batch_size: int, rounds: int) -> Table:
 
 def utkface_table() -> Table:
     """Raises UserError where UTKFace is not found."""
-    from genai.data.faces import Faces
-
-    Faces("utkface").find()
+    UTKFace().find()
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get("GENAI_CACHE")
         os.environ["GENAI_CACHE"] = folder
-        first, second = (seconds_to_first_batch(Faces("utkface", size=64)) for _ in range(2))
-        meta = Faces("utkface", size=64).stored().meta
+        first, second = (seconds_to_first_batch(UTKFace(size=64)) for _ in range(2))
+        meta = UTKFace(size=64).cache_entry().meta
         os.environ.pop("GENAI_CACHE") if before is None else os.environ.update(GENAI_CACHE=before)
     num = sum(meta["counts"].values())
     table = Table(title="UTKFace at 64x64, to the first training batch", title_justify="left")

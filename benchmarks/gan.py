@@ -1,19 +1,19 @@
 """Steps a second of every GAN preset, and what the gradient penalties cost in time and in arithmetic.
 
-    python benchmarks/gan.py [--configs configs/mnist/r3gan.yaml ...] [--seconds 5] [--rounds 3]
+    python benchmarks/gan.py [--configs configs/mnist/cluster-r3gan.yaml ...] [--seconds 5] [--rounds 3]
     python benchmarks/gan.py --configs configs/mnist/gan.yaml --precisions 32 bf16-mixed
-    python benchmarks/gan.py --configs configs/faces/r3gan-64.yaml --device cuda
+    python benchmarks/gan.py --configs configs/faces/cluster-r3gan-64.yaml --device cuda
 
-A step is one of the discriminator and, as often as the preset says, one of the generator, on a batch of noise in the place of
-images, in the preset's precision. For objectives with a penalty the same step is timed without it, the two in turn; the last
-columns set the ratio of their times beside the ratio of their floating-point operations (torch's counter).
+A step is one of the discriminator and, as often as the preset says, one of the generator, on a batch of noise, not images,
+in the preset's precision. For objectives with a penalty the same step is timed without it, the two in turn; the last columns
+compare the ratio of their times with the ratio of their floating-point operations (torch's counter).
 """
 
 import argparse
 import statistics
 import time
 import warnings
-from functools import cache
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,16 @@ from torch.nn.functional import softplus
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from genai.models.gan.augmentation import augmented_logits
 from genai.models.gan.gan import GAN
-from genai.models.gan.objectives import Discriminator, Objective, Relativistic, WassersteinGP
-from genai.training.engine import ready_cli
+from genai.models.gan.objectives import AdversarialObjective, Discriminator, Relativistic, WassersteinGP
+from genai.training.launch import ready_cli
 
 warnings.filterwarnings("ignore")
 
 
 class PairingAlone(Relativistic):
-    """R3GAN's game without R1 and R2."""
+    """R3GAN's loss without R1 and R2."""
 
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
@@ -43,7 +44,7 @@ class PairingAlone(Relativistic):
 
 
 class WassersteinAlone(WassersteinGP):
-    """The Wasserstein game without its penalty."""
+    """The Wasserstein loss without its penalty."""
 
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
@@ -66,8 +67,8 @@ class Flops(TorchDispatchMode):
         return output
 
 
-class Game:
-    """A model with its optimisers and a batch, to be played step by step."""
+class TimedGAN:
+    """A model with its optimisers and a batch of noise, trained step by step."""
 
     def __init__(self, model: GAN, batch_size: int, bf16: bool, device: str) -> None:
         self.model = model.train()
@@ -77,37 +78,46 @@ class Game:
         self.device = device
         self.generator_optimizer, self.discriminator_optimizer = model.configure_optimizers()
         self.real = torch.rand(batch_size, *model.image_shape, device=device) * 2 - 1
-        self.condition = model.condition(self.real, torch.arange(batch_size, device=device) % max(model.num_classes, 1))
+        labels = torch.arange(batch_size, device=device) % max(model.num_classes, 1)
+        self.condition = model.layout.condition(self.real, labels)
         self.bf16 = bf16
         self.count = 0
 
-    def step(self, objective: Objective) -> None:
-        """One batch."""
+    def step(self, objective: AdversarialObjective) -> None:
+        """One batch: the arithmetic of `GAN.training_step`."""
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-            self.play(objective)
+            self.update(objective)
         self.count += 1
 
-    def play(self, objective: Objective) -> None:
-        model = self.model
-        model.objective, model.batches_seen = objective, self.count
-        batch = cache(model.draw), self.real, torch.randn(len(self.real), model.z_dim, device=self.device), self.condition
+    def update(self, objective: AdversarialObjective) -> None:
+        model, condition = self.model, self.condition
+        z = torch.randn(len(self.real), model.layout.z_dim, device=self.device)
+        if model.diversity_loss is not None and condition is not None:
+            fake, partners = model.diversity_loss.generate(model.generator, z, condition)
+        else:
+            fake, partners = model.generator(z, condition), None
+        discriminator = partial(augmented_logits, model.discriminator, model.augmentation, condition=condition)
         self.discriminator_optimizer.zero_grad()
-        model.discriminator_loss(*batch).mean().backward()
+        objective.discriminator_loss(discriminator, self.real, fake.detach(), 0, self.count).mean().backward()
         self.discriminator_optimizer.step()
         if self.count % model.num_discriminator_steps == 0:
             self.generator_optimizer.zero_grad()
             model.discriminator.requires_grad_(False)
-            model.generator_loss(*batch).mean().backward()
+            loss = objective.generator_loss(discriminator, self.real, fake).mean()
+            if model.diversity_loss is not None and condition is not None and partners is not None:
+                pairs = slice(len(partners))
+                loss = loss + model.diversity_loss(fake[pairs], partners, condition[pairs])
+            loss.backward()
             model.discriminator.requires_grad_(True)
             self.generator_optimizer.step()
 
     def now(self) -> float:
-        """Seconds, when all that was begun has ended."""
+        """Seconds, after all kernels have finished."""
         if self.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def seconds(self, objective: Objective, at_least: float) -> float:
+    def seconds(self, objective: AdversarialObjective, at_least: float) -> float:
         """Seconds a step, over `at_least` seconds."""
         start, steps = self.now(), 0
         while self.now() - start < at_least:
@@ -115,8 +125,8 @@ class Game:
             steps += 1
         return (self.now() - start) / steps
 
-    def flops(self, objective: Objective, steps: int) -> int:
-        """Floating-point operations of `steps` steps, from one in which both networks learn and penalties are borne."""
+    def flops(self, objective: AdversarialObjective, steps: int) -> int:
+        """Floating-point operations of `steps` steps, starting with one of both networks and with penalties."""
         self.count = 0
         with Flops() as counter:
             for _ in range(steps):
@@ -125,26 +135,26 @@ class Game:
 
 
 def row(config: Path, precision: str | None, seconds: float, rounds: int, device: str) -> list[str] | None:
-    """What is measured of one preset in `precision` (None: its own); None where it is no GAN."""
+    """Measurements of one preset in `precision` (None: its own); None if it is not a GAN."""
     cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0"], [])
     if not isinstance(cli.model, GAN):
         return None
     batch_size = cli.datamodule.batch_size
     precision = precision or str(cli.trainer.precision)
-    game = Game(cli.model, batch_size, "bf16" in precision, device)
+    timed = TimedGAN(cli.model, batch_size, "bf16" in precision, device)
     full = cli.model.objective
     bare_class: Any = WITHOUT.get(type(full))
-    game.seconds(full, seconds / 5)
+    timed.seconds(full, seconds / 5)
     cells = [str(config.relative_to(config.parent.parent).with_suffix("")), str(batch_size), precision]
     if bare_class is None:
-        step = statistics.median(game.seconds(full, seconds) for _ in range(rounds))
+        step = statistics.median(timed.seconds(full, seconds) for _ in range(rounds))
         return [*cells, f"{1 / step:.1f}", f"{batch_size / step:.0f}", "", "", ""]
     bare = bare_class()
-    pairs = [(game.seconds(full, seconds), game.seconds(bare, seconds)) for _ in range(rounds)]
+    pairs = [(timed.seconds(full, seconds), timed.seconds(bare, seconds)) for _ in range(rounds)]
     step = statistics.median(one for one, _ in pairs)
     ratio = statistics.median(one / other for one, other in pairs)
     period = cli.model.num_discriminator_steps * getattr(full, "penalise_every", 1)
-    arithmetic = game.flops(full, period) / game.flops(bare, period)
+    arithmetic = timed.flops(full, period) / timed.flops(bare, period)
     share = f"{100 * (1 - 1 / ratio):.0f} %"
     return [*cells, f"{1 / step:.1f}", f"{batch_size / step:.0f}", share, f"{ratio:.2f}", f"{arithmetic:.2f}"]
 

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from genai.cli.memory import keep_freed_memory
-from genai.training.engine import ready_cli
+from genai.training.launch import ready_cli
 
-PRESETS = [Path(f"configs/mnist/{name}.yaml") for name in ("r3gan", "stacked", "dcgan", "gan")]
+PRESETS = [Path(f"configs/mnist/{name}.yaml") for name in ("cluster-r3gan", "stacked-cluster-r3gan", "dcgan", "gan")]
 
 
 def images_per_second(config: Path, keeps: bool, seconds: float) -> float:

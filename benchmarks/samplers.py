@@ -95,7 +95,7 @@ def measure(model: Any, plan: dict[str, Any], evaluator: Evaluator, condition: A
     for start in range(0, options.num, BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
         began = time.perf_counter()
-        images = model.sample(seeds[rows], None if condition is None else condition[rows], watch=count, **plan)
+        images = model.sample(seeds[rows], None if condition is None else condition[rows], callback=count, **plan)
         seconds += time.perf_counter() - began
         calls += -(-len(seeds[rows]) // model.sample_chunk)
         features.append(evaluator.network(to_uint8(images)).cpu())

@@ -31,7 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from genai.images import to_float
 from genai.runs import REPOSITORY
-from genai.training.engine import quiet_libraries, ready_cli
+from genai.training.launch import quiet_libraries, ready_cli
 
 
 class Way(NamedTuple):

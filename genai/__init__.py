@@ -3,6 +3,7 @@
     genai.load(RUN)                   a trained model, in eval mode, from a run directory or a zoo entry
     genai.sample(RUN, num=64)         images of a run or a model, (N, C, H, W) in [-1, 1]
     genai.evaluate(images, "mnist")   every metric of images against a dataset, with floors; prints as a table
+    genai.RecordRun(PATH)             a Lightning callback: a fit in Python leaves a run that the verbs read
 
 Importing this package is cheap: the first attribute that needs torch imports it.
 """
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
     from genai.report.evaluate import evaluate
     from genai.runs import load
     from genai.runs.sampling import sample
+    from genai.training.callbacks.record import RecordRun
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "load", "sample"]
+__version__ = "0.2.0"
+__all__ = ["RecordRun", "__version__", "evaluate", "load", "sample"]
 
-_MODULES = {"evaluate": "genai.report.evaluate", "load": "genai.runs", "sample": "genai.runs.sampling"}
+_MODULES = {
+    "RecordRun": "genai.training.callbacks.record",
+    "evaluate": "genai.report.evaluate",
+    "load": "genai.runs",
+    "sample": "genai.runs.sampling",
+}
 
 
 def __getattr__(name: str) -> Any:

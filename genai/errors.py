@@ -1,8 +1,8 @@
-"""Mistakes a user can mend."""
+"""Errors that a user can fix."""
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one line that names what is wrong and the fix.
+    """A mistake that the user can fix: one line that says what is wrong and how to fix it.
 
     The command line prints it without a traceback.
     """

@@ -20,6 +20,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that the tests share and nobody else uses."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["GENAI_CACHE"] = str(folder)
+    os.environ["XDG_CONFIG_HOME"] = str(folder / "config")  # the key that signs runs
     return folder
 
 

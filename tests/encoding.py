@@ -11,8 +11,8 @@ from torch import Tensor
 from genai.data.base import ImageDataModule
 from genai.models.base import ImageModel
 from genai.models.conditions import condition_vector
-from genai.runs import write_json
-from genai.training.engine import label_record
+from genai.runs import FORMAT, write_json
+from genai.training.record import label_record
 
 
 class Encoder(ImageModel):
@@ -62,7 +62,7 @@ def make_run(folder: Path, data: ImageDataModule, init_args: dict[str, Any], mod
         "data": {"class_path": f"{type(data).__module__}.{type(data).__name__}", "init_args": init_args},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    shapes = {"image_shape": list(data.image_shape), "num_classes": data.num_classes}
+    shapes = {"format": FORMAT, "image_shape": list(data.image_shape), "num_classes": data.num_classes}
     write_json(folder / "run.json", {**shapes, "class_names": list(data.class_names), **label_record(data)})
     torch.save({"state_dict": {}, "images_seen": 0}, folder / "checkpoints/last.ckpt")
     return folder

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -69,6 +70,8 @@ def run_child(job: dict) -> None:
     os.dup2(descriptor, 2)
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
+    if "LARGEST_FILE" in job["environment"]:  # a write of more bytes fails, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["LARGEST_FILE"]),) * 2)
     rank_zero_only.rank = int(os.environ.get("SLURM_PROCID", 0))  # read from the environment at import otherwise
     sys.argv = ["genai", *job["arguments"]]
     status = 1
@@ -103,7 +106,7 @@ def serve() -> None:
     """Answer the questions on stdin, one a line."""
     import torch
 
-    import genai.training.engine  # noqa: F401
+    import genai.training.launch  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:

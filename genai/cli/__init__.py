@@ -1,4 +1,11 @@
-"""The command line: dispatch (main.py), shared options (options/) and one file for each verb (verbs/)."""
+"""The command line.
+
+main.py: finds the verbs and runs one.
+verbs/: one file for each verb; adding a file adds a verb.
+options/: option groups and parsing that several verbs share.
+trainer_help.py: the help of fit, validate, test and predict.
+memory.py: how the process keeps freed memory.
+"""
 
 from genai.cli.main import main
 

@@ -1,100 +1,100 @@
-"""The command line: Lightning's verbs and our own, each imported only when called."""
+"""The command line: finds the verbs in verbs/ and runs one of them. A verb's module is imported only when it is called."""
 
 import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from genai import __version__
 from genai.cli.memory import keep_freed_memory
-from genai.cli.trainer_help import VERB_HELP
 from genai.errors import UserError
 
-# Before torch is loaded: threads that wait for one another sleep. Spinning, as is libgomp's habit, makes a training that
-# shares its cores with another program several times slower.
+# Before torch is loaded: waiting threads sleep. By default libgomp's threads spin, which makes a training that shares its
+# cores with another program several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-TRAINER_VERBS = {
-    "fit": "train a model from a YAML file, or go on with a run (--resume RUN)",
-    "validate": "score a run on the validation split",
-    "test": "score a run on the test split, beside the real-against-real floor",
-    "predict": "draw one image for each picture of the test split into RUN/predictions.npz",
-}
-OWN_VERBS = {
-    "sample": "draw images from a run or a zoo entry",
-    "vary": "draw variations of a picture",
-    "inpaint": "fill in a part of a picture",
-    "upscale": "draw a small picture large",
-    "reconstruct": "draw pictures over what a model makes of their codes",
-    "interpolate": "go from one picture, or sample, to another through the latent space",
-    "denoise": "draw what a model's code keeps of noisy pictures",
-    "anomalies": "rank images by how unlikely a model finds them",
-    "classify": "tell test images apart by Bayes' rule, beside discriminative baselines",
-    "latents": "draw a two-dimensional latent space and where each class lies in it",
-    "restoration": "score inpainting and upscaling on held-out images",
-    "diffuse": "show the forward process of an image and the reverse trajectory of samples",
-    "runs": "list the runs with their scores",
-    "filmstrip": "lay the samples of chosen epochs side by side",
-    "likelihood": "bits per dimension, or nats, of held-out images",
-    "average": "make averaged weights of another length, after training",
-    "export": "write a run as a small zoo entry: config, averaged weights, scores, card",
-    "ship": "write a classifier run as a feature network for scoring",
-}
+GROUPS = ("train and score", "sample and edit", "inspect", "share")  # in the order of the help; others follow
 EXAMPLES = """\
 examples:
   genai fit -c configs/digits/gan.yaml
-  genai fit -c configs/mnist/gan.yaml -c configs/trainer/gpu.yaml --trainer.max_epochs 60
+  genai fit -c configs/mnist/gan.yaml -c configs/trainer/gpu.yaml
   genai test runs/mnist-gan/RUN
   genai sample zoo/mnist-gan --num 64 --out grid.png
 
-A RUN is a run directory, an experiment (its newest run) or a zoo entry. `genai VERB --help` explains one verb."""
+RUN is a run directory, an experiment (its newest run) or a zoo entry.
+`genai VERB --help` explains one verb."""
 
 
-def help_text() -> str:
+class Verb(NamedTuple):
+    """A verb, its one-line help and the group of the help in which it stands."""
+
+    name: str
+    help: str
+    group: str
+
+
+def find_verbs(folder: Path = Path(__file__).parent / "verbs") -> dict[str, Verb]:
+    """The verbs by name: one for each NAME.py in `folder`, whose docstring is `genai NAME: HELP` and a line `Group: GROUP`.
+
+    The files are read, not imported, so that `genai --help` is quick.
+    """
+    verbs = {}
+    for path in sorted(folder.glob("[!_]*.py")):
+        docstring = path.read_text("utf-8").split('"""', 2)[1:2]
+        text = docstring[0] if docstring else ""
+        help_line = re.match(r"genai \S+: (.+)", text)
+        group = re.search(r"^Group: (.+)$", text, re.MULTILINE)
+        verbs[path.stem] = Verb(path.stem, help_line[1] if help_line else "", group[1] if group else "other verbs")
+    return verbs
+
+
+def help_text(verbs: dict[str, Verb]) -> str:
     """What `genai --help` prints."""
-    lines = ["usage: genai VERB [options]", "", "Generative models, trained and measured the same honest way.", ""]
-    for title, verbs in (("train and score", TRAINER_VERBS), ("look and share", OWN_VERBS)):
-        lines += [f"{title}:", *(f"  {verb:<11} {text}" for verb, text in verbs.items()), ""]
+    lines = ["usage: genai VERB [options]", "", "Train, sample, edit and score generative models.", ""]
+    groups = sorted({verb.group for verb in verbs.values()}, key=lambda name: (name not in GROUPS, (*GROUPS, name).index(name)))
+    for group in groups:
+        lines += [f"{group}:", *(f"  {verb.name:<12} {verb.help}" for verb in verbs.values() if verb.group == group), ""]
     return "\n".join([*lines, EXAMPLES])
 
 
 def run_verb(arguments: Sequence[str]) -> None:
-    """Dispatch `arguments` (without the program's name); raises UserError for an unknown verb."""
-    verb = arguments[0] if arguments else "--help"
-    if verb in ("-h", "--help", "help"):
-        print(help_text())
-    elif verb in ("-V", "--version"):
+    """Run the verb that `arguments` (without the program's name) begin with; UserError for an unknown one."""
+    name = arguments[0] if arguments else "--help"
+    if name in ("-V", "--version"):
         print(f"genai {__version__}")
-    elif verb in TRAINER_VERBS and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
-        print(VERB_HELP[verb])
-    elif verb in TRAINER_VERBS:
-        importlib.import_module("genai.training.engine").run(verb, list(arguments[1:]))
-    elif verb in OWN_VERBS:
-        importlib.import_module(f"genai.cli.verbs.{verb}").run(list(arguments[1:]))
+        return
+    verbs = find_verbs()
+    if name in ("-h", "--help", "help"):
+        print(help_text(verbs))
+    elif name in verbs:
+        importlib.import_module(f"genai.cli.verbs.{name}").run(list(arguments[1:]))
     else:
-        close = difflib.get_close_matches(verb, [*TRAINER_VERBS, *OWN_VERBS], n=1)
+        close = difflib.get_close_matches(name, verbs, n=1)
         hint = f"did you mean `{close[0]}`?" if close else "`genai --help` lists the verbs."
-        raise UserError(f"there is no verb `{verb}`: {hint}")
+        raise UserError(f"there is no verb `{name}`: {hint}")
 
 
-def mistake(error: BaseException | None) -> UserError | None:
-    """The user's mistake that `error` is or wraps, as jsonargparse does with what a class refuses; None where it is another."""
+def user_error(error: BaseException | None) -> UserError | None:
+    """The UserError that `error` is or was raised from (jsonargparse wraps those of constructors); None if there is none."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status (2 for a user's mistake, printed as one line)."""
+    """Run the command line; returns the exit status: 2 for a user's mistake, which is printed as one line."""
     keep_freed_memory()
     try:
         run_verb(sys.argv[1:] if arguments is None else arguments)
     except (UserError, ValueError) as error:
-        refused = mistake(error)
-        if refused is None:
+        mistake = user_error(error)
+        if mistake is None:
             raise
-        print(f"genai: {' '.join(str(refused).split())}", file=sys.stderr)
+        print(f"genai: {' '.join(str(mistake).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 1

@@ -1,1 +1,4 @@
-"""Walks in latent space."""
+"""Control of generation.
+
+paths.py: paths between two latents.
+"""

@@ -1,4 +1,4 @@
-"""Pictures in a folder, a zip or a tar, one after the other. Archives are read in memory, never extracted."""
+"""The pictures of a folder, a zip or a tar, one after the other. Archives are read in memory, never extracted."""
 
 import io
 import lzma
@@ -9,19 +9,32 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from genai.errors import UserError
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+SYSTEM_FOLDERS = (
+    "__MACOSX",
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+)  # and hidden ones
 MAX_BYTES = 200 * 2**20  # of one picture
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 class Picture(NamedTuple):
-    """name: its path in the folder or archive, with /. content: the file, or empty with the reason in `problem`."""
+    """A picture file.
+
+    name: its path inside the folder or archive, with /.
+    content: its bytes; empty if they could not be read.
+    problem: why they could not be read.
+    """
 
     name: str
     content: bytes
@@ -29,10 +42,12 @@ class Picture(NamedTuple):
 
 
 def names(source: Path) -> list[str]:
-    """The pictures of a folder or archive, in the archive's order (a folder's: sorted).
+    """The names of the pictures, in an archive's order or sorted for a folder.
+
+    Hidden files and folders are not listed, nor those that systems add (SYSTEM_FOLDERS).
 
     Raises:
-        UserError: there are none; the archive is damaged, encrypted or has members that lie outside it.
+        UserError: there are none; or the archive is damaged, encrypted or has members outside its own folder.
     """
     found = list(dict.fromkeys(picture.name for picture in walk(source, with_content=False)))
     if not found:
@@ -46,22 +61,22 @@ def pictures(source: Path) -> Iterator[Picture]:
 
 
 def size_and_times(folder: Path) -> list[tuple[str, int, int]]:
-    """[(name, bytes, time in ns), ...] of a folder's pictures, to notice a change."""
-    stats = ((name, os.lstat(os.path.join(folder, name))) for name in folder_names(folder))
+    """[(name, bytes, time in ns), ...] of a folder's pictures, to detect a change."""
+    stats = ((name, os.stat(os.path.join(folder, name))) for name in folder_names(folder))
     return [(name, status.st_size, status.st_mtime_ns) for name, status in stats]
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is that of a zip or tar."""
+    """Whether the file name is one of a zip or tar."""
     return path.name.lower().endswith((".zip", *TARS))
 
 
 def walk(source: Path, with_content: bool) -> Iterator[Picture]:
-    """The pictures of a folder, zip or tar; without content, archives are checked all the same."""
+    """The pictures of a folder, zip or tar; archives are checked even if the content is not read."""
     if source.is_dir():
         return walk_folder(source, with_content)
     if not is_archive(source):
-        raise UserError(f"{source} is no folder, .zip or {', '.join(TARS)}: name one")
+        raise UserError(f"{source} is not a folder, .zip or {', '.join(TARS)}: name one")
     return walk_zip(source, with_content) if source.suffix.lower() == ".zip" else walk_tar(source, with_content)
 
 
@@ -71,23 +86,33 @@ def walk_folder(folder: Path, with_content: bool) -> Iterator[Picture]:
             yield Picture(name, b"")
             continue
         try:
-            too_large = (folder / name).stat().st_size > MAX_BYTES
-            yield refused(name) if too_large else Picture(name, (folder / name).read_bytes())
+            is_too_large = (folder / name).stat().st_size > MAX_BYTES
+            yield too_large(name) if is_too_large else Picture(name, (folder / name).read_bytes())
         except OSError as error:
             yield Picture(name, b"", error.strerror or str(error))
 
 
 def folder_names(folder: Path) -> list[str]:
-    """Paths of all pictures below a folder, relative to it, with /, sorted."""
-    found = []
-    for at, _, files in os.walk(folder):
+    """Paths of all pictures below a folder, relative to it, with /, sorted. Links to folders are followed, each folder once."""
+    found, visited = [], {os.path.realpath(folder)}
+    for at, folders, files in os.walk(folder, followlinks=True):
         inside = "" if Path(at) == folder else Path(at).relative_to(folder).as_posix() + "/"
-        found += [inside + file for file in files]
-    return sorted(filter(is_picture, found))
+        found += [inside + file for file in files if is_picture(inside + file) and os.path.isfile(os.path.join(at, file))]
+        folders[:] = [name for name in sorted(folders) if not is_hidden(name) and is_new(os.path.join(at, name), visited)]
+    return sorted(found)
+
+
+def is_new(folder: str, visited: set[str]) -> bool:
+    """Whether `folder` was not visited yet; it is from now on."""
+    path = os.path.realpath(folder)
+    if path in visited:
+        return False
+    visited.add(path)
+    return True
 
 
 def walk_zip(path: Path, with_content: bool) -> Iterator[Picture]:
-    with damage_named(path), zipfile.ZipFile(path) as archive:
+    with naming_damage(path), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             plain = member.is_dir() or stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
             check_member(path, member.filename, plain)
@@ -100,7 +125,7 @@ def walk_zip(path: Path, with_content: bool) -> Iterator[Picture]:
 
 def zip_picture(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Picture:
     if member.file_size > MAX_BYTES:
-        return refused(member.filename)
+        return too_large(member.filename)
     try:
         return Picture(member.filename, archive.read(member))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
@@ -108,13 +133,13 @@ def zip_picture(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Picture:
 
 
 def walk_tar(path: Path, with_content: bool) -> Iterator[Picture]:
-    with damage_named(path), tarfile.open(path) as archive:
+    with naming_damage(path), tarfile.open(path) as archive:
         for member in archive:
             check_member(path, member.name, member.isfile() or member.isdir())
             if not member.isfile() or not is_picture(member.name):
                 continue
             if member.size > MAX_BYTES:
-                yield refused(member.name)
+                yield too_large(member.name)
                 continue
             file = archive.extractfile(member) if with_content else None
             yield Picture(member.name, file.read() if file else b"")
@@ -122,17 +147,17 @@ def walk_tar(path: Path, with_content: bool) -> Iterator[Picture]:
 
 
 def check_end(archive: tarfile.TarFile) -> None:
-    """tarfile takes a cut between two members for the end; a whole archive ends in zeros."""
+    """Raise ReadError for a tar cut between two members, which tarfile takes for the end; a whole one ends in zeros."""
     file = archive.fileobj
-    if isinstance(file, io.BufferedReader):  # a compressed file notices by itself
+    if isinstance(file, io.BufferedReader):  # a compressed file detects the cut by itself
         file.seek(archive.offset)
         if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
             raise tarfile.ReadError("unexpected end of data")
 
 
 @contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """Turns what the archive libraries raise into one line."""
+def naming_damage(path: Path) -> Iterator[None]:
+    """Turn what the archive libraries raise into a UserError that names the file."""
     try:
         yield
     except DAMAGE as error:
@@ -140,19 +165,23 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 def check_member(path: Path, name: str, plain: bool) -> None:
-    """Raises UserError where a member lies outside the archive's folder, or is a link or device."""
-    path_in = PureWindowsPath(name)  # knows both slashes, and drives
+    """Raise UserError for a member outside the archive's own folder, a link or a device."""
+    path_in = PureWindowsPath(name)  # understands both slashes, and drives
     if path_in.root or path_in.drive or ".." in path_in.parts:
         raise UserError(f"{path} has a member that escapes its folder, {name!r}: remake the archive without it")
     if not plain:
-        raise UserError(f"{path} has a member that is a link or no plain file, {name!r}: remake the archive without it")
+        raise UserError(f"{path} has a member that is a link or not a plain file, {name!r}: remake the archive without it")
 
 
 def is_picture(name: str) -> bool:
-    """By its ending; what macOS adds is none."""
-    file = name.rsplit("/", 1)[-1]
-    return file.lower().endswith(ENDINGS) and not file.startswith("._") and "__MACOSX" not in name
+    """Whether the path has a picture's ending, and is neither hidden nor in a hidden or system folder."""
+    return name.lower().endswith(ENDINGS) and not any(map(is_hidden, PurePosixPath(name).parts))
 
 
-def refused(name: str) -> Picture:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or a folder that a system adds."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def too_large(name: str) -> Picture:
     return Picture(name, b"", f"larger than {MAX_BYTES // 2**20} MB")

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once, on the device the batch is on."""
+"""Augmentation of a whole batch at once, on the batch's device."""
 
 import math
 from dataclasses import dataclass
@@ -13,10 +13,12 @@ Padding = Literal["black", "border"]
 
 @dataclass(frozen=True)
 class Augment:
-    """Random flips and similarity transforms, drawn independently for each image; all off by default.
+    """Random horizontal flips and similarity transforms, independent for each image; all off by default.
+
+    torchvision's RandomAffine transforms a whole batch alike; here each image has a transform of its own.
 
     Args:
-        flip: mirror left and right, with probability 1/2.
+        flip: flip left and right with probability 1/2.
         rotate: degrees; the angle is uniform in [-rotate, rotate].
         scale: fraction; the magnification is uniform in [1 - scale, 1 + scale].
         translate: fraction of the side; each shift is uniform in [-translate, translate].
@@ -28,28 +30,30 @@ class Augment:
     translate: float = 0.0
 
     @property
-    def is_on(self) -> bool:
+    def enabled(self) -> bool:
         """Whether any transform is on."""
-        return self.flip or self.warps
+        return self.flip or self.is_affine
 
     @property
-    def warps(self) -> bool:
+    def is_affine(self) -> bool:
         """Whether any transform that resamples pixels is on."""
         return any((self.rotate, self.scale, self.translate))
 
     def __call__(self, images: Tensor, generator: torch.Generator, padding: Padding = "black") -> Tensor:
         """Augment (N, C, H, W) float32 in [-1, 1]; the range is kept.
 
-        Randomness comes from a generator on the CPU, so the same seed draws the same transforms on every device.
-        Outside the picture is -1 ("black": right for digits) or the nearest pixel ("border": right for photographs).
+        Args:
+            images: the batch.
+            generator: on the CPU, so that a seed gives the same transforms on every device.
+            padding: outside of the image is -1 (`black`, right for digits) or the nearest pixel (`border`, for photographs).
         """
-        draws = torch.rand(5, len(images), generator=generator).to(images.device)
+        uniform = torch.rand(5, len(images), generator=generator).to(images.device)
         if self.flip:
-            images = torch.where((draws[0] < 0.5)[:, None, None, None], images.flip(-1), images)
-        return warp(images, self.maps(2 * draws[1:] - 1), padding) if self.warps else images
+            images = torch.where((uniform[0] < 0.5)[:, None, None, None], images.flip(-1), images)
+        return warp(images, self.inverse_affine(2 * uniform[1:] - 1), padding) if self.is_affine else images
 
-    def maps(self, uniform: Tensor) -> Tensor:
-        """Uniform (4, N) in [-1, 1] -> (N, 2, 3) maps from output to input coordinates, both in [-1, 1]."""
+    def inverse_affine(self, uniform: Tensor) -> Tensor:
+        """Uniform (4, N) in [-1, 1] -> (N, 2, 3) affine maps from output to input coordinates, both in [-1, 1]."""
         angle = uniform[0] * math.radians(self.rotate)
         zoom = 1 / (1 + uniform[1] * self.scale)
         shift = uniform[2:] * 2 * self.translate  # the side is 2 long in these coordinates

@@ -1,7 +1,7 @@
 """Decoded images on disk: a memory-mapped uint8 array, written once, whole or not at all.
 
 An entry is a folder `<dataset>-<key>` with `images.npy` (num, C, H, W), `labels.npy` and `meta.json`. The key covers every
-option that determines the content; meta.json remembers the source, so that a changed one is noticed and the entry rebuilt.
+option that determines the content. meta.json records the source files; if they change, the entry is rebuilt.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genai.errors import UserError
+from genai.files import write_atomically
 
 FORMAT = 2
 
@@ -35,8 +36,8 @@ def cache_folder() -> Path:
 class Writer:
     """Where a data module puts its decoded images.
 
-    `start` gives the whole array, to be filled row by row, split after split; `finish` says how many rows each split has
-    (fewer than started, when some pictures were left out) and stores the labels. `skip` and `meta` are for meta.json.
+    `start` returns the whole array, to be filled row by row, split after split. `finish` stores the labels and the number of
+    rows of each split (fewer than started if some images were skipped). `skip` and `meta` are for meta.json.
     """
 
     folder: Path
@@ -44,8 +45,14 @@ class Writer:
     meta: dict[str, Any] = field(default_factory=lambda: {"skipped": []})
 
     def start(self, num: int, shape: tuple[int, int, int]) -> np.ndarray:
-        """The uint8 array (num, C, H, W) to fill, zeros at first; memory-mapped, so it may be larger than memory."""
-        self.images = np.lib.format.open_memmap(self.folder / "images.npy", mode="w+", dtype=np.uint8, shape=(num, *shape))
+        """The uint8 array (num, C, H, W) to fill, zeros at first; memory-mapped, so it may be larger than memory.
+
+        Raises:
+            UserError: the disk has no room for it.
+        """
+        path = self.folder / "images.npy"
+        self.images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num, *shape))
+        reserve(path)
         return self.images
 
     def finish(self, labels: np.ndarray, counts: Mapping[Any, int]) -> None:
@@ -57,18 +64,32 @@ class Writer:
         self.meta["counts"] = dict(counts)
 
     def skip(self, what: str) -> None:
-        """List a source item that was left out (its name and why) in meta["skipped"]."""
+        """List an item of the source that was skipped (its name and why) in meta["skipped"]."""
         self.meta["skipped"].append(what)
 
     def progress(self) -> Progress:
-        """A progress bar on stderr, silent where that is no terminal: `with writer.progress() as bar: ... bar.track(items)`."""
+        """A progress bar on stderr if that is a terminal: `with writer.progress() as bar: ... bar.track(items)`."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A cache entry, opened."""
+class Recipe:
+    """How a cache entry is made.
+
+    options: what determines the images and labels (JSON); part of the entry's key.
+    source: what identifies the files that the entry is built from (JSON); if it changes, the entry is rebuilt.
+    build: decodes: `writer.start`, fill the array split after split (train, val, test), `writer.finish`.
+    """
+
+    options: Mapping[str, Any]
+    source: Any
+    build: Callable[[Writer], None]
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """An open entry: images uint8 (num, C, H, W), memory-mapped, labels (num, ...) and the content of meta.json."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -81,13 +102,28 @@ class Stored:
         return slice(start, start + counts[split])
 
 
+def reserve(path: Path) -> None:
+    """Allocate the disk blocks of a sparse file; without them, writing to its memory map on a full disk is a SIGBUS."""
+    size = path.stat().st_size
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise UserError(
+            f"no room for {size / 1e9:.2g} GB of decoded images in {path.parent.parent} ({error.strerror}): free some space, "
+            "or set GENAI_CACHE to another disk"
+        ) from None
+
+
 def key_of(options: Mapping[str, Any]) -> str:
-    """Short hash of what determines the content."""
+    """Short hash of the options that determine an entry's content."""
     return hashlib.sha256(json.dumps({**options, "format": FORMAT}, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def identity(*files: Path) -> list[list[Any]]:
-    """[[name, bytes, time in ns], ...]: a `source` of files, the same wherever their folder is mounted."""
+    """[[name, bytes, time in ns], ...]: the `source` of a recipe; it does not depend on where the files lie."""
     return sorted([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)
 
 
@@ -102,34 +138,34 @@ def lock(name: str) -> FileLock:
     return FileLock(folder / f"{name}.lock")
 
 
-def open_or_build(name: str, options: Mapping[str, Any], source: Any, build: Callable[[Writer], None]) -> Stored:
-    """The entry of `name` and `options`, built when it is missing or when `source` (JSON) is no longer what it was built from.
+def open_or_build(name: str, recipe: Recipe) -> CacheEntry:
+    """The entry of the dataset `name`, built if it is missing or was built from another source.
 
-    Two processes at once: one builds, the other waits and opens.
+    Of two processes at once, one builds while the other waits.
     """
-    folder = cache_folder() / f"{name}-{key_of(options)}"
-    stored = read(folder, source)
-    if stored is None:
+    folder = cache_folder() / f"{name}-{key_of(recipe.options)}"
+    entry = read(folder, recipe.source)
+    if entry is None:
         with lock(folder.name):
-            stored = read(folder, source)
-            if stored is None:
-                write(folder, name, source, build)
-                stored = read(folder, source)
-    assert stored is not None
-    return stored
+            entry = read(folder, recipe.source)
+            if entry is None:
+                write(folder, name, recipe)
+                entry = read(folder, recipe.source)
+    assert entry is not None
+    return entry
 
 
-def write(folder: Path, name: str, source: Any, build: Callable[[Writer], None]) -> None:
-    """Build beside the final place, then rename; the caller holds the entry's lock."""
+def write(folder: Path, name: str, recipe: Recipe) -> None:
+    """Build in a temporary folder, then rename it; the caller holds the entry's lock."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a build that was killed
     temporary.mkdir()
     try:
         writer = Writer(temporary, name)
-        build(writer)
+        recipe.build(writer)
         digests = [digest(temporary / file) for file in ("images.npy", "labels.npy")]
-        meta = {**writer.meta, "source": source, "sha256": digests}
-        (temporary / "meta.json").write_text(json.dumps(meta))
+        meta = {**writer.meta, "source": recipe.source, "sha256": digests}
+        write_atomically(temporary / "meta.json", json.dumps(meta))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     finally:
@@ -142,8 +178,8 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read(folder: Path, source: Any) -> Stored | None:
-    """The entry, or None when there is none or it was built from another source."""
+def read(folder: Path, source: Any) -> CacheEntry | None:
+    """The entry, or None if there is none or it was built from another source."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
         images = np.load(folder / "images.npy", mmap_mode="c")  # copy-on-write: writable for torch, never for the file
@@ -152,4 +188,4 @@ def read(folder: Path, source: Any) -> Stored | None:
         return None
     if meta["source"] != json.loads(json.dumps(source)):
         return None
-    return Stored(images, labels, meta)
+    return CacheEntry(images, labels, meta)

@@ -1,27 +1,27 @@
-"""scikit-learn's handwritten digits: 1,797 real images of 8x8, in the library itself, so nothing is downloaded."""
+"""scikit-learn's handwritten digits: 1,797 real images of 8x8 that come with the library, so nothing is downloaded."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from genai.data.arrays import check_subset
 from genai.data.augment import Augment
 from genai.data.base import ImageDataModule
-from genai.data.cache import Writer
+from genai.data.cache import Recipe, Writer
 
 VAL, TEST = 350, 350
 
 
 class Digits(ImageDataModule):
-    """The UCI optical digits test set, 1,097 / 350 / 350 images for train, val and test, stratified (scikit-learn, seed 0).
+    """The UCI optical digits test set: 1,097 / 350 / 350 images for train, val and test, stratified (scikit-learn, seed 0).
 
     Args:
-        size: 8, or larger for networks that want more pixels (bicubic).
+        size: 8, or larger for networks that need more pixels (bicubic).
         root: not used: the data come with scikit-learn.
         exclude: digits that train and val leave out; the test split has them all.
-        num_train: how many training images to keep, as many of each class; all unless given.
+        num_train: number of training images to keep, as many of each class; default: all.
     """
 
     name = "digits"
@@ -35,27 +35,23 @@ class Digits(ImageDataModule):
         root: str | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
         augment: Augment | None = None,
         exclude: Sequence[int] = (),
         num_train: int | None = None,
     ) -> None:
         super().__init__(root, batch_size, num_workers, seed, augment)
+        check_subset(exclude, num_train, self.num_classes)
         self.size = size
         self.image_shape = (1, size, size)
         self.exclude = exclude
-        self.check_exclude()
         self.num_train = num_train
-        self.check_num_train()
 
-    def cache_options(self) -> dict[str, Any]:
-        return {"size": self.size}
-
-    def source(self) -> Any:
-        return "sklearn.datasets.load_digits"
+    def recipe(self) -> Recipe:
+        return Recipe({"size": self.size}, "sklearn.datasets.load_digits", self.build)
 
     def build(self, writer: Writer) -> None:
-        from sklearn.datasets import load_digits  # a second to import, for the first start only
+        from sklearn.datasets import load_digits  # takes a second to import, and is needed only if the cache is empty
         from sklearn.model_selection import train_test_split
 
         digits = load_digits()

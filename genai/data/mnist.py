@@ -7,11 +7,13 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from torchvision import datasets
 
 from genai.data import cache
+from genai.data.arrays import check_subset
 from genai.data.augment import Augment
 from genai.data.base import ImageDataModule, data_roots
 from genai.errors import UserError
@@ -38,18 +40,18 @@ class MNIST(ImageDataModule):
     """28x28 grey digits (or clothes): 50,000 / 10,000 / 10,000 images for train, val and test.
 
     The validation split is the last 10,000 images of the official training file; the test split is the official one. Files
-    in torchvision's layout (`<root>/MNIST/raw/train-images-idx3-ubyte`, also `.gz`, also directly in `<root>`) are used as
-    they are, else downloaded.
+    in torchvision's layout (`<root>/MNIST/raw/train-images-idx3-ubyte`, also `.gz`, also directly in `<root>`) are read; if
+    there are none, torchvision downloads them.
 
-    `stacked` lays three digits of one split, drawn with a fixed seed, over each other as the channels of one picture
-    (Metz et al. 2017, Unrolled GAN): 1,000 classes, `num_triples` / 10,000 / 10,000 pictures; 128,000 take 0.3 GB of cache.
+    `stacked` makes images of three channels, each a digit of the same split chosen at random with a fixed seed (Metz et al.
+    2017, Unrolled GAN): 1,000 classes, `num_triples` / 10,000 / 10,000 images; 128,000 take 0.3 GB of cache.
 
     Args:
         variant: `mnist`; `fashion` for Fashion-MNIST; `stacked`.
-        size: 28, or 32 with two rows of background around.
-        num_triples: training pictures of `stacked`.
+        size: 28, or 32 with a border of two background pixels.
+        num_triples: training images of `stacked`.
         exclude: classes, by number, that train and val leave out; the test split has them all.
-        num_train: how many training images to keep, as many of each class; all unless given.
+        num_train: number of training images to keep, as many of each class; default: all.
     """
 
     label_kind = "class"
@@ -62,7 +64,7 @@ class MNIST(ImageDataModule):
         root: str | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
         augment: Augment | None = None,
         exclude: Sequence[int] = (),
         num_train: int | None = None,
@@ -75,17 +77,13 @@ class MNIST(ImageDataModule):
         self.class_names = class_names(variant)
         self.num_classes = len(self.class_names)
         self.image_shape = (3 if variant == "stacked" else 1, size, size)
+        check_subset(exclude, num_train, self.num_classes)
         self.exclude = exclude
-        self.check_exclude()
         self.num_train = num_train
-        self.check_num_train()
 
-    def cache_options(self) -> dict[str, Any]:
+    def recipe(self) -> cache.Recipe:
         triples = {"num_triples": self.num_triples} if self.variant == "stacked" else {}
-        return {"size": self.size, **triples}
-
-    def source(self) -> Any:
-        return cache.identity(*self.files())
+        return cache.Recipe({"size": self.size, **triples}, cache.identity(*self.files()), self.build)
 
     def build(self, writer: cache.Writer) -> None:
         splits = self.load()
@@ -103,11 +101,11 @@ class MNIST(ImageDataModule):
         writer.finish(np.concatenate(labels), {split: len(chosen) for split, chosen in rows.items()})
 
     def triples(self, split: str, num: int) -> np.ndarray:
-        """Which of a split's `num` images make each picture: (pictures, channels)."""
+        """Indices into a split's `num` digits that make each image: (images, channels)."""
         if self.variant != "stacked":
             return np.arange(num)[:, None]
-        pictures = self.num_triples if split == "train" else STACKED_EVAL
-        return np.random.RandomState(STACKED_SEEDS[split]).randint(num, size=(pictures, 3))
+        size = self.num_triples if split == "train" else STACKED_EVAL
+        return np.random.RandomState(STACKED_SEEDS[split]).randint(num, size=(size, 3))
 
     def load(self) -> dict[str, LabelledImages]:
         """The official files' images and labels as train, val and test."""
@@ -121,7 +119,7 @@ class MNIST(ImageDataModule):
         }
 
     def files(self) -> list[Path]:
-        """The four IDX files (train images, train labels, test images, test labels), downloaded when no root has them."""
+        """The four IDX files (train images, train labels, test images, test labels), downloaded if no root has them."""
         roots = data_roots(self.root)
         found = next(filter(None, (self.files_in(root) for root in roots)), None)
         if found is None:
@@ -131,7 +129,7 @@ class MNIST(ImageDataModule):
         return found
 
     def files_in(self, root: Path) -> list[Path] | None:
-        """The four files where this root has them all."""
+        """The four files, or None if this root lacks one."""
         parts = [f"{prefix}-{part}-ubyte" for prefix in PREFIXES.values() for part in ("images-idx3", "labels-idx1")]
         for folder in (root / self.dataset() / "raw", root):
             paths = [present(folder / part) for part in parts]
@@ -140,22 +138,20 @@ class MNIST(ImageDataModule):
         return None
 
     def dataset(self) -> str:
-        """torchvision's name of the class and its folder."""
+        """torchvision's name of the dataset's class and folder."""
         return "FashionMNIST" if self.variant == "fashion" else "MNIST"
 
     def download(self, root: Path) -> None:
-        """torchvision's download, which checks the sums; gives up on a silent network within seconds."""
-        import torchvision  # not needed, and slow to import, where the files are there
-
+        """torchvision's download, which checks the hashes; it gives up on a silent network within seconds."""
         try:
             with cache.lock(f"{self.dataset()}-download"), network_timeout(NETWORK_TIMEOUT):
-                getattr(torchvision.datasets, self.dataset())(root, download=True)
+                getattr(datasets, self.dataset())(root, download=True)
         except (RuntimeError, OSError) as error:
             looked = ", ".join(map(str, data_roots(self.root)))
             raise UserError(
                 f"{self.dataset()} is not in {looked} and could not be downloaded ({reason(error)}): put its four IDX files "
                 f"into {root / self.dataset() / 'raw'}, or set GENAI_DATA or root to the folder that has "
-                f"{self.dataset()}/raw; genai.data.digits.Digits and genai.data.avatars.Avatars need no download"
+                f"{self.dataset()}/raw; Digits and Avatars need no download"
             ) from None
 
 
@@ -172,15 +168,15 @@ def decimal(digits: np.ndarray) -> np.ndarray:
 
 
 def present(path: Path) -> Path | None:
-    """`path`, or `path`.gz, where it is there."""
+    """`path` or `path`.gz, whichever exists."""
     return next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
 
 
 def read_pair(images_file: Path, labels_file: Path) -> LabelledImages:
-    """The images of one file and their labels of another.
+    """The images of one file and their labels from another.
 
     Raises:
-        UserError: they do not belong together.
+        UserError: the two do not belong together.
     """
     images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
     if len(images) != len(labels):
@@ -194,10 +190,10 @@ def read_pair(images_file: Path, labels_file: Path) -> LabelledImages:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """An IDX file of unsigned bytes, plain or gzipped.
+    """An IDX file of unsigned bytes, plain or gzipped (torchvision reads only unpacked files, and does not check them).
 
     Raises:
-        UserError: it is damaged, truncated or of another shape.
+        UserError: it is damaged, truncated or has another number of dimensions.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -214,7 +210,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 @contextmanager
 def network_timeout(seconds: float) -> Iterator[None]:
-    """Connections opened here give up after this long, instead of waiting for minutes."""
+    """Time out connections that are opened in this block, instead of waiting for minutes."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -224,5 +220,5 @@ def network_timeout(seconds: float) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """The last line of an error: torchvision puts what went wrong there."""
+    """The last line of an error, where torchvision puts the cause."""
     return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

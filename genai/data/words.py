@@ -1,34 +1,60 @@
-"""Words and their numbers: a sentence is a row of int64 tokens, 0 behind its last word."""
+"""Words and their numbers: a caption is a row of int64 tokens, padded with 0."""
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+import numpy as np
+
+from genai.data.arrays import Split
 from genai.errors import UserError
 
 PADDING, UNKNOWN = "", "?"  # the first two words of every vocabulary
 
 
+class CaptionTokens:
+    """The captions of a dataset's splits as tokens, encoded once for each split.
+
+    Args:
+        captions: gives the captions of a split, one for each image.
+        vocabulary: as `vocabulary` makes it; it has every word of the captions.
+        length: the most words and punctuation marks of a caption.
+    """
+
+    def __init__(self, captions: Callable[[Split], list[str]], vocabulary: Sequence[str], length: int) -> None:
+        self.captions = captions
+        self.vocabulary = vocabulary
+        self.length = length
+        self._tokens: dict[Split, np.ndarray] = {}
+
+    def of(self, split: Split) -> np.ndarray:
+        """The captions of `split`, int64 (N, length)."""
+        if split not in self._tokens:
+            rows = [encode(caption, self.vocabulary, self.length) for caption in self.captions(split)]
+            self._tokens[split] = np.array(rows, np.int64)
+        return self._tokens[split]
+
+
 def words_of(text: str) -> list[str]:
-    """`Red hair, a hat` -> ["red", "hair", ",", "a", "hat"]: lower case, every mark of punctuation a word of its own."""
+    """`Red hair, a hat` -> ["red", "hair", ",", "a", "hat"]: lower case, each punctuation mark a word of its own."""
     return re.findall(r"\w+(?:['-]\w+)*|[^\w\s]", text.lower())
 
 
 def vocabulary(texts: Iterable[str]) -> tuple[str, ...]:
-    """The words of `texts` in alphabetical order, after the padding "" (0) and "?" (1), which stands for any other word."""
+    """The words of `texts` in alphabetical order, after "" (0, padding) and "?" (1, any unknown word)."""
     words = {word for text in texts for word in words_of(text)}
     return (PADDING, UNKNOWN, *sorted(words - {UNKNOWN}))
 
 
 def encode(text: str, vocabulary: Sequence[str], length: int, unknown: Literal["error", "token"] = "error") -> list[int]:
-    """The numbers of the words of `text`, `length` of them with the padding.
+    """The tokens of `text`, padded to `length`.
 
     Args:
         text: a sentence; an empty one is padding alone.
         vocabulary: as `vocabulary` makes it.
-        length: most words there may be.
-        unknown: what a word outside the vocabulary is, an error or the token 1.
+        length: the most words and punctuation marks that are allowed.
+        unknown: what to do with a word outside the vocabulary: raise an error, or encode it as token 1.
 
     Raises:
         UserError: a word is not in the vocabulary, or there are more than `length`.
@@ -36,7 +62,9 @@ def encode(text: str, vocabulary: Sequence[str], length: int, unknown: Literal["
     number = {word: i for i, word in enumerate(vocabulary) if word not in (PADDING, UNKNOWN)}
     words = words_of(text)
     if len(words) > length:
-        raise UserError(f"a prompt has at most {length} words and marks, this one {len(words)}: shorten {text!r}")
+        raise UserError(
+            f"a prompt has at most {length} words and punctuation marks, this one has {len(words)}: shorten {text!r}"
+        )
     unseen = next((word for word in words if word not in number), None)
     if unseen is not None and unknown == "error":
         raise UserError(describe_unseen(unseen, list(number)))
@@ -44,13 +72,13 @@ def encode(text: str, vocabulary: Sequence[str], length: int, unknown: Literal["
 
 
 def describe_unseen(word: str, words: Sequence[str]) -> str:
-    """What is wrong with a word that is not among `words`, in one line."""
+    """The error message for a word that is not among `words`, in one line."""
     close = difflib.get_close_matches(word, words, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {' '.join(words)}"
-    return f"the word {word!r} is in no caption of the training images: {hint} (--unknown-words draws all the same)"
+    return f"the word {word!r} is in no caption of the training images: {hint} (--unknown-words accepts it)"
 
 
 def decode(tokens: Iterable[int], vocabulary: Sequence[str]) -> str:
-    """Tokens -> the sentence, in lower case; the padding is left out."""
+    """Tokens -> the sentence, in lower case and without padding."""
     text = " ".join(vocabulary[token] for token in tokens if token)
     return re.sub(r" ([,.;:!])", r"\1", text)

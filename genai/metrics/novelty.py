@@ -1,53 +1,56 @@
-"""How unlike known images an image is, by its code and by its likelihood."""
+"""How unusual an image is compared with known images, by its latent code and by its likelihood."""
 
+import numpy as np
 import torch
+from sklearn.linear_model import LinearRegression
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import PolynomialFeatures
 from torch import Tensor
 
-ROWS = 1000  # of distances at once
-FITTED = 2000  # known codes that say what is usual
+NUM_FITTED = 2000  # known codes that the linear fit uses
 
 
 def novelty(codes: Tensor, known: Tensor, neighbours: int = 5) -> Tensor:
-    """Mean distance of codes (N, D) to the nearest of `known` (M, D), less what is usual for a code of that length: (N,).
+    """Mean distance of codes (N, D) to their nearest `known` codes (M, D), minus the distance expected for their norm: (N,).
 
-    Long codes, those of intricate images, lie farther from each other; a straight line through the known ones' own distances
-    takes that out, so that a simple image can be novel too.
+    Codes with a large norm lie farther apart. A linear fit of the known codes' own distances to their norms gives the expected
+    distance, so that an image with a small code can be novel too.
     """
-    usual = nearest(known[:FITTED], known, neighbours + 1)[:, 1:].mean(dim=1)  # without itself
-    slope, intercept = line(known[:FITTED].norm(dim=1), usual)
-    return nearest(codes, known, neighbours).mean(dim=1) - slope * codes.norm(dim=1) - intercept
+    index = NearestNeighbors(n_neighbors=neighbours + 1).fit(known.numpy())
+    reference = known[:NUM_FITTED]
+    own_distances = index.kneighbors(reference.numpy())[0][:, 1:].mean(axis=1)  # without the code itself
+    expected = LinearRegression().fit(norms(reference), own_distances)
+    distances = index.kneighbors(codes.numpy(), neighbours)[0].mean(axis=1)
+    return torch.from_numpy(distances - expected.predict(norms(codes)))
+
+
+def norms(codes: Tensor) -> np.ndarray:
+    """Euclidean norms of codes (N, D): (N, 1)."""
+    return codes.norm(dim=1, keepdim=True).numpy()
 
 
 def excess(nats: Tensor, images: Tensor, known_nats: Tensor, known: Tensor) -> Tensor:
-    """-ln p(x) in nats (N,) of images (N, C, H, W), less what is usual for images as bright and with as much outline: (N,).
+    """-ln p(x) in nats (N,) of images (N, C, H, W), minus the value expected for their complexity: (N,) float64.
 
-    Any model finds a simple image likely, be it strange or not (Serra et al. 2019, arXiv:1909.11480, who subtract the size of a
-    compressed file). A quadratic surface through the nats (M,) of known images (M, C, H, W) says what is usual.
+    Every model assigns a high likelihood to simple images (Serra et al. 2019, arXiv:1909.11480, who subtract the size of a
+    compressed file). The expected value is a quadratic polynomial of brightness and total variation, fitted to the nats (M,)
+    of known images (M, C, H, W).
     """
-    surface = torch.linalg.lstsq(complexity(known), known_nats.double()[:, None]).solution
-    return nats.double() - (complexity(images) @ surface)[:, 0]
+    quadratic = PolynomialFeatures(degree=2)
+    expected = LinearRegression(fit_intercept=False).fit(
+        quadratic.fit_transform(complexity(known)), known_nats.double().numpy()
+    )
+    return nats.double() - torch.from_numpy(expected.predict(quadratic.transform(complexity(images))))
 
 
-def complexity(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) in [-1, 1] -> powers up to the second of their brightness and total variation: (N, 6) float64."""
+def complexity(images: Tensor) -> np.ndarray:
+    """Images (N, C, H, W) in [-1, 1] -> brightness and total variation, means over pixels: (N, 2) float64."""
     x = images.double()
     brightness = x.mean(dim=(1, 2, 3))
     variation = x.diff(dim=3).abs().mean(dim=(1, 2, 3)) + x.diff(dim=2).abs().mean(dim=(1, 2, 3))
-    return torch.stack([brightness**i * variation**j for i, j in ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))], dim=1)
+    return torch.stack([brightness, variation], dim=1).numpy()
 
 
-def standardised(scores: Tensor, usual: Tensor) -> Tensor:
-    """Scores (N,) in standard deviations of the `usual` ones (M,) above their mean: (N,)."""
-    return (scores - usual.mean()) / usual.std()
-
-
-def nearest(codes: Tensor, known: Tensor, num: int) -> Tensor:
-    """The `num` smallest distances from each of codes (N, D) to known (M, D), ascending: (N, num)."""
-    parts = [torch.cdist(part, known).topk(num, largest=False, sorted=True).values for part in codes.split(ROWS)]
-    return torch.cat(parts)
-
-
-def line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope and intercept of the least squares line through points (N,), (N,)."""
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-    return slope, y.mean() - slope * x.mean()
+def standardised(scores: Tensor, reference: Tensor) -> Tensor:
+    """Scores (N,) minus the mean of the reference scores (M,), divided by their standard deviation: (N,)."""
+    return (scores - reference.mean()) / reference.std()

@@ -10,12 +10,15 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
 from genai.errors import UserError
 from genai.models.conditions import check_condition
 from genai.models.ema import Averaged, PowerAveraged
+from genai.models.hyperparameters import save_hyperparameters
 from genai.models.optimization import has_finite_weights, log_interval, split_batch
 
 Shape = tuple[int, int, int]
@@ -34,12 +37,12 @@ class Model(L.LightningModule):
 
     averaged: Averaged
     not_compiled: tuple[nn.Module | None, ...] = ()
-    overrides: Sequence[str] = ()  # options of `genai test` that say other things of the model than its run's config
 
     def __init__(self, image_shape: Shape, num_classes: int, accumulate: int = 1, compile: bool | str = False) -> None:
         super().__init__()
         if accumulate < 1:
             raise UserError(f"a batch cannot be worked through in {accumulate} parts: set accumulate to 1 or more")
+        self.not_plain = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; mostly empty
         self.image_shape: Shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_classes = num_classes
         self.accumulate = accumulate
@@ -72,10 +75,13 @@ class Model(L.LightningModule):
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Lightning's hook: `training_step`, backward and the step of the optimiser; then one update of the averages."""
-        before = self.images_at_update
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.update_averages()
+
+    def update_averages(self) -> None:
+        """Move the averages towards their networks, by the images seen since the last update."""
         for average, network in self.averages():
-            average.update(network, self.images_seen - before, self.images_seen)
+            average.update(network, self.images_seen - self.images_at_update, self.images_seen)
         self.images_at_update = self.images_seen
 
     def configure_gradient_clipping(
@@ -196,6 +202,12 @@ class Model(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.images_seen = self.images_at_update = checkpoint["images_seen"]
 
+    def on_test_end(self) -> None:
+        """Lightning's hook: print what `test_step` logged."""
+        values = {name: float(value) for name, value in self.trainer.logged_metrics.items() if name.startswith("test/")}
+        if values:
+            rank_zero_info("\n".join(f"{name:<28} {value:.4f}" for name, value in values.items()))
+
     def export_state(self) -> dict[str, Tensor]:
         """The averaged weights alone, named as in `averaged.network`."""
         return self.averaged.network.state_dict()
@@ -256,8 +268,10 @@ class ImageModel(Model):
 
 
 def networks_of(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost modules inside of `module` that are called by themselves."""
+    """The outermost modules inside `module` that have a forward method; metrics are not networks."""
     for child in module.children():
+        if isinstance(child, Metric):
+            continue
         if type(child).forward is nn.Module.forward:
             yield from networks_of(child)
         else:

@@ -1,4 +1,4 @@
-"""Averaged weights: the copy of a network that samples, and averages whose length is chosen after training."""
+"""Averaged weights: an exponential moving average for sampling, and power-function averages of any width after training."""
 
 import copy
 import math
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 
 class Averaged(nn.Module):
-    """Exponential moving average of a network, with a half-life in images.
+    """Exponential moving average of a network's weights, with a half-life in images.
 
-    A submodule of its model, so it is in the state dict, resumes and moves between devices by itself. Nothing is swapped:
-    training uses the network, sampling and evaluation call this copy.
+    It is a submodule of its model: it is in the state dict and moves between devices with it. Training uses the network;
+    sampling and evaluation use this copy.
 
     Args:
         network: the network to average; it is copied.
-        halflife_kimg: thousands of images after which an old weight counts half; 0 copies the network at each update.
-        rampup: the half-life is at most this share of the images seen so far, so that early weights are soon forgotten
-            (Karras et al. 2020, StyleGAN2-ADA, use 0.05); None switches it off.
+        halflife_kimg: half-life of an old weight, in thousands of images; 0 copies the network at each update.
+        rampup: the half-life is at most this share of the images seen so far, so that the initial weights have little effect
+            (StyleGAN2-ADA, Karras et al. 2020, arXiv:2006.06676, uses 0.05); None for no limit.
     """
 
     def __init__(self, network: nn.Module, halflife_kimg: float, rampup: float | None = 0.05) -> None:
@@ -34,11 +34,11 @@ class Averaged(nn.Module):
         return output
 
     def train(self, mode: bool = True) -> "Averaged":
-        """Stay in eval mode: an averaged copy is never trained."""
+        """Stay in eval mode, because the copy is never trained."""
         return super().train(False)
 
     def decay(self, images: int, images_seen: int) -> float:
-        """Weight of the old average after a batch of `images`, 0.5 ** (images / half-life)."""
+        """Weight of the old average after `images` more images: 0.5 ** (images / half-life)."""
         halflife = self.halflife_kimg * 1000
         if self.rampup is not None:
             halflife = min(halflife, images_seen * self.rampup)
@@ -46,7 +46,10 @@ class Averaged(nn.Module):
 
     @torch.no_grad()
     def update(self, network: nn.Module, images: int, images_seen: int) -> None:
-        """Move the average towards `network`, which saw `images` more; its statistics are averaged too, counters copied."""
+        """Update the average with the weights of `network` after `images` more images.
+
+        Buffers of floats, such as the statistics of batch norm, are averaged; other buffers are copied.
+        """
         weight = 1.0 - self.decay(images, images_seen)
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), weight)
         for averaged, current in zip(self.network.buffers(), network.buffers(), strict=True):
@@ -56,14 +59,14 @@ class Averaged(nn.Module):
                 averaged.copy_(current)
 
 
-# -- averages of any length, after training: Karras et al. 2023, EDM2, arXiv:2312.02696, section 3 ------------------------
+# -- averages of any width after training: EDM2, Karras et al. 2023, arXiv:2312.02696, section 3 --------------------------
 
 
 class PowerAveraged(nn.Module):
-    """Average of a network's weights in which those at time t count as t^gamma (EDM2, equation 1).
+    """Average of a network's weights in which those of time t have weight t^gamma (EDM2, equation 1).
 
-    Its length is a fixed share of the training so far. From snapshots of two such averages `reconstruct` makes one of any
-    length. A submodule of its model, like `Averaged`.
+    Its width is a fixed share of the training so far. From snapshots of two such averages `reconstruct` makes one of any
+    width. It is a submodule of its model, as `Averaged` is.
 
     Args:
         network: the network to average; it is copied.
@@ -78,7 +81,7 @@ class PowerAveraged(nn.Module):
 
     @torch.no_grad()
     def update(self, network: nn.Module, images: int, images_seen: int) -> None:
-        """Move the average towards `network`, which saw `images` more; `images_seen` counts them."""
+        """Update the average with the weights of `network` after `images` more images, which `images_seen` includes."""
         kept = (1 - images / images_seen) ** (self.gamma + 1)  # equation 2
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - kept)
         for averaged, current in zip(self.network.buffers(), network.buffers(), strict=True):
@@ -89,12 +92,12 @@ def gamma_of(std: float) -> float:
     """The gamma >= 0 whose profile (gamma + 1) t^gamma on [0, 1] has standard deviation `std` (EDM2, equation 3).
 
     Raises:
-        ValueError: `std` is outside of (0, 0.28].
+        ValueError: `std` is outside (0, 0.28].
     """
     roots = np.roots([1, 7, 16 - std**-2, 12 - std**-2]).real
     gamma = float(roots.max())
     if not 0 < std <= math.sqrt(1 / 12) or gamma < 0:
-        raise ValueError(f"no power profile is {std} wide: use 0.01 to 0.28")
+        raise ValueError(f"no power-function profile has a width of {std}: use 0.01 to 0.28")
     return gamma
 
 
@@ -114,9 +117,9 @@ def overlap(t_a: float, gamma_a: float, t_b: float, gamma_b: float) -> float:
 
 
 def reconstruction(snapshots: Sequence[Snapshot], t: float, std: float) -> np.ndarray:
-    """Weights of the snapshots, (K,) float64 that sum to about 1, whose mixture is nearest to the profile of `std` at `t`.
+    """Weights of the snapshots, (K,) float64 with a sum of about 1, whose mixture is closest to the profile of `std` at `t`.
 
-    The least squares problem of EDM2, section 3.2: A x = b with the overlaps of the profiles.
+    They solve the least-squares problem of EDM2, section 3.2: A x = b with the overlaps of the profiles.
     """
     gamma = gamma_of(std)
     a = np.array([[overlap(one.t, one.gamma, other.t, other.gamma) for other in snapshots] for one in snapshots])
@@ -125,7 +128,7 @@ def reconstruction(snapshots: Sequence[Snapshot], t: float, std: float) -> np.nd
 
 
 def reconstruct(snapshots: Sequence[Snapshot], t: float, std: float) -> dict[str, Tensor]:
-    """The average of width `std` at time `t`, as a state dict; what is no float comes from the last snapshot."""
+    """The state dict of the average of width `std` at time `t`; values that are not floats come from the last snapshot."""
     weights = reconstruction(snapshots, t, std)
     state = {}
     for name, last in snapshots[-1].state.items():

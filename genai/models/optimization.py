@@ -1,14 +1,22 @@
-"""Parts of training steps: optimisers from YAML, batches in parts, finite weights."""
+"""Parts of training steps: optimisers from YAML, learning-rate schedules, gradients in microbatches, finite weights."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import instantiate_class
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+if TYPE_CHECKING:
+    from genai.models.base import Model
 
 
 def build_optimizer(factory: Callable[..., Optimizer] | dict[str, Any], network: nn.Module) -> Optimizer:
@@ -23,6 +31,56 @@ def build_optimizer(factory: Callable[..., Optimizer] | dict[str, Any], network:
     return optimizer
 
 
+def optimizer_and_schedule(
+    factory: Callable[..., Optimizer] | dict[str, Any],
+    network: nn.Module,
+    schedule: Callable[[int], float] | None,
+    model: Model,
+) -> Optimizer | dict[str, Any]:
+    """What `configure_optimizers` of a model with one optimiser returns, in Lightning's form.
+
+    Args:
+        factory: the optimiser, see `build_optimizer`.
+        network: what it trains.
+        schedule: factor on the initial learning rate as a function of the images seen; None for a constant learning rate.
+        model: counts the images seen.
+    """
+    optimizer = build_optimizer(factory, network)
+    if schedule is None:
+        return optimizer
+    scheduler = ImagesSeenLR(optimizer, lambda: schedule(model.images_seen))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "train/lr"}}
+
+
+class ImagesSeenLR(LRScheduler):
+    """The learning rate is `initial_lr * factor()`, where `factor` depends on the images seen.
+
+    Lightning steps it after each step of the optimiser, so a training step has the learning rate of the images seen before it.
+    The model's checkpoint holds the images seen and the optimiser's holds `initial_lr`: the schedule itself has no state, and
+    an option that is changed on resuming takes effect.
+
+    Args:
+        optimizer: its groups of parameters have `initial_lr`.
+        factor: the current factor on the initial learning rate.
+    """
+
+    def __init__(self, optimizer: Optimizer, factor: Callable[[], float]) -> None:
+        self.factor = factor
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The learning rate of each group of parameters."""
+        return [group["initial_lr"] * self.factor() for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Set the learning rates to those of the restored optimiser and images seen."""
+        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = lr
+
+
 def split_batch(num_parts: int, *batch: Tensor | None) -> list[tuple[Any, ...]]:
     """Tensors (N, ...) or None -> the same in `num_parts` nearly equal parts, fewer where N is less."""
     if num_parts == 1:
@@ -31,6 +89,41 @@ def split_batch(num_parts: int, *batch: Tensor | None) -> list[tuple[Any, ...]]:
     num_parts = min(num_parts, size)
     columns = [num_parts * [None] if tensor is None else tensor.tensor_split(num_parts) for tensor in batch]
     return list(zip(*columns, strict=True))
+
+
+def backward_in_microbatches(
+    model: L.LightningModule, loss: Callable[..., Tensor], num_microbatches: int, *batch: Tensor | None
+) -> Tensor:
+    """Backward pass of the mean loss of a batch, one microbatch after another; the graph of each is freed before the next.
+
+    For models that optimise by hand: gradients are added to `.grad`, and several devices exchange them once, with the last
+    microbatch. The sum of the gradients does not depend on `num_microbatches`.
+
+    Args:
+        model: attached to a Trainer.
+        loss: (microbatch of each tensor of the batch) -> unreduced loss (n,).
+        num_microbatches: parts that the batch is split into, fewer where it has fewer rows.
+        batch: tensors (N, ...) or None, at least one of them a tensor.
+
+    Returns:
+        The mean loss over the batches of all devices, a scalar without gradient, the same on every device.
+    """
+    microbatches = split_batch(num_microbatches, *batch)
+    num_images = next(len(tensor) for tensor in batch if tensor is not None)
+    total = torch.zeros((), device=model.device)
+    for i, microbatch in enumerate(microbatches):
+        share = loss(*microbatch).sum() / num_images
+        with nullcontext() if i + 1 == len(microbatches) else without_gradient_exchange(model):
+            model.manual_backward(share)
+        total += share.detach()
+    mean: Tensor = model.trainer.strategy.reduce(total, reduce_op="mean")
+    return mean
+
+
+def without_gradient_exchange(model: L.LightningModule) -> AbstractContextManager[None]:
+    """A context in which the backward pass adds up gradients on each device alone."""
+    strategy = model.trainer.strategy
+    return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
 
 
 def has_finite_weights(path: Path) -> bool:

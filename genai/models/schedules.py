@@ -1,4 +1,4 @@
-"""Values that change as images are seen: learning rates, penalties."""
+"""Schedules: values such as learning rates and penalties as functions of the images seen."""
 
 import math
 from dataclasses import dataclass
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 class Cosine:
     """Half a cosine from `start` to `end` over the first `kimg` thousand images, constant afterwards.
 
-    A pure function of the images seen, so resuming needs no state.
-
     Args:
-        kimg: its length.
-        start: the first value.
-        end: the last value.
-        warmup_kimg: so many thousand images from 0 up to the cosine, in proportion; part of `kimg`.
+        kimg: length in thousands of images.
+        start: first value.
+        end: last value.
+        warmup_kimg: length of the linear warm-up from 0, in thousands of images, a part of `kimg`.
     """
 
     kimg: float

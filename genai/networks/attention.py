@@ -1,4 +1,4 @@
-"""Attention over a sequence, which may also look at the tokens of a context."""
+"""Self-attention over a sequence, optionally with the tokens of a context as further keys and values."""
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,9 @@ class Attention(nn.Module):
     """Multi-head attention with normalised queries and keys (Henry et al. 2020, arXiv:2010.04245), through SDPA.
 
     Args:
-        dim: length of the tokens; their output is zero at first, so that a residual branch begins as nothing.
-        num_heads: heads of dim / num_heads each.
-        context_dim: length of context tokens, which are further keys and values; 0 for none.
+        dim: length of the tokens; the output is zero at the start of training, for use in a residual branch.
+        num_heads: number of heads, of dim / num_heads channels each.
+        context_dim: length of the context's tokens, which are further keys and values; 0 for no context.
     """
 
     def __init__(self, dim: int, num_heads: int, context_dim: int = 0) -> None:
@@ -27,12 +27,12 @@ class Attention(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Tensor, context: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
-        """Let every token look at the others.
+        """Attention of every token of x to x and to the context.
 
         Args:
             x: tokens (N, L, dim).
-            context: tokens (N, M, context_dim) that x looks at too; None for none.
-            visible: (N, M) bool, which context tokens are there; without a context (N, L), which of x are.
+            context: tokens (N, M, context_dim); None for none.
+            visible: bool, False for padding: (N, M) of the context; (N, L) of x if there is no context.
 
         Returns:
             (N, L, dim).
@@ -44,8 +44,8 @@ class Attention(nn.Module):
             if visible is not None:
                 visible = torch.cat([visible.new_ones(x.shape[:2]), visible], dim=1)
         mask = None if visible is None else visible[:, None, None]
-        q, k = normalised(q, self.query_scale), normalised(k, self.key_scale)
-        with sdpa_kernel(fitting(q)):
+        q, k = rms_normalise(q, self.query_scale), rms_normalise(k, self.key_scale)
+        with sdpa_kernel(sdpa_backends(q)):
             y = scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.project(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -54,13 +54,13 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-def normalised(x: Tensor, scale: Tensor) -> Tensor:
-    """x / rms(x) * scale over the last dimension, in the type of x."""
+def rms_normalise(x: Tensor, scale: Tensor) -> Tensor:
+    """x / rms(x) * scale over the last dimension, in the dtype of x."""
     return rms_norm(x, scale.shape, scale.to(x.dtype))
 
 
-def fitting(q: Tensor) -> list[SDPBackend]:
-    """Kernels for queries (N, heads, L, D): the backward pass of torch's fused one is slow on processors."""
+def sdpa_backends(q: Tensor) -> list[SDPBackend]:
+    """SDPA backends for queries (N, heads, L, D): the backward pass of torch's fused kernel is slow on CPUs."""
     if q.device.type == "cpu" and q.requires_grad:
         return [SDPBackend.MATH]
     return [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]

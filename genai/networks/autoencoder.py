@@ -1,7 +1,6 @@
-"""Encoders and decoders of latent variable models: perceptrons, and convolutions with or without residual blocks.
+"""Encoders and decoders of latent variable models: multilayer perceptrons and convolutional networks.
 
-None has a normalisation layer, so that an image's code depends on that image alone. A condition enters beside the latent, and
-in an encoder beside the features.
+They have no normalisation layers. The condition is concatenated with the latent (decoder) or with the features (encoder).
 """
 
 import math
@@ -16,7 +15,7 @@ from genai.networks.resnet import base_size
 
 
 class MLPEncoder(nn.Module):
-    """image (and condition) -> hidden layers -> mean and log-variance.
+    """A multilayer perceptron: image and condition -> mean and log-variance.
 
     Args:
         image_shape: (C, H, W) of the images.
@@ -33,15 +32,15 @@ class MLPEncoder(nn.Module):
         hidden: Sequence[int] = (512, 256),
     ) -> None:
         super().__init__()
-        self.layers = perceptron([math.prod(image_shape) + num_classes, *hidden, 2 * latent_dim])
+        self.layers = mlp([math.prod(image_shape) + num_classes, *hidden, 2 * latent_dim])
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """x (N, C, H, W) in [-1, 1], condition (N, num_classes) or None -> mean and log-variance (N, 2 D)."""
-        return self.layers(beside(x.flatten(1), condition))  # type: ignore[no-any-return]
+        return self.layers(concatenated(x.flatten(1), condition))  # type: ignore[no-any-return]
 
 
 class MLPDecoder(nn.Module):
-    """latent (and condition) -> hidden layers -> parameters of the likelihood.
+    """A multilayer perceptron: latent and condition -> parameters of the likelihood.
 
     Args:
         output_shape: (P, H, W) of the parameters.
@@ -59,24 +58,24 @@ class MLPDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.output_shape = tuple(output_shape)
-        self.layers = perceptron([latent_dim + num_classes, *hidden, math.prod(output_shape)])
+        self.layers = mlp([latent_dim + num_classes, *hidden, math.prod(output_shape)])
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """z (N, D), condition (N, num_classes) or None -> (N, P, H, W)."""
-        return self.layers(beside(z, condition)).unflatten(1, self.output_shape)  # type: ignore[no-any-return]
+        return self.layers(concatenated(z, condition)).unflatten(1, self.output_shape)  # type: ignore[no-any-return]
 
 
 class ConvEncoder(nn.Module):
-    """image -> strided convolutions, residual blocks after each -> features (and condition) -> mean and log-variance.
+    """Strided convolutions with residual blocks: image and condition -> mean and log-variance.
 
     Args:
         image_shape: (C, H, W) of the images, H = W.
         num_classes: width of the condition vector; 0 for none.
         latent_dim: D, length of the latent.
-        channels: of each resolution, the finest first.
+        channels: of each resolution, from fine to coarse.
         num_blocks: residual blocks of each resolution; 0 for a plain convolutional network.
         patch_size: stride of the first convolution.
-        hidden: width of the layer between the smallest map and the latent.
+        hidden: width of the layer between the coarsest features and the latent.
     """
 
     def __init__(
@@ -96,26 +95,26 @@ class ConvEncoder(nn.Module):
         for fine, coarse in pairwise(channels):
             layers += [nn.SiLU(), nn.Conv2d(fine, coarse, 3, 2, 1), *blocks(coarse, num_blocks)]
         self.maps = nn.Sequential(*layers, nn.SiLU())
-        self.head = perceptron([channels[-1] * base**2 + num_classes, hidden, 2 * latent_dim])
+        self.head = mlp([channels[-1] * base**2 + num_classes, hidden, 2 * latent_dim])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """x (N, C, H, W) in [-1, 1], condition (N, num_classes) or None -> mean and log-variance (N, 2 D)."""
         maps = self.maps(x.contiguous(memory_format=torch.channels_last))
-        return self.head(beside(maps.flatten(1), condition))  # type: ignore[no-any-return]
+        return self.head(concatenated(maps.flatten(1), condition))  # type: ignore[no-any-return]
 
 
 class ConvDecoder(nn.Module):
-    """latent (and condition) -> smallest map -> residual blocks and doublings -> parameters of the likelihood.
+    """Transposed convolutions with residual blocks: latent and condition -> parameters of the likelihood.
 
     Args:
         output_shape: (P, H, W) of the parameters, H = W.
         num_classes: width of the condition vector; 0 for none.
         latent_dim: D, length of the latent.
-        channels: of each resolution, the coarsest first.
+        channels: of each resolution, from coarse to fine.
         num_blocks: residual blocks of each resolution; 0 for a plain convolutional network.
-        patch_size: side of the squares of pixels that one position of the finest map draws.
-        hidden: width of the layer between the latent and the smallest map.
+        patch_size: side in pixels of the patch that one position of the finest resolution covers.
+        hidden: width of the layer between the latent and the coarsest features.
     """
 
     def __init__(
@@ -131,7 +130,7 @@ class ConvDecoder(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.base = base_size(output_shape[1], patch_size, len(channels))
-        self.head = perceptron([latent_dim + num_classes, hidden, channels[0] * self.base**2])
+        self.head = mlp([latent_dim + num_classes, hidden, channels[0] * self.base**2])
         layers = blocks(channels[0], num_blocks)
         for coarse, fine in pairwise(channels):
             layers += [nn.SiLU(), nn.ConvTranspose2d(coarse, fine, 4, 2, 1), *blocks(fine, num_blocks)]
@@ -141,13 +140,13 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """z (N, D), condition (N, num_classes) or None -> (N, P, H, W)."""
-        smallest = self.head(beside(z, condition)).unflatten(1, (-1, self.base, self.base))
+        smallest = self.head(concatenated(z, condition)).unflatten(1, (-1, self.base, self.base))
         maps = self.maps(smallest.contiguous(memory_format=torch.channels_last))
         return pixel_shuffle(maps, self.patch_size)
 
 
-class Block(nn.Module):
-    """x + conv(silu(conv(silu(x)))), the last convolution zero at first."""
+class AutoencoderBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))); the last convolution is initialised with zeros."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -162,10 +161,10 @@ class Block(nn.Module):
 
 def blocks(channels: int, num: int) -> list[nn.Module]:
     """`num` residual blocks."""
-    return [Block(channels) for _ in range(num)]
+    return [AutoencoderBlock(channels) for _ in range(num)]
 
 
-def perceptron(widths: Sequence[int]) -> nn.Sequential:
+def mlp(widths: Sequence[int]) -> nn.Sequential:
     """Linear layers with SiLU between them."""
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
@@ -173,6 +172,6 @@ def perceptron(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def beside(x: Tensor, condition: Tensor | None) -> Tensor:
+def concatenated(x: Tensor, condition: Tensor | None) -> Tensor:
     """(N, W), and (N, num_classes) or None -> (N, W + num_classes)."""
     return x if condition is None else torch.cat([x, condition], dim=1)

@@ -1,8 +1,7 @@
-"""What a denoiser is told besides the noisy image, routed by its form: a vector, a sequence of tokens, or an image.
+"""Conditioners: networks that embed a class, attributes or a caption. And the embedding of the noise level.
 
-A conditioner maps a condition to a `Context`. A condition of zeros says nothing: that is the null condition of training, and
-how an unconditional image is asked for, whatever its form. So a one-hot class is as it is, attributes are -1 or 1, and the
-token 0 is the padding of a prompt.
+A conditioner maps a condition to a `Context`. A row of zeros is the null condition, used by condition dropout and for
+unconditional samples. So classes are one-hot, attributes are -1 or 1, and the word 0 is padding.
 """
 
 import math
@@ -17,36 +16,50 @@ from genai.networks.attention import Attention
 
 
 class Context(NamedTuple):
-    """vector (N, D) for every layer; for attention tokens (N, L, D), and where they are not padding, (N, L) bool."""
+    """An embedded condition.
+
+    vector: (N, D), added to the embedding of the noise level.
+    tokens: (N, L, D) for cross-attention, or None.
+    visible: (N, L) bool, False for the padding of `tokens`.
+    """
 
     vector: Tensor
     tokens: Tensor | None = None
     visible: Tensor | None = None
 
 
-ConditionerFactory = Callable[[int, int], nn.Module]  # (width of the condition, D) -> conditioner
+class Conditioner(nn.Module):
+    """A network that embeds a condition: forward(condition) -> Context.
+
+    `has_tokens` says whether its contexts have tokens. Networks have cross-attention only for those.
+    """
+
+    has_tokens: bool = False
+
+
+ConditionerFactory = Callable[[int, int], Conditioner]  # (width of the condition, D) -> conditioner
 
 
 def as_vector(condition: Tensor) -> Tensor:
-    """The condition (N, K), which is a vector.
+    """The condition (N, K), which is a vector of floats.
 
     Raises:
-        UserError: it is a sequence of words, integers.
+        UserError: it is a sequence of words (integers).
     """
     if not condition.is_floating_point():
         raise UserError(
-            "the labels are words, and this network takes classes or attributes: choose them with --data.init_args.labels, "
-            "or a text conditioner as in configs/avatars/diffusion.yaml"
+            "the labels are words, and this network takes classes or attributes: choose those with --data.init_args.labels, "
+            "or use a text conditioner as in configs/avatars/diffusion.yaml"
         )
     return condition
 
 
-class VectorConditioner(nn.Module):
-    """A class (one-hot) or attributes (-1 or 1), embedded linearly: zeros stay zeros.
+class VectorConditioner(Conditioner):
+    """Embeds a class (one-hot) or attributes (-1 or 1) linearly; the embedding of zeros is zero.
 
     Args:
         num_classes: length of the condition vector.
-        dim: D, length of the embedding.
+        dim: length D of the embedding.
     """
 
     def __init__(self, num_classes: int, dim: int) -> None:
@@ -61,18 +74,20 @@ class VectorConditioner(nn.Module):
         return Context(self.embedding(condition / norm))
 
 
-class TextConditioner(nn.Module):
-    """A small transformer over words, trained along with the denoiser.
+class TextConditioner(Conditioner):
+    """Embeds words with a small transformer, trained together with the denoiser.
 
-    Its first token is a learned one, which is there even when nothing is said; its output is the vector.
+    A learned token stands before the words, also for the null condition; its output is the vector of the context.
 
     Args:
-        num_classes: words of the vocabulary, the padding included.
-        dim: D, length of the embeddings.
-        depth: transformer layers.
-        num_heads: of each layer's attention.
-        max_length: most words of a prompt.
+        num_classes: words of the vocabulary, including the padding.
+        dim: length D of the embeddings.
+        depth: number of transformer layers.
+        num_heads: heads of each attention.
+        max_length: largest number of words in a prompt.
     """
+
+    has_tokens = True
 
     def __init__(self, num_classes: int, dim: int, depth: int = 2, num_heads: int = 4, max_length: int = 64) -> None:
         super().__init__()
@@ -95,7 +110,7 @@ class TextConditioner(nn.Module):
 
 
 class TextLayer(nn.Module):
-    """Attention and an MLP, each added to its input and normalised before."""
+    """A transformer layer with pre-normalisation: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()

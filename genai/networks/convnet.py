@@ -1,4 +1,4 @@
-"""A small residual convolutional classifier whose penultimate layer serves as an image embedding."""
+"""A small residual convolutional classifier; its penultimate layer gives the features of an image."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 class ConvNet(nn.Module):
     """Residual convolutional network for images of 8 to 64 pixels.
 
-    Each entry of `channels` is a stage: a convolution that halves the resolution (the first has `stem_stride`) and a
-    residual one. The mean over the positions of the last stage is the feature vector, so `feature_dim == channels[-1]`,
-    and a linear layer makes logits of it.
+    Each entry of `channels` is a stage: a convolution that halves the resolution (the first has `stem_stride`) and a residual
+    convolution. The feature vector is the mean of the last stage over positions, so `feature_dim == channels[-1]`. A linear
+    layer maps it to logits.
 
     Args:
         image_shape: (channels, height, width) of the images.
-        num_classes: how many logits come out: classes, or binary attributes.
+        num_classes: number of logits: classes or binary attributes.
         channels: width of each stage, from fine to coarse.
-        stem_stride: stride of the first convolution; 1 keeps the detail of tiny images, 2 costs a quarter.
-        dropout: share of features dropped before the linear layer while training.
+        stem_stride: stride of the first convolution: 1 for tiny images; 2 needs a quarter of the compute.
+        dropout: dropout probability of the features before the linear layer.
     """
 
     def __init__(
@@ -33,13 +33,15 @@ class ConvNet(nn.Module):
         self.feature_dim = channels[-1]
         widths = [image_shape[0], *channels]
         strides = [stem_stride, *[2] * (len(channels) - 1)]
-        self.stages = nn.Sequential(*(Stage(*arguments) for arguments in zip(widths[:-1], widths[1:], strides, strict=True)))
+        self.stages = nn.Sequential(
+            *(ConvNetStage(*arguments) for arguments in zip(widths[:-1], widths[1:], strides, strict=True))
+        )
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(self.feature_dim, num_classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def features(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> features (N, feature_dim), each at least 0."""
+        """Images (N, C, H, W) in [-1, 1] -> non-negative features (N, feature_dim)."""
         h: Tensor = self.stages(x.contiguous(memory_format=torch.channels_last))  # (N, feature_dim, h, w)
         return h.mean(dim=(2, 3))
 
@@ -49,7 +51,7 @@ class ConvNet(nn.Module):
         return logits
 
 
-class Stage(nn.Module):
+class ConvNetStage(nn.Module):
     """(N, C_in, H, W) -> (N, C_out, H / stride, W / stride), rounded up."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:

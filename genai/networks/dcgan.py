@@ -20,7 +20,9 @@ def stages(size: int) -> tuple[int, int]:
         doublings = (size // base).bit_length() - 1
         if doublings > 0 and base * 2**doublings == size:
             return base, doublings
-    raise UserError(f"DCGAN draws 8, 14, 16, 28, 32, 56, 64, ... pixels, not {size}: set the data's size to one of them")
+    raise UserError(
+        f"DCGAN is for images of 8, 14, 16, 28, 32, 56, 64, ... pixels, not {size}: set the data's size to one of them"
+    )
 
 
 def initialise(module: nn.Module) -> None:
@@ -32,7 +34,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def convolution(narrow: int, wide: int, kernel: int, stride: int, batch_norm: bool, activation: nn.Module) -> list[nn.Module]:
-    """A convolution, batch normalisation where asked, and the activation."""
+    """A convolution, batch normalisation if `batch_norm`, and the activation."""
     norm = [nn.BatchNorm2d(wide)] if batch_norm else []
     return [nn.Conv2d(narrow, wide, kernel, stride, 1, bias=not batch_norm), *norm, activation]
 
@@ -46,11 +48,11 @@ class DCGANGenerator(nn.Module):
     """latent (and condition) -> 4x4 or 7x7 map -> transposed convolutions, each doubling the side -> tanh image.
 
     Args:
-        image_shape: (C, H, W) of the images drawn, H = W.
+        image_shape: (C, H, W) of the generated images, H = W.
         num_classes: width of the condition vector appended to the latent; 0 for none.
         latent_dim: length of the latent z.
         width: channels before the last layer; each earlier layer has twice as many.
-        num_convolutions: 3x3 convolutions on the map of each size, which small images need: 8 pixels are but one doubling.
+        num_convolutions: 3x3 convolutions on the map of each size; small images need some, because 8 pixels are one doubling.
     """
 
     def __init__(
@@ -85,11 +87,11 @@ class DCGANDiscriminator(nn.Module):
     """image (and condition) -> strided convolutions, each halving the side -> one logit.
 
     Args:
-        image_shape: (C, H, W) of the images judged, H = W.
+        image_shape: (C, H, W) of the input images, H = W.
         num_classes: width of the condition vector, appended as constant planes; 0 for none.
         width: channels after the first layer; each later layer has twice as many.
         normalisation: `batch` as in the paper; `spectral` (Miyato et al. 2018, arXiv:1802.05957: every weight divided by its
-            largest singular value) for the hinge game; `none` for gradient penalties, which batch statistics would break.
+            largest singular value) for the hinge loss; `none` for gradient penalties, which exclude batch statistics.
         num_convolutions: 3x3 convolutions on the map of each size (Miyato et al. have one, table 3 of their appendix).
     """
 

@@ -10,14 +10,14 @@ from genai.networks.unet import check_sides
 
 
 class DiTBlock(nn.Module):
-    """Attention and an MLP, each scaled, shifted and gated by the embedding; the gates are zero at first."""
+    """Attention and an MLP, each scaled, shifted and gated by the embedding; the gates are zero at the start of training."""
 
-    def __init__(self, dim: int, num_heads: int, embedding_dim: int, mlp_ratio: float) -> None:
+    def __init__(self, dim: int, num_heads: int, embedding_dim: int, mlp_ratio: float, context_dim: int) -> None:
         super().__init__()
         inner = int(dim * mlp_ratio)
         self.norm1 = nn.LayerNorm(dim, elementwise_affine=False)
-        self.attention = Attention(dim, num_heads, context_dim=embedding_dim)
-        nn.init.xavier_uniform_(self.attention.project.weight)  # the gate is zero, so the branch need not be
+        self.attention = Attention(dim, num_heads, context_dim)
+        nn.init.xavier_uniform_(self.attention.project.weight)  # not zero, because the gate is
         self.norm2 = nn.LayerNorm(dim, elementwise_affine=False)
         self.mlp = nn.Sequential(nn.Linear(dim, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, dim))
         self.modulation = zero_linear(embedding_dim, 6 * dim)
@@ -30,19 +30,22 @@ class DiTBlock(nn.Module):
 
 
 class DiT(nn.Module):
-    """Noisy image, noise level and conditions -> what the preconditioning asks for, an image.
+    """The network F of `denoise`: noisy image, noise level and conditions -> image.
 
     Args:
         image_shape: (C, H, W) of the images, H = W.
         num_classes: width of the condition (classes, attributes, or words of a vocabulary); 0 for none.
-        patch_size: side of the squares of pixels that are one token.
+        patch_size: side in pixels of the patches, which are the tokens.
         dim: length of the tokens.
-        depth: blocks.
-        num_heads: of each attention.
+        depth: number of blocks.
+        num_heads: heads of each attention.
         mlp_ratio: hidden units of an MLP, as a multiple of dim.
         embedding_dim: length of the embedding of noise level and condition.
-        conditioner: factory of the network that embeds the condition: a vector's, unless another is given.
-        conditioning_channels: channels of a base image, which enters beside the noisy one; 0 for none.
+        conditioner: factory of the network that embeds the condition; VectorConditioner by default.
+        conditioning_channels: channels of the conditioning image, concatenated to the noisy one; 0 for none.
+
+    Raises:
+        UserError: the image cannot be divided into patches.
     """
 
     def __init__(
@@ -67,20 +70,23 @@ class DiT(nn.Module):
         self.conditioner = (conditioner or VectorConditioner)(num_classes, embedding_dim) if num_classes else None
         self.first = nn.Linear((image_shape[0] + conditioning_channels) * patch_size**2, dim)
         self.positions = nn.Parameter(0.02 * torch.randn(self.side**2, dim))
-        self.blocks = nn.ModuleList(DiTBlock(dim, num_heads, embedding_dim, mlp_ratio) for _ in range(depth))
+        context_dim = embedding_dim if self.conditioner is not None and self.conditioner.has_tokens else 0
+        self.blocks = nn.ModuleList(DiTBlock(dim, num_heads, embedding_dim, mlp_ratio, context_dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
         self.modulation = zero_linear(embedding_dim, 2 * dim)
         self.last = zero_linear(dim, image_shape[0] * patch_size**2)
 
-    def forward(self, x: Tensor, c_noise: Tensor, condition: Tensor | None = None, base: Tensor | None = None) -> Tensor:
-        """As `UNet.forward`: x (N, C, H, W), c_noise (N,), condition, base (N, conditioning_channels, H, W) -> (N, C, H, W)."""
+    def forward(
+        self, x: Tensor, c_noise: Tensor, condition: Tensor | None = None, conditioning_image: Tensor | None = None
+    ) -> Tensor:
+        """x (N, C, H, W), c_noise (N,), condition, conditioning_image -> (N, C, H, W), see `UNet.forward`."""
         embedding = self.noise(c_noise)
         context = Context(embedding)
         if self.conditioner is not None and condition is not None:
             context = self.conditioner(condition)
             embedding = embedding + context.vector
         embedding = silu(embedding)
-        x = x if base is None else torch.cat([x, base], dim=1)
+        x = x if conditioning_image is None else torch.cat([x, conditioning_image], dim=1)
         tokens = self.first(pixel_unshuffle(x, self.patch_size).flatten(2).transpose(1, 2)) + self.positions
         for block in self.blocks:
             tokens = block(tokens, embedding, context)
@@ -90,7 +96,7 @@ class DiT(nn.Module):
 
 
 def zero_linear(width_in: int, width_out: int) -> nn.Linear:
-    """A linear layer whose output is zero at first."""
+    """A linear layer whose output is zero at the start of training."""
     layer = nn.Linear(width_in, width_out)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -12,11 +12,11 @@ class MLPGenerator(nn.Module):
     """latent (and condition) -> hidden leaky-ReLU layers -> tanh image.
 
     Args:
-        image_shape: (C, H, W) of the images drawn.
+        image_shape: (C, H, W) of the generated images.
         num_classes: width of the condition vector appended to the latent; 0 for none.
         latent_dim: length of the latent z.
         hidden: widths of the hidden layers.
-        negative_slope: of the leaky ReLUs.
+        negative_slope: slope of the leaky ReLUs below zero.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class MLPDiscriminator(nn.Module):
     """image (and condition) -> hidden leaky-ReLU layers with dropout -> one logit.
 
     Args:
-        image_shape: (C, H, W) of the images judged.
+        image_shape: (C, H, W) of the input images.
         num_classes: width of the condition vector appended to the pixels; 0 for none.
         hidden: widths of the hidden layers.
-        negative_slope: of the leaky ReLUs.
+        negative_slope: slope of the leaky ReLUs below zero.
         dropout: share of hidden units dropped in training, in [0, 1).
     """
 

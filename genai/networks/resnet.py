@@ -1,8 +1,8 @@
 """The residual pair of R3GAN (Huang et al. 2024, arXiv:2501.05441, section 4), for any size that halves often enough.
 
-No normalisation layer, no tanh: 1x1, grouped 3x3 and 1x1 convolutions with leaky ReLUs, the last one of a block zero at
-first, the others scaled as Fix-Up asks (Zhang et al. 2019, arXiv:1901.09321). Between two stages the map is doubled
-(bilinear) or halved (mean of four pixels), where a 1x1 convolution changes the channels on the smaller map.
+No normalisation layer, no tanh: 1x1, grouped 3x3 and 1x1 convolutions with leaky ReLUs. The last one of a block is initialised
+with zeros, the others are scaled by Fix-Up initialisation (Zhang et al. 2019, arXiv:1901.09321). Between two stages the map is
+doubled (bilinear) or halved (mean of four pixels), and a 1x1 convolution changes the channels on the smaller map.
 """
 
 import math
@@ -23,7 +23,7 @@ def base_size(image_size: int, patch_size: int, num_stages: int) -> int:
     """Side of the smallest feature map: `image_size` in patches, halved between two stages.
 
     Raises:
-        UserError: that is no whole number.
+        UserError: this is not a whole number.
     """
     side = image_size // patch_size
     base = side >> (num_stages - 1)
@@ -44,8 +44,8 @@ def scaled(layer: nn.Module, gain: float) -> nn.Module:
     return layer
 
 
-def redraw(layer: nn.Linear | None, std: float | None) -> None:
-    """Draw the weights of `layer` anew from N(0, std^2), if there are both."""
+def reinitialise(layer: nn.Linear | None, std: float | None) -> None:
+    """Initialise the weights of `layer` from N(0, std^2), unless one of both is None."""
     if layer is not None and std is not None:
         nn.init.normal_(layer.weight, std=std)
 
@@ -54,8 +54,8 @@ class Pointwise(nn.Conv2d):
     """A 1x1 convolution, computed as the matrix product it is: a convolution is slow to differentiate twice.
 
     Args:
-        channels_in, channels_out: of the maps read and made.
-        bias: whether a constant is added to each channel.
+        channels_in, channels_out: channels of the input and the output.
+        bias: add a learned constant to each channel.
     """
 
     def __init__(self, channels_in: int, channels_out: int, bias: bool = True) -> None:
@@ -66,14 +66,14 @@ class Pointwise(nn.Conv2d):
         return linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-class Block(nn.Module):
+class FixupBlock(nn.Module):
     """x + conv1x1(act(conv3x3(act(conv1x1(x))))), the 3x3 convolution in groups.
 
     Args:
-        channels: of x.
+        channels: channels of x.
         expansion: channels inside the block, as a multiple of `channels`.
         group_size: channels in each group of the 3x3 convolution.
-        gain: of the first two convolutions; the last is zero.
+        gain: of the initial weights of the first two convolutions; those of the last are zero.
     """
 
     def __init__(self, channels: int, expansion: int, group_size: int, gain: float) -> None:
@@ -81,7 +81,9 @@ class Block(nn.Module):
         inside = channels * expansion
         groups = max(1, inside // group_size)
         if inside % groups:
-            raise UserError(f"{inside} channels inside a block are no multiple of group_size {group_size}: change one of them")
+            raise UserError(
+                f"{inside} channels inside a block are not a multiple of group_size {group_size}: change one of them"
+            )
         self.expand = scaled(Pointwise(channels, inside), gain)
         self.mix = scaled(nn.Conv2d(inside, inside, 3, padding=1, groups=groups), gain)
         self.project = scaled(Pointwise(inside, channels, bias=False), 0.0)
@@ -92,8 +94,8 @@ class Block(nn.Module):
         return x + self.project(y)  # type: ignore[no-any-return]
 
 
-class Joint(nn.Module):
-    """x + linear(act(linear(x))), the last layer zero at first: what all channels together say.
+class JointFeatures(nn.Module):
+    """x + linear(act(linear(x))), the last layer initialised with zeros: mixes the features of all channels.
 
     Args:
         width: length of x.
@@ -110,37 +112,37 @@ class Joint(nn.Module):
 
 
 def stage(channels: int, num_blocks: int, expansion: int, group_size: int, num_all: int) -> nn.Sequential:
-    """The blocks of one resolution; `num_all` blocks are in the whole network."""
+    """The blocks of one resolution; the whole network has `num_all` blocks."""
     gain = GAIN * num_all ** (-1 / 4)  # three layers a block: L^(-1 / (2m - 2))
-    return nn.Sequential(*(Block(channels, expansion, group_size, gain) for _ in range(num_blocks)))
+    return nn.Sequential(*(FixupBlock(channels, expansion, group_size, gain) for _ in range(num_blocks)))
 
 
 class ResidualGenerator(nn.Module):
     """latent (and embedded condition) -> mapping -> smallest map -> residual stages, each twice the side -> image.
 
-    In the paper the smallest map is a learned basis whose channels the latent scales, before many blocks. A network of few
-    blocks needs more freedom to tell modes apart: `mapping`.
+    In the paper the smallest map is a learned basis whose channels the latent scales, followed by many blocks. A network with
+    few blocks needs more freedom to separate modes: `mapping`.
 
     Args:
-        image_shape: (C, H, W) of the images drawn, H = W.
+        image_shape: (C, H, W) of the generated images, H = W.
         num_classes: width of the condition vector, embedded and appended to the latent; 0 for none.
         latent_dim: length of the latent z.
-        channels: of each stage, the coarsest first.
-        num_blocks: residual blocks of a stage.
+        channels: channels of each stage, the coarsest first.
+        num_blocks: residual blocks per stage.
         expansion: channels inside a block, as a multiple.
         group_size: channels in each group of the 3x3 convolutions.
-        patch_size: side of the squares of pixels that the last layer draws at once; 2 keeps the widest maps away.
-        mapping: widths of hidden layers that the latent passes first; with any, they draw the whole smallest map in the
-            place of scaling a basis.
+        patch_size: side of the squares of pixels that the last layer outputs at once; 2 avoids maps of the full size.
+        mapping: widths of hidden layers before the smallest map; with any, the map is a linear function of the last one
+            instead of a scaled basis.
         embedding_dim: length of the embedded condition.
-        embedding_std: standard deviation of the embedding's weights at the start; None for one that shrinks as classes are
-            added, as attributes want it, which add up. A one-hot vector of hundreds then says next to nothing: use 1.
-        channelwise: draw each channel by itself from its part of what `mapping` ends in, all with the same weights; for
-            channels that are pictures of their own.
+        embedding_std: standard deviation of the initial weights of the embedding; None for one that shrinks with the number of
+            classes, which suits attributes, since their embeddings add up. Use 1 for one-hot vectors of tens of classes.
+        channelwise: generate each channel by itself, with the same weights, from its part of the last layer of `mapping`; for
+            channels that are images of their own.
 
     Raises:
-        UserError: `group_size` does not divide the channels, `image_shape` does not halve often enough, or what `mapping`
-            ends in has no equal parts for the channels of `channelwise`.
+        UserError: `group_size` does not divide the channels, `image_shape` cannot be halved often enough, or the last width of
+            `mapping` is not a multiple of the channels of `channelwise`.
     """
 
     def __init__(
@@ -166,19 +168,19 @@ class ResidualGenerator(nn.Module):
         num_all = num_blocks * len(channels)
         width = embedding_dim if num_classes else 0
         self.embedding = nn.Linear(num_classes, width, bias=False) if num_classes else None
-        redraw(self.embedding, embedding_std)
+        reinitialise(self.embedding, embedding_std)
         self.mapping = nn.Sequential()
         widths = [latent_dim + width, *mapping]
         for wide, narrow in pairwise(widths):
             self.mapping.extend([scaled(nn.Linear(wide, narrow), GAIN), nn.LeakyReLU(SLOPE)])
         if widths[-1] % self.num_parts:
             raise UserError(
-                f"{widths[-1]} numbers have no equal parts for {self.num_parts} channels: "
-                "end `mapping` in a multiple of them, or leave channelwise out"
+                f"{widths[-1]} numbers cannot be divided among {self.num_parts} channels: "
+                "end `mapping` with a multiple of the channels, or leave channelwise out"
             )
         self.basis = nn.Parameter(torch.randn(channels[0], base, base)) if not mapping else None
-        drawn = channels[0] * (base**2 if mapping else 1)
-        self.first = scaled(nn.Linear(widths[-1] // self.num_parts, drawn, bias=False), 1.0)
+        width = channels[0] * (base**2 if mapping else 1)
+        self.first = scaled(nn.Linear(widths[-1] // self.num_parts, width, bias=False), 1.0)
         self.base = base
         self.stages = nn.ModuleList(stage(c, num_blocks, expansion, group_size, num_all) for c in channels)
         self.steps = nn.ModuleList(scaled(Pointwise(wide, narrow, bias=False), 1.0) for wide, narrow in pairwise(channels))
@@ -204,16 +206,15 @@ class ResidualDiscriminator(nn.Module):
     The condition y adds <embed(y), features(x)> to the logit (Miyato & Koyama 2018, arXiv:1802.05637, equation 3).
 
     Args:
-        image_shape: (C, H, W) of the images judged, H = W.
+        image_shape: (C, H, W) of the input images, H = W.
         num_classes: width of the condition vector; 0 for none.
-        channels: of each stage, the finest first.
-        num_blocks: residual blocks of a stage.
+        channels: channels of each stage, the finest first.
+        num_blocks: residual blocks per stage.
         expansion: channels inside a block, as a multiple.
         group_size: channels in each group of the 3x3 convolutions.
-        patch_size: side of the squares of pixels that the first layer reads at once.
-        embedding_std: as of the generator.
-        channelwise: read each channel by itself, all with the same weights, and judge the image by what was read in all of
-            them, after one hidden layer.
+        patch_size: side of the squares of pixels that the first layer takes as one position.
+        embedding_std: as in the generator.
+        channelwise: process each channel by itself, with the same weights; one hidden layer joins their features.
     """
 
     def __init__(
@@ -239,10 +240,10 @@ class ResidualDiscriminator(nn.Module):
         self.steps = nn.ModuleList(scaled(Pointwise(narrow, wide, bias=False), 1.0) for narrow, wide in pairwise(channels))
         self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)
         width = channels[-1] * self.num_parts
-        self.joint = Joint(width) if channelwise else nn.Identity()
+        self.joint = JointFeatures(width) if channelwise else nn.Identity()
         self.logit = scaled(nn.Linear(width, 1), 1.0)
         self.embedding = scaled(nn.Linear(num_classes, width, bias=False), 1.0) if num_classes else None
-        redraw(self.embedding, embedding_std)  # type: ignore[arg-type]
+        reinitialise(self.embedding, embedding_std)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:

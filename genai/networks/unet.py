@@ -1,7 +1,7 @@
 """A denoising UNet on patches (Ho et al. 2020, arXiv:2006.11239; Dhariwal & Nichol 2021, arXiv:2105.05233, appendix A).
 
-Skips are added, not appended, and the image enters in squares of pixels: both keep wide maps away, which is what makes a
-network of this kind fast on processors and small GPUs.
+Skip connections are added, not concatenated, and the input is divided into patches: both keep feature maps narrow, so that the
+network is fast on CPUs and small GPUs.
 """
 
 import math
@@ -17,13 +17,13 @@ from genai.networks.attention import Attention
 from genai.networks.conditioning import ConditionerFactory, Context, NoiseEmbedding, VectorConditioner
 
 
-class Block(nn.Module):
-    """x + conv(silu(modulate(norm(conv(silu(norm(x))))))), the second normalisation scaled and shifted by the embedding.
+class UNetBlock(nn.Module):
+    """x + conv(silu(modulate(norm(conv(silu(norm(x))))))); the embedding scales and shifts the second normalisation.
 
     Args:
-        channels: of x.
+        channels: channels of x.
         embedding_dim: length of the embedding.
-        dropout: share of the inner channels' values left out in training.
+        dropout: dropout rate before the second convolution.
     """
 
     def __init__(self, channels: int, embedding_dim: int, dropout: float) -> None:
@@ -43,13 +43,19 @@ class Block(nn.Module):
         return x + self.conv2(self.dropout(silu(h)))  # type: ignore[no-any-return]
 
 
-class SpatialAttention(nn.Module):
-    """x + attention over the positions of x, and over the context's tokens where there are any."""
+class UNetAttention(nn.Module):
+    """x + attention over the positions of x and over the tokens of the context.
 
-    def __init__(self, channels: int, embedding_dim: int, head_dim: int) -> None:
+    Args:
+        channels: channels of x.
+        head_dim: channels of a head.
+        context_dim: length of the tokens of the context; 0 for no tokens.
+    """
+
+    def __init__(self, channels: int, head_dim: int, context_dim: int) -> None:
         super().__init__()
         self.norm = norm(channels)
-        self.attention = Attention(channels, max(1, channels // head_dim), context_dim=embedding_dim)
+        self.attention = Attention(channels, max(1, channels // head_dim), context_dim)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """x (N, channels, H, W) -> (N, channels, H, W)."""
@@ -58,15 +64,17 @@ class SpatialAttention(nn.Module):
         return x + y.transpose(1, 2).unflatten(2, x.shape[2:])  # type: ignore[no-any-return]
 
 
-class Stage(nn.Module):
-    """Blocks of one resolution, each followed by attention where asked."""
+class UNetStage(nn.Module):
+    """The blocks of one resolution, each followed by attention if `head_dim` is not None."""
 
-    def __init__(self, channels: int, num_blocks: int, embedding_dim: int, dropout: float, head_dim: int | None) -> None:
+    def __init__(
+        self, channels: int, num_blocks: int, embedding_dim: int, dropout: float, head_dim: int | None, context_dim: int
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(channels, embedding_dim, dropout) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(UNetBlock(channels, embedding_dim, dropout) for _ in range(num_blocks))
         self.attentions = nn.ModuleList()
         if head_dim is not None:
-            self.attentions.extend(SpatialAttention(channels, embedding_dim, head_dim) for _ in range(num_blocks))
+            self.attentions.extend(UNetAttention(channels, head_dim, context_dim) for _ in range(num_blocks))
 
     def forward(self, x: Tensor, embedding: Tensor, context: Context) -> Tensor:
         """x (N, channels, H, W) -> the same."""
@@ -78,20 +86,23 @@ class Stage(nn.Module):
 
 
 class UNet(nn.Module):
-    """Noisy image, noise level and conditions -> what the preconditioning asks for, an image.
+    """The network F of `denoise`: noisy image, noise level and conditions -> image.
 
     Args:
         image_shape: (C, H, W) of the images, H = W.
         num_classes: width of the condition (classes, attributes, or words of a vocabulary); 0 for none.
-        channels: of each resolution, the finest first.
-        num_blocks: residual blocks of each resolution on the way down, and on the way up.
-        patch_size: side of the squares of pixels that are one position of the finest map.
-        attention: how many of the coarsest resolutions have attention.
+        channels: channels of each resolution, the finest first.
+        num_blocks: residual blocks of each resolution, in the encoder and in the decoder.
+        patch_size: side in pixels of the patches, which are the positions of the finest feature map.
+        attention: number of resolutions with attention, from the coarsest.
         head_dim: channels of an attention head.
         embedding_dim: length of the embedding of noise level and condition.
-        dropout: in the blocks.
-        conditioner: factory of the network that embeds the condition: a vector's, unless another is given.
-        conditioning_channels: channels of a base image, which enters beside the noisy one; 0 for none.
+        dropout: dropout rate in the blocks.
+        conditioner: factory of the network that embeds the condition; VectorConditioner by default.
+        conditioning_channels: channels of the conditioning image, concatenated to the noisy one; 0 for none.
+
+    Raises:
+        UserError: the image cannot be divided into patches and halved between the resolutions.
     """
 
     def __init__(
@@ -115,12 +126,14 @@ class UNet(nn.Module):
         self.noise = NoiseEmbedding(embedding_dim)
         self.conditioner = (conditioner or VectorConditioner)(num_classes, embedding_dim) if num_classes else None
         self.first = nn.Conv2d((image_shape[0] + conditioning_channels) * patch_size**2, channels[0], 3, padding=1)
+        context_dim = embedding_dim if self.conditioner is not None and self.conditioner.has_tokens else 0
         heads = [head_dim if i >= len(channels) - attention else None for i in range(len(channels))]
-        self.down = nn.ModuleList(
-            Stage(c, num_blocks, embedding_dim, dropout, head) for c, head in zip(channels, heads, strict=True)
-        )
-        self.up = nn.ModuleList(
-            Stage(c, num_blocks, embedding_dim, dropout, head) for c, head in zip(channels, heads, strict=True)
+        self.down, self.up = (
+            nn.ModuleList(
+                UNetStage(c, num_blocks, embedding_dim, dropout, head, context_dim)
+                for c, head in zip(channels, heads, strict=True)
+            )
+            for _ in range(2)
         )
         self.narrow = nn.ModuleList(nn.Conv2d(fine, coarse, 1) for fine, coarse in pairwise(channels))
         self.widen = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels))
@@ -128,14 +141,17 @@ class UNet(nn.Module):
         self.last = zeroed(nn.Conv2d(channels[0], image_shape[0] * patch_size**2, 3, padding=1))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor, c_noise: Tensor, condition: Tensor | None = None, base: Tensor | None = None) -> Tensor:
-        """Denoise.
+    def forward(
+        self, x: Tensor, c_noise: Tensor, condition: Tensor | None = None, conditioning_image: Tensor | None = None
+    ) -> Tensor:
+        """F(x; c_noise, condition, conditioning_image).
 
         Args:
             x: noisy images (N, C, H, W), scaled by c_in.
             c_noise: their noise levels (N,).
-            condition: (N, num_classes) vectors or (N, L) int64 words, zeros where nothing is said; None without classes.
-            base: (N, conditioning_channels, H, W); None without a base image.
+            condition: (N, num_classes) vectors or (N, L) int64 words; a row of zeros is the null condition. None for a network
+                without classes.
+            conditioning_image: (N, conditioning_channels, H, W); None for a network without conditioning channels.
 
         Returns:
             (N, C, H, W).
@@ -146,7 +162,7 @@ class UNet(nn.Module):
             context = self.conditioner(condition)
             embedding = embedding + context.vector
         embedding = silu(embedding)
-        x = x if base is None else torch.cat([x, base], dim=1)
+        x = x if conditioning_image is None else torch.cat([x, conditioning_image], dim=1)
         x = pixel_unshuffle(x, self.patch_size).contiguous(memory_format=torch.channels_last)
         x = self.first(x)
         skips = []
@@ -166,7 +182,7 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """`layer` with weights of zero, so that its branch begins as nothing."""
+    """`layer` with weights of zero, so that its residual branch is zero at the start of training."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -174,10 +190,10 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 def check_sides(size: int, patch_size: int, num_stages: int) -> None:
-    """Raise UserError unless `size` in patches can be halved between the stages."""
+    """Raise UserError unless the side `size`, in patches, can be halved between the stages."""
     factor = patch_size * 2 ** (num_stages - 1)
     if size % factor:
         raise UserError(
-            f"{size} pixels are no multiple of {factor} (patches of {patch_size}, halved {num_stages - 1} times): "
-            "give `channels` fewer entries, or choose another patch_size"
+            f"{size} pixels are not a multiple of {factor} (patches of {patch_size}, halved {num_stages - 1} times): "
+            "give `channels` fewer entries, or use another patch_size"
         )

@@ -1,16 +1,27 @@
-"""The run directory."""
+"""The run directory.
 
-from genai.runs.directory import (
-    REPOSITORY,
-    Run,
-    all_runs,
-    create,
-    find,
-    is_run,
-    load,
-    merge_json,
-    runs_folder,
-    write_json,
-)
+directory.py   names, creates and finds runs; reads run.json, config.yaml and metrics.json
+loading.py     from a run to its model
+data.py        from a run to its data module
+export.py      from a run to a zoo entry
+files.py       files that are written whole or not at all
+imports.py     what a config could import
+signature.py   which runs are this user's own
+"""
 
-__all__ = ["REPOSITORY", "Run", "all_runs", "create", "find", "is_run", "load", "merge_json", "runs_folder", "write_json"]
+from genai.runs.directory import FORMAT, REPOSITORY, Run, all_runs, create, find, is_run, load, runs_folder
+from genai.runs.files import merge_json, write_json
+
+__all__ = [
+    "FORMAT",
+    "REPOSITORY",
+    "Run",
+    "all_runs",
+    "create",
+    "find",
+    "is_run",
+    "load",
+    "merge_json",
+    "runs_folder",
+    "write_json",
+]

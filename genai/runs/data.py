@@ -1,4 +1,4 @@
-"""The real images of a run."""
+"""The data module of a run."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,17 @@ from jsonargparse import ArgumentParser
 from genai.data.base import ImageDataModule
 from genai.runs import Run
 from genai.runs.loading import check_trusted
+from genai.runs.signature import packages_of_user
 
 
 def data_of(run: Run, trust: Sequence[str] = ()) -> ImageDataModule:
-    """The data module of a run's config, checked before anything it names is imported; it has opened no file yet.
+    """The data module of a run's config. Its classes are checked before they are imported; no data file is opened.
 
     Raises:
-        UserError: it names a class that is not trusted.
+        UserError: the config names a class that is not trusted.
     """
     section = run.config()["data"]
-    check_trusted(section, trust, run.path / "config.yaml")
+    check_trusted(section, [*trust, *packages_of_user(run.path)], run.path / "config.yaml")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
     data: ImageDataModule = parser.instantiate_classes(parser.parse_object({"data": section})).data

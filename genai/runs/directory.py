@@ -2,27 +2,28 @@
 
     runs/<experiment>/<run>/  config.yaml  run.json  metrics.csv  metrics.json  checkpoints/  samples/  logs/
 
-A zoo entry has the same files, with `weights.safetensors` (the averaged weights alone) in the place of checkpoints/.
+A zoo entry has the same files, but `weights.safetensors` (the averaged weights alone) instead of checkpoints/.
 Importing this module does not import torch.
 """
 
 import json
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from genai import __version__
 from genai.errors import UserError
 
 if TYPE_CHECKING:
     from genai.models.base import Model
 
 REPOSITORY = Path(__file__).parents[2]
+FORMAT = 2  # of the run directory; it changes when a run of before cannot be read any more
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,22 @@ class Run:
         return config
 
     def record(self) -> dict[str, Any]:
-        """What run.json says: shapes, seed, command, versions, tracker id."""
+        """What run.json says: shapes, seed, command, versions, tracker id.
+
+        Raises:
+            UserError: another version of genai wrote the run, in a format that this one does not read.
+        """
+        record = self.raw_record()
+        if record.get("format") != FORMAT:
+            wrote, found = record.get("versions", {}).get("genai", "an unknown version"), record.get("format", 1)
+            raise UserError(
+                f"{self.path} has run format {found} (written by genai {wrote}), and genai {__version__} reads format "
+                f"{FORMAT}: use the version that wrote it, or train it again"
+            )
+        return record
+
+    def raw_record(self) -> dict[str, Any]:
+        """What run.json says, of a run of any version."""
         record: dict[str, Any] = json.loads((self.path / "run.json").read_text())
         return record
 
@@ -94,7 +110,7 @@ def find(name: str | Path, trained: bool = True) -> Run:
 
     Args:
         name: what a user calls the run.
-        trained: of an experiment's runs take the newest that has a checkpoint, if any has: one that failed hides no other.
+        trained: prefer an experiment's newest run with a checkpoint, so that a failed run does not hide an earlier one.
 
     Raises:
         UserError: there is none.
@@ -123,30 +139,6 @@ def create(experiment: str, folder: Path | None = None) -> Run:
     raise UserError(f"could not make a new folder in {path.parent}")
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all, lists of numbers in one line each."""
-    temporary = path.with_name(path.name + ".tmp")
-    text = json.dumps(content, indent=2)
-    text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda numbers: f"[{' '.join(numbers[0][1:-1].split())}]", text)
-    temporary.write_text(text + "\n")
-    temporary.replace(path)
-
-
-def merge_json(path: Path, entries: dict[str, Any], keep: bool = False) -> None:
-    """Set `entries` in the JSON object at `path`, keeping its others; the file is replaced whole.
-
-    Args:
-        path: of the file, which need not be there.
-        entries: what to set.
-        keep: have the list `earlier` hold what other values there were.
-    """
-    content = json.loads(path.read_text()) if path.is_file() else {}
-    replaced = [{key: content[key]} for key in entries if keep and content.get(key, entries[key]) != entries[key]]
-    if replaced:
-        content["earlier"] = [*content.get("earlier", []), *replaced]
-    write_json(path, {**content, **entries})
-
-
 def load(run: "str | Path | Run", checkpoint: str = "best", device: str = "cpu", trust: Sequence[str] = ()) -> "Model":
     """The trained model of a run or zoo entry, in eval mode; it samples with its averaged weights.
 
@@ -154,7 +146,7 @@ def load(run: "str | Path | Run", checkpoint: str = "best", device: str = "cpu",
         run: a run directory, `experiment/run`, an experiment (its newest run) or `zoo/NAME`.
         checkpoint: `best`, `last` or a path; a zoo entry has one set of weights.
         device: where to put the model.
-        trust: packages whose classes the config may name, besides genai and torch.
+        trust: packages whose classes the config may name, besides genai and torch; a run of this user's own needs none.
 
     Raises:
         UserError: no such run, a checkpoint of another model, or a class that is not trusted.

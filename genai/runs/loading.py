@@ -2,8 +2,7 @@
 
 import inspect
 import pydoc
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,16 @@ from safetensors.torch import load_file
 from genai.errors import UserError
 from genai.models.base import Model
 from genai.runs import Run
+from genai.runs.imports import import_paths
+from genai.runs.signature import packages_of_user
 
 TRUSTED = ("genai", "torch")
-DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-FILES = ("zip", "tar", "gz", "tgz", "png", "jpg", "txt", "csv", "npz", "ckpt", "safetensors", "json", "yaml", "pt", "pth")
-
-
-def import_paths(config: Any) -> Iterator[str]:
-    """Every string of a nested config that could be imported: each `class_path`, and others that look like one."""
-    if isinstance(config, dict):
-        if "class_path" in config:
-            yield str(config["class_path"])
-        for value in config.values():
-            yield from import_paths(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from import_paths(value)
-    elif isinstance(config, str) and DOTTED.fullmatch(config) and not config.endswith(FILES):
-        yield config
 
 
 def check_trusted(config: Any, trust: Sequence[str], source: Path) -> None:
     """Raise UserError when a config names something outside of genai, torch and the packages in `trust`.
 
-    What a trusted package merely imports, such as genai.runs.os.system, is outside of it.
+    An object counts by the package that defines it: genai.runs.directory.os.system is outside of genai.
     """
     trusted = (*TRUSTED, *trust)
     for path in import_paths(config):
@@ -112,11 +97,12 @@ def load_model(run: Run, checkpoint: str, device: str, trust: Sequence[str]) -> 
     if run.is_exported and checkpoint not in ("best", "last"):
         raise UserError(f"{run.path} is a zoo entry with one set of weights: leave --checkpoint {checkpoint} out")
     config = run.config()
-    check_trusted(config["model"], trust, run.path / "config.yaml")
-    model = build_model(config, run.record())
+    record = run.record()
+    check_trusted(config["model"], [*trust, *packages_of_user(run.path)], run.path / "config.yaml")
+    model = build_model(config, record)
     if run.is_exported:
         import_weights(model, run.weights)
-        model.images_seen = run.record()["images_seen"]
+        model.images_seen = record["images_seen"]
     else:
         path = run.checkpoint(checkpoint)
         content = read_checkpoint(path)

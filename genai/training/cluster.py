@@ -1,4 +1,4 @@
-"""The cluster around a run: which job this is, whether it was started again, and how it asks to be."""
+"""SLURM and torchrun: which job this is, whether it was queued again, and queueing it again."""
 
 import os
 import signal
@@ -33,9 +33,9 @@ def is_requeued() -> bool:
 
 
 def requeue(stopped: Stopped) -> str:
-    """Have SLURM queue this job again when its time is nearly over (SIGUSR1); returns what to tell the user.
+    """Have SLURM queue this job again when its time is nearly over (SIGUSR1); returns a message for the user.
 
-    A job that SLURM preempts gets SIGTERM and is queued again by SLURM itself.
+    SLURM itself queues a job again that it preempts (SIGTERM).
     """
     if stopped.number != signal.SIGUSR1 or not job():
         return ""

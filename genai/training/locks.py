@@ -1,21 +1,22 @@
 """One fit at a time in a run directory."""
 
-import fcntl
 import json
 import os
 import socket
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from genai.errors import UserError
 
 
 class RunLock:
-    """RUN/lock, held by the fit that writes into RUN; it names the process, its host and the cluster's job.
+    """The lock of the fit that writes into RUN: RUN/lock, and RUN/lock.json, which names its process, host and cluster job.
 
-    The system frees it when the process dies, however that happens, so on one host no lock is stale. Of another host only the
-    file tells; the same job of the cluster, started again, may take it over.
+    The system frees RUN/lock when the process ends, however that happens, so no lock of this host is stale. Where another host
+    left RUN/lock.json, only that file can be read; the same job of the cluster, started again, may take the lock over.
 
     Args:
         run_dir: an existing run directory.
@@ -23,9 +24,10 @@ class RunLock:
     """
 
     def __init__(self, run_dir: Path, job: str = "") -> None:
-        self.path = run_dir / "lock"
+        self.run_dir = run_dir
         self.job = job
-        self.file: IO[str] | None = None
+        self.lock = FileLock(run_dir / "lock", timeout=0)
+        self.info = run_dir / "lock.json"
 
     def acquire(self) -> None:
         """Take the lock.
@@ -33,53 +35,38 @@ class RunLock:
         Raises:
             UserError: another fit has it, or had it on another host.
         """
-        file = self.path.open("a+")
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{self.path.parent} is being written by {self.holder(file)}: wait, or start another run") from None
-        if self.was_removed(file):
-            file.close()
-            return self.acquire()
-        self.check_other_host(file)
-        file.truncate(0)
+            self.lock.acquire()
+        except Timeout:
+            who = describe(self.read_info())
+            raise UserError(f"{self.run_dir} is being written by {who}: wait, or start another run") from None
+        holder = self.read_info()
+        is_ours = bool(self.job) and holder.get("job") == self.job
+        if holder and holder["host"] != socket.gethostname() and not is_ours:
+            self.lock.release()
+            raise UserError(
+                f"{self.run_dir} was being written by {describe(holder)}, and this host cannot see whether it still is: "
+                f"if it has ended, delete {self.info}"
+            )
         entry = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "job": self.job}
-        file.write(json.dumps(entry) + "\n")
-        file.flush()
-        self.file = file
+        self.info.write_text(json.dumps(entry) + "\n")
 
     def release(self) -> None:
-        """Give it back; the file goes."""
-        if self.file is not None:
-            self.path.unlink(missing_ok=True)
-            self.file.close()
-            self.file = None
+        """Give it back; its files are removed."""
+        if self.lock.is_locked:
+            self.info.unlink(missing_ok=True)
+            Path(self.lock.lock_file).unlink(missing_ok=True)
+            self.lock.release()
 
-    def was_removed(self, file: IO[str]) -> bool:
-        """Whether its holder removed the file between our opening and locking it."""
-        return not self.path.exists() or self.path.stat().st_ino != os.fstat(file.fileno()).st_ino
-
-    def check_other_host(self, file: IO[str]) -> None:
-        """Raise UserError for a lock left by another host, unless by this very job."""
-        entry = content(file)
-        is_ours = bool(self.job) and entry.get("job") == self.job
-        if entry and entry["host"] != socket.gethostname() and not is_ours:
-            raise UserError(
-                f"{self.path.parent} was being written by {self.holder(file)}, which cannot be asked from here: "
-                f"if it has ended, delete {self.path}"
-            )
-
-    def holder(self, file: IO[str]) -> str:
-        """Who the file names."""
-        entry = content(file)
-        return "process {pid} on {host} since {since}".format(**entry) if entry else "another process"
+    def read_info(self) -> dict[str, Any]:
+        """Who took the lock last and has not given it back; empty where nobody did, or died while writing it down."""
+        try:
+            info: dict[str, Any] = json.loads(self.info.read_text())
+        except (OSError, json.JSONDecodeError):
+            return {}
+        return info
 
 
-def content(file: IO[str]) -> dict[str, Any]:
-    """What a lock file says; nothing where its writer died early."""
-    file.seek(0)
-    try:
-        entry: dict[str, Any] = json.loads(file.read())
-    except json.JSONDecodeError:
-        return {}
-    return entry
+def describe(info: dict[str, Any]) -> str:
+    """The holder of a lock, for a message."""
+    return "process {pid} on {host} since {since}".format(**info) if info else "another process"

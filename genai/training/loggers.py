@@ -1,6 +1,7 @@
-"""Where figures go: metrics.csv always, and W&B or TensorBoard. The x-axis is images_seen."""
+"""Where metrics go: metrics.csv always, and W&B or TensorBoard. The step is images_seen (see callbacks/axis.py)."""
 
 import csv
+import io
 import os
 import time
 from argparse import Namespace
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from genai.files import write_atomically
+
 SECONDS_BETWEEN_WRITES = 10
 Tracker = Literal["wandb", "csv", "tensorboard", "none"]
 
@@ -18,11 +21,12 @@ Tracker = Literal["wandb", "csv", "tensorboard", "none"]
 class MetricsCSV(Logger):
     """Appends to RUN/metrics.csv: one row per `images_seen`, one column per metric.
 
-    Lightning's CSVLogger deletes what an earlier session of the same run wrote; a resumed run goes on in this file.
+    Lightning's CSVLogger deletes what an earlier process of the same run wrote; a resumed run continues this file.
     """
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
+        self.run_dir = run_dir
         self.path = run_dir / "metrics.csv"
         self.columns = ["images_seen"]
         self.rows: dict[int, dict[str, Any]] = {}
@@ -36,8 +40,13 @@ class MetricsCSV(Logger):
         self.written = time.monotonic()
 
     @property
+    def save_dir(self) -> str:
+        """The run directory: Lightning puts profiles and a user's checkpoints there."""
+        return str(self.run_dir)
+
+    @property
     def name(self) -> str:
-        return "csv"
+        return ""
 
     @property
     def version(self) -> str:
@@ -51,34 +60,37 @@ class MetricsCSV(Logger):
         self.columns += [key for key in values if key not in self.columns]
         self.rows.setdefault(step, {"images_seen": step}).update(values)
         self.changed = True
-        if time.monotonic() - self.written > SECONDS_BETWEEN_WRITES:
-            self.save()
+        self.save()
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The config lies beside the file already."""
+        """Nothing: config.yaml lies beside the file."""
 
     @rank_zero_only
     def forget_after(self, images_seen: int) -> None:
-        """Drop rows that the resumed checkpoint has not seen: they will be written again."""
+        """Drop the rows after `images_seen`, where a resumed checkpoint begins: they will be written again."""
         self.rows = {step: row for step, row in self.rows.items() if step <= images_seen}
         self.changed = True
 
-    @rank_zero_only
     def save(self) -> None:
+        """Write the file where the last time was long ago: Lightning calls this after each value that it logs."""
+        if time.monotonic() - self.written > SECONDS_BETWEEN_WRITES:
+            self.write()
+
+    @rank_zero_only
+    def write(self) -> None:
         """Write the file, whole or not at all."""
         if not self.changed:
             return
-        temporary = self.path.with_name("metrics.csv.tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows[step] for step in sorted(self.rows))
-        temporary.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self.rows[step] for step in sorted(self.rows))
+        write_atomically(self.path, text.getvalue())
         self.changed = False
         self.written = time.monotonic()
 
     def finalize(self, status: str) -> None:
-        self.save()
+        self.write()
 
 
 def wandb_mode() -> str:
@@ -90,7 +102,7 @@ def wandb_mode() -> str:
 
 
 def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> WandbLogger:
-    """The run's W&B logger; offline, it says how to sync."""
+    """The run's W&B logger; where it is offline, a line says how to upload the run later."""
     mode = wandb_mode()
     folder = run_dir / "logs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +115,7 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> Wand
 
 
 def finish(loggers: Sequence[Logger]) -> None:
-    """Close the trackers' runs, so that all is on disk (or uploaded) and a later run of this process starts its own."""
+    """Close the trackers' runs, so that all is on disk or uploaded, and a later fit of this process starts its own run."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()

@@ -17,7 +17,7 @@ DENOISERS = (UNet, DiT)
 
 
 class Sharded(FSDPStrategy):
-    """FSDP with the parameters under their own names, for optimisers and averages; a checkpoint is gathered and written whole.
+    """FSDP that keeps the names of parameters, for optimisers and averages; a checkpoint is gathered and written whole.
 
     Args:
         options: of Lightning's FSDPStrategy.
@@ -28,10 +28,10 @@ class Sharded(FSDPStrategy):
 
 
 class ShardNetworks(L.Callback):
-    """Shards each UNet and DiT, and its averaged copies in the same way: averaging stays a sum of the shards of a device.
+    """Shards each UNet and DiT, and its averaged copies in the same way, so that each device averages its own shards.
 
-    The model around them is not sharded: FSDP finishes a backward pass at its outermost module, and a model that calls
-    `backward` by itself is still in its forward pass then.
+    The model around them is not sharded: FSDP ends a backward pass at its outermost module, and a model that calls `backward`
+    by itself is still in its forward pass then.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -50,7 +50,7 @@ def shard(module: nn.Module) -> int:
     count = 0
     for name, child in list(module.named_children()):
         if isinstance(child, DENOISERS):
-            # FSDP gives the optimiser's state of channels-last weights back with its entries in another order (torch 2.15)
+            # FSDP returns the optimiser state of channels-last weights in another order (torch 2.15)
             setattr(module, name, wrap(child.to(memory_format=torch.contiguous_format)))
         count += isinstance(child, DENOISERS) or shard(child)
     return count

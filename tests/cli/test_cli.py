@@ -64,7 +64,7 @@ def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["test"], "--help"),
         (["test", "nowhere"], "there is no run `nowhere`"),
         (["sample", "nowhere"], "there is no run `nowhere`"),
-        (["sample"], "the following arguments are required: RUN"),
+        (["sample", "--num", "4"], "the following arguments are required: RUN"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,10 +151,12 @@ def test_runs_lists_scores_with_floors(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GENAI_RUNS", str(trained.parent.parent))
-    assert main(["runs"]) == 0
-    output = capsys.readouterr().out
-    assert f"tiny/{trained.name}" in output
-    assert "floor" in output
+    assert main(["runs", "tiny"]) == 0
+    output = capsys.readouterr().out.splitlines()
+    assert output[1] == "tiny/"
+    assert output[2].split()[0] == trained.name
+    assert output[3].split()[0] == "floor"
+    assert max(map(len, output)) <= 80
 
 
 def test_scores_with_other_options_than_the_config_say_so(
@@ -168,7 +170,7 @@ def test_scores_with_other_options_than_the_config_say_so(
     assert json.loads((run / "metrics.json").read_text())["test"]["overrides"] == ["=".join(option)]
     capsys.readouterr()
     assert main(["runs", "tiny"]) == 0
-    assert "test *" in capsys.readouterr().out
+    assert "tiny/one *" in capsys.readouterr().out
     assert main(["export", "tiny", "zoo/tiny"]) == 2
     assert "tested with --model.init_args.resampling" in capsys.readouterr().err
     assert main(["test", "tiny", *QUICK, "--evaluation.num_samples", "100"]) == 0
@@ -181,7 +183,7 @@ def test_filmstrip_lays_epochs_side_by_side(trained: Path, workspace: Path, caps
     single = Image.open(trained / "samples/epoch-0001.png")
     assert Image.open("strip.png").width > 2 * single.width
     assert main(["filmstrip", str(trained), "--epochs", "1,60", "--out", "b.png"]) == 2
-    assert "epoch 60 was not drawn" in capsys.readouterr().err
+    assert "no sample grid of epoch 60" in capsys.readouterr().err
 
 
 def test_a_second_fit_leaves_the_first_alone(workspace: Path) -> None:
@@ -236,7 +238,7 @@ def test_a_zoo_entry_has_no_checkpoint_to_choose(workspace: Path, capsys: pytest
     assert main(["sample", "zoo/mnist-gan", "--checkpoint", "epoch=3"]) == 2
     assert "leave --checkpoint epoch=3 out" in capsys.readouterr().err
     assert main(["filmstrip", "zoo/mnist-gan"]) == 2
-    assert "no pictures of its epochs" in capsys.readouterr().err
+    assert "no sample grids of its epochs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["runs", "sample"])
@@ -284,7 +286,7 @@ def test_a_conditional_model_draws_the_labels_asked_for(workspace: Path, capsys:
     assert np.load("all.npz")["labels"].tolist() == [label for label in range(10) for _ in range(3)]
     capsys.readouterr()
     assert main(["sample", "digits-gan", "--label", "4,7", "--per-label", "3", "--out", "grid.png"]) == 0
-    assert capsys.readouterr().out == "wrote grid.png; its rows: 4, 7\n"
+    assert capsys.readouterr().out == "wrote grid.png (rows: 4, 7)\n"
     assert main(["sample", "digits-gan", "--label", "4,7", "--num", "5", "--out", "some.npz"]) == 0
     assert np.load("some.npz")["labels"].tolist() == [4, 7, 4, 7, 4]
     assert main(["sample", "digits-gan", "--label", "ten", "--out", "no.npz"]) == 2

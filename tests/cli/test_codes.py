@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,23 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from genai.verbs import latents
 from PIL import Image
 from torch import Tensor
 
 import genai
 from genai.cli import main
-from genai.cli.options.codes import stacked
-from genai.cli.verbs.anomalies import fitted, training_images
+from genai.cli.options.images import stack_rows
+from genai.cli.verbs import latents
+from genai.cli.verbs.anomalies import converted, training_images
 from genai.data.avatars import Avatars
 from genai.data.base import ImageDataModule
 from genai.data.digits import Digits
 from genai.images import to_float, to_uint8
 from genai.metrics.novelty import novelty
 from genai.models.seeds import image_seeds
-from genai.runs import write_json
+from genai.runs import FORMAT, write_json
 from genai.runs.loading import build_model
-from genai.training.engine import label_record
+from genai.training.record import label_record
 from tests.cli.test_editing import refused, test_images, tiles
 
 NETWORKS = "genai.networks.autoencoder"
@@ -40,7 +41,7 @@ def make_vae(folder: Path, data: ImageDataModule, data_args: dict[str, Any], **i
         "model": {"class_path": "genai.models.vae.vae.VAE", "init_args": networks | {"latent_dim": 2} | init_args},
         "data": {"class_path": f"{type(data).__module__}.{type(data).__name__}", "init_args": data_args},
     }
-    record = {"image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
+    record = {"format": FORMAT, "image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
     record |= {"class_names": list(data.class_names), **label_record(data)}
     torch.manual_seed(0)
     model = build_model(config, record)
@@ -108,7 +109,7 @@ def test_originals_stand_over_reconstructions(place: Path) -> None:
 
 def test_long_rows_are_cut_and_filled() -> None:
     rows = [torch.full((20, 1, 2, 2), value) for value in (0.0, 1.0)]
-    images, columns = stacked(rows)
+    images, columns = stack_rows(rows)
     assert columns == 16
     means = images.mean(dim=(1, 2, 3)).view(4, 16)
     assert means.tolist() == [[0.0] * 16, [1.0] * 16, [0.0] * 4 + [-1.0] * 12, [1.0] * 4 + [-1.0] * 12]
@@ -134,7 +135,7 @@ def test_noise_is_added_and_the_code_of_the_noisy_image_decoded(place: Path, cap
     assert " dB noisy, " in capsys.readouterr().out
     clean = done("denoise", "plain", "--num", "3", "--noise", "0")
     assert np.array_equal(clean[0], clean[1])
-    assert "--noise -1" in refused(capsys, "denoise", "plain", "--noise=-1")
+    assert "--noise: -1" in refused(capsys, "denoise", "plain", "--noise=-1")
 
 
 # -- interpolate ---------------------------------------------------------------------------------------------------------
@@ -162,12 +163,12 @@ def test_a_path_between_seeds_goes_through_their_samples(run: str, place: Path) 
 
 
 def test_a_path_between_digits_keeps_the_class(place: Path) -> None:
-    assert main(["interpolate", "zoo/mnist-cgan", "3", "8", "--points", "3", "--label", "7", "--out", "out.png"]) == 0
+    assert main(["interpolate", "zoo/mnist-cr3gan", "3", "8", "--points", "3", "--label", "7", "--out", "out.png"]) == 0
     grid = tiles(Image.open("out.png"), 28)
-    model = model_of("zoo/mnist-cgan")
+    model = model_of("zoo/mnist-cr3gan")
     ends = pixels(model.decode(model.latents([*image_seeds(3, 1), *image_seeds(8, 1)]), torch.tensor([7, 7]))).astype(int)
     assert np.abs(grid[0, [0, 2]] - ends).max() <= 1
-    assert main(["interpolate", "zoo/mnist-cgan", "--num", "2", "--points", "3"]) == 0
+    assert main(["interpolate", "zoo/mnist-cr3gan", "--num", "2", "--points", "3"]) == 0
 
 
 def test_a_path_between_faces_goes_from_the_attributes_of_one_to_those_of_the_other(place: Path) -> None:
@@ -180,8 +181,8 @@ def test_a_path_between_faces_goes_from_the_attributes_of_one_to_those_of_the_ot
 
 
 def test_ends_come_in_pairs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "1 ends are no pair" in refused(capsys, "interpolate", "plain", "test/0")
-    assert "cannot interpolate between pictures: name a VAE run" in refused(
+    assert "two ends, not 1" in refused(capsys, "interpolate", "plain", "test/0")
+    assert "cannot interpolate between images: name a run of a preset that can, such as configs/digits/vae.yaml" in refused(
         capsys, "interpolate", "zoo/mnist-gan", "test/0", "4"
     )
 
@@ -229,9 +230,9 @@ def test_the_table_ranks_images_by_their_bound(place: Path, capsys: pytest.Captu
     numbers = sorted(int(row["image"].removeprefix("test/")) for row in rows)
     split = Digits().split("test")
     assert {row["image"]: row["label"] for row in rows} == {f"test/{i}": str(split.labels[i]) for i in numbers}
-    first = model_of("plain").log_likelihood(to_float(test_images(numbers[0])), image_seeds(0, 1), 4)
+    first = model_of("plain").likelihood_bound(to_float(test_images(numbers[0])), image_seeds(0, 1), num_samples=4).nats
     (row,) = [row for row in rows if row["image"] == f"test/{numbers[0]}"]
-    assert float(row["score"]) == pytest.approx(-float(first), abs=2e-3)
+    assert float(row["score"]) == pytest.approx(float(first), abs=2e-3)
     assert Image.open("a.png").width > 300
     assert "AUROC" not in capsys.readouterr().out
 
@@ -242,7 +243,7 @@ def test_a_class_left_out_of_training_is_the_strange_one(place: Path, capsys: py
     line = capsys.readouterr().out
     strange = [float(row["score"]) for row in rows if row["label"] == "7"]
     ordinary = [float(row["score"]) for row in rows if row["label"] != "7"]
-    assert f"({len(strange)} strange, {len(ordinary)} of the run's own test images)" in line
+    assert f"({len(strange)} anomalous images, {len(ordinary)} test images of the run's data)" in line
     won = np.mean([(one > other) + 0.5 * (one == other) for one in strange for other in ordinary])
     assert float(line.split("AUROC ")[1].split()[0]) == pytest.approx(won, abs=2e-3)
 
@@ -282,8 +283,8 @@ def test_pictures_of_a_folder_are_ranked_beside_the_runs_own(place: Path, capsys
         assert main(["anomalies", run, "mine", "--num", "20", "--samples", "2", "--out", f"{run}.csv"]) == 0
         assert {row["image"] for row in table(f"{run}.csv")} == {"noise.png", "digit.png"}
     captured = capsys.readouterr()
-    assert "left out: broken.png" in captured.err
-    assert "(2 strange, 15 of the run's own test images)" in captured.out
+    assert "skipped broken.png" in captured.err
+    assert "(2 anomalous images, 15 test images of the run's data)" in captured.out
     assert "there is no nowhere" in refused(capsys, "anomalies", "plain", "nowhere")
     assert "should end in .csv" in refused(capsys, "anomalies", "plain", "test", "--out", "a.png")
 
@@ -291,28 +292,34 @@ def test_pictures_of_a_folder_are_ranked_beside_the_runs_own(place: Path, capsys
 def test_faces_of_another_style_are_ranked_beside_avatars(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["anomalies", "faces", "lorelei", "--num", "6", "--samples", "2", "--out", "a.csv"]) == 0
     assert {row["image"] for row in table("a.csv")} == {f"lorelei/{i}" for i in range(6)}
-    assert "(6 strange, 6 of the run's own test images)" in capsys.readouterr().out
+    assert "(6 anomalous images, 6 test images of the run's data)" in capsys.readouterr().out
 
 
-def test_images_are_fitted_to_the_model() -> None:
+def test_images_are_converted_to_the_models_shape() -> None:
     grey = torch.randint(256, (2, 1, 8, 8), dtype=torch.uint8)
-    assert torch.equal(fitted(grey, (1, 8, 8)), grey)
-    assert torch.equal(fitted(grey, (3, 8, 8)), grey.expand(-1, 3, -1, -1))
+    assert torch.equal(converted(grey, (1, 8, 8)), grey)
+    assert torch.equal(converted(grey, (3, 8, 8)), grey.expand(-1, 3, -1, -1))
     flat = torch.full((1, 3, 28, 28), 77, dtype=torch.uint8)
-    assert torch.equal(fitted(flat, (1, 8, 8)), torch.full((1, 1, 8, 8), 77, dtype=torch.uint8))
+    assert torch.equal(converted(flat, (1, 8, 8)), torch.full((1, 1, 8, 8), 77, dtype=torch.uint8))
 
 
-def test_nats_are_printed_and_kept(place: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nats_and_bits_per_dim_are_printed_and_kept(place: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["likelihood", "plain", "--num", "40", "--samples", "50"]) == 0
-    line = capsys.readouterr().out
-    entry = json.loads((runs / "plain/one/metrics.json").read_text())["nats"]
-    assert f"{entry['mean']:.4f} +- {entry['standard_error']:.4f} nats (40 test images, IWAE-50, no labels told; " in line
-    assert (entry["num"], entry["samples"]) == (40, 50)
+    output = capsys.readouterr().out
+    entry = json.loads((runs / "plain/one/metrics.json").read_text())["likelihood"]
+    for name in ("nats", "bits_per_dim"):
+        assert f"{entry[name]:.4f} +- {entry[f'{name}_standard_error']:.4f}" in output
+    assert entry["bits_per_dim"] == pytest.approx(entry["nats"] / (64 * math.log(2)))
+    assert entry["kind"] == "IWAE bound with 50 samples, binarised pixels"
+    assert entry["kind"] in output
+    assert entry["num"] == 40
     assert main(["likelihood", "plain", "--num", "40", "--samples", "1"]) == 0
-    elbo = json.loads((runs / "plain/one/metrics.json").read_text())["nats"]["mean"]
-    assert elbo > entry["mean"]
+    assert "IWAE" not in capsys.readouterr().out
+    elbo = json.loads((runs / "plain/one/metrics.json").read_text())["likelihood"]
+    assert elbo["nats"] > entry["nats"]
+    assert elbo["kind"] == "ELBO, binarised pixels"
     assert main(["likelihood", "classes", "--num", "4", "--samples", "2"]) == 0
-    assert "labels told" in capsys.readouterr().out
+    assert "conditional on the labels" in capsys.readouterr().out
 
 
 def test_other_models_say_what_they_cannot(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

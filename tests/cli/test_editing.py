@@ -19,9 +19,9 @@ from genai.data.digits import Digits
 from genai.images import to_float, to_uint8
 from genai.models.diffusion.conditioning_image import Downsampled, Masked
 from genai.models.diffusion.samplers import SAMPLERS
-from genai.runs import write_json
+from genai.runs import FORMAT, write_json
 from genai.runs.loading import build_model
-from genai.training.engine import label_record
+from genai.training.record import label_record
 
 GAN = "zoo/mnist-gan"
 FAMILY = "genai.models.diffusion"
@@ -39,7 +39,7 @@ def make_run(
         "model": {"class_path": f"{FAMILY}.diffusion.Diffusion", "init_args": settings},
         "data": {"class_path": f"{type(data).__module__}.{type(data).__name__}", "init_args": data_args},
     }
-    record = {"image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
+    record = {"format": FORMAT, "image_shape": list(data.image_shape), "num_classes": data.num_classes, "images_seen": 0}
     record |= {"class_names": list(data.class_names), **label_record(data)}
     torch.manual_seed(0)
     model = build_model(config, record)
@@ -54,14 +54,14 @@ def make_run(
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of digits: plain, of classes, shown a base image; of six pixels; and of coloured faces, with attributes or words."""
+    """Runs of digits: plain, of classes, with a conditioning image, of six pixels; of faces with attributes or words."""
     folder = tmp_path_factory.mktemp("runs")
     digits = Digits()
     make_run(folder / "plain/one", digits, {})
     make_run(folder / "classes/one", digits, {}, conditional=True)
     based = {"network": {"conditioning_channels": 2}}
-    make_run(folder / "upscaler/one", digits, {}, **based, base=section(Downsampled, factors=[2]))
-    make_run(folder / "inpainter/one", digits, {}, **based, base=section(Masked))
+    make_run(folder / "upscaler/one", digits, {}, **based, conditioning_image=section(Downsampled, factors=[2]))
+    make_run(folder / "inpainter/one", digits, {}, **based, conditioning_image=section(Masked))
     make_run(folder / "six/one", Digits(size=6), {"size": 6})
     for labels, network in (("attributes", None), ("captions", TEXT)):
         faces = {"size": 8, "num_images": 60, "labels": labels}
@@ -97,7 +97,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def tiles(picture: Image.Image, size: int = 8) -> np.ndarray:
     """The images of a grid, uint8 (rows, columns, size, size[, 3])."""
-    factor = -(-28 // size)
+    factor = -(-56 // size)
     pitch = factor * size + 2
     pixels = np.asarray(picture)
     pixels = pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels  # grey, in three channels
@@ -219,9 +219,9 @@ def test_a_mask_may_be_a_picture(place: Path) -> None:
 def test_masks_that_cannot_be(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in (("black.png", 0), ("white.png", 255)):
         Image.new("L", (8, 8), value).save(name)
-        assert f"{name.removesuffix('.png')} all over" in refused(capsys, "inpaint", "plain", "test/0", "--mask", name)
+        assert f"{name.removesuffix('.png')} everywhere" in refused(capsys, "inpaint", "plain", "test/0", "--mask", name)
     unknown = refused(capsys, "inpaint", "plain", "test/0", "--mask", "middle")
-    assert "there is no mask middle: name box, left, right, top, bottom, or a picture" in unknown
+    assert "there is no mask middle: name box, left, right, top, bottom, or an image" in unknown
     Path("damaged.png").write_bytes(Path("black.png").read_bytes()[:40])
     assert "the mask damaged.png cannot be read" in refused(capsys, "inpaint", "plain", "test/0", "--mask", "damaged.png")
 
@@ -253,7 +253,7 @@ def test_a_model_of_text_and_one_of_attributes_upscale_in_colour(place: Path) ->
 
 
 def test_factors_that_do_not_fit(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "6 pixels are no multiple of 4" in refused(capsys, "upscale", "six", "test/0", "--factor", "4")
+    assert "6 is not a multiple of 4" in refused(capsys, "upscale", "six", "test/0", "--factor", "4")
     assert tiles(done("upscale", "six", "test/0", "--num", "1"), size=6).shape == (1, 4, 6, 6)
     assert "invalid choice" in refused(capsys, "upscale", "plain", "test/0", "--factor", "3")
     assert "upscales by 2, not by 4" in refused(capsys, "upscale", "upscaler", "test/0", "--factor", "4")
@@ -262,9 +262,9 @@ def test_factors_that_do_not_fit(place: Path, capsys: pytest.CaptureFixture[str]
 def test_restoration_leaves_out_factors_that_a_model_does_not_know(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["restoration", "upscaler", "--num", "8"]) == 0
     output = capsys.readouterr().out
-    assert "left out: this model upscales by 2, not by 4" in output
+    assert "upscaling x4 is skipped: this model upscales by 2, not by 4" in output
     assert "upscaling x2: model" in output
-    assert "upscaling x4" not in output
+    assert "upscaling x4: model" not in output
 
 
 # -- diffuse -------------------------------------------------------------------------------------------------------------
@@ -327,52 +327,60 @@ def test_pictures_that_cannot_be_read(place: Path, capsys: pytest.CaptureFixture
     Path("empty.png").touch()
     Path("folder").mkdir()
     missing = refused(capsys, "vary", "plain", "nowhere.png")
-    assert missing == "genai: there is no picture nowhere.png: name a file, or test/0 for the first test image of the run\n"
+    assert missing == "genai: there is no image nowhere.png: name a file, or test/0 for the first test image of the run\n"
     for name in ("cut.png", "empty.png", "folder"):
-        assert f"the picture {name} cannot be read" in refused(capsys, "upscale", "plain", name)
+        assert f"the image {name} cannot be read" in refused(capsys, "upscale", "plain", name)
     assert "test/0 to test/349" in refused(capsys, "inpaint", "plain", "test/99999")
-    assert "there is no picture test/²" in refused(capsys, "vary", "plain", "test/²")
-    assert "there is no picture test/-1" in refused(capsys, "diffuse", "plain", "--images", "test/-1")
+    assert "there is no image test/²" in refused(capsys, "vary", "plain", "test/²")
+    assert "there is no image test/-1" in refused(capsys, "diffuse", "plain", "--images", "test/-1")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["vary", "plain", "test/0", "--strength", "1.5"], "--strength 1.5 is out of range: use 0 to 1"),
-        (["vary", "plain", "test/0", "--strength", "nan"], "is out of range"),
-        (["vary", "plain", "test/0", "--seed", "-1"], "--seed -1 is out of range"),
+        (["vary", "plain", "test/0", "--strength", "1.5"], "--strength: 1.5 is out of range: use 0 to 1"),
+        (["vary", "plain", "test/0", "--strength", "nan"], "is not a number"),
+        (["vary", "plain", "test/0", "--seed", "-1"], "--seed: -1 is out of range"),
         (["diffuse", "plain", "--seed", str(2**31)], "is out of range"),
         (["vary", "plain"], "the following arguments are required: IMAGE"),
         (["vary", "nowhere", "test/0"], "there is no run `nowhere`"),
-        (["vary", "plain", "test/0", "--num", "0"], "is not a whole number of at least 1"),
+        (["vary", "plain", "test/0", "--num", "0"], "is not an integer of at least 1"),
         (["vary", "plain", "test/0", "--label", "4"], "is unconditional"),
         (["vary", "classes", "test/0", "--label", "eleven"], "there is no class 'eleven'"),
         (["vary", "classes", "test/0", "--label", "²"], "there is no class '²'"),
-        (["vary", "classes", "test/0", "--prompt", "a four"], "knows labels and no words"),
+        (["vary", "classes", "test/0", "--prompt", "a four"], "is conditioned on labels, not on text"),
         (["vary", "captions", "test/0", "--prompt", "a face with glases"], "did you mean glasses?"),
         (["vary", GAN, "test/0"], "is a GAN, which cannot vary"),
         (["inpaint", GAN, "test/0"], "is a GAN, which cannot inpaint"),
         (["upscale", GAN, "test/0"], "is a GAN, which cannot upscale"),
-        (["diffuse", GAN], "is a GAN, which cannot diffuse"),
+        (["diffuse", GAN], "is a GAN, which cannot show a diffusion process"),
         (["vary", "plain", "test/0", "--sampler", "rk45"], "there is no --sampler 'rk45': choose from euler, heun"),
         (["sample", "plain", "--sampler", "rk45"], "there is no --sampler 'rk45': choose from euler, heun"),
         (["sample", "plain", "--schedule", "steep"], "there is no --schedule 'steep': choose from karras"),
-        (["sample", "plain", "--steps", "0"], "is not a whole number of at least 1"),
-        (["sample", GAN, "--steps", "4"], "is a GAN, which draws in one step"),
-        (["sample", GAN, "--guidance", "2"], "is a GAN, which draws in one step"),
-        (["sample", GAN, "--candidates", "8"], "there is no discriminator to choose among candidates in these weights"),
-        (["sample", "plain", "--candidates", "8"], "is a Diffusion, which has no discriminator"),
+        (["sample", "plain", "--steps", "0"], "is not an integer of at least 1"),
+        (["sample", GAN, "--sampler-option", "churn=1"], "is a GAN, which samples in one step"),
+        (
+            ["sample", "plain", "--sampler", "heun", "--sampler-option", "eta=1"],
+            "heun has no option 'eta': its options are churn",
+        ),
+        (["vary", "plain", "test/0", "--sampler-option", "churn=1"], "sampler dpmpp has no option 'churn': it has no options"),
+        (["sample", "plain", "--sampler", "unipc", "--sampler-option", "order=x"], "must be a whole number"),
+        (["sample", "plain", "--sampler-option", "order"], "is not NAME=VALUE, such as churn=20"),
+        (["sample", GAN, "--steps", "4"], "is a GAN, which samples in one step"),
+        (["sample", GAN, "--guidance", "2"], "is a GAN, which samples in one step"),
+        (["sample", GAN, "--candidates", "8"], "these weights have no discriminator"),
+        (["sample", "plain", "--candidates", "8"], "is a Diffusion, which cannot choose among candidates with a discriminator"),
         (["sample", "plain", "--guidance", "2"], "is unconditional: --guidance needs --autoguidance RUN"),
         (["sample", "classes", "--guidance", "inf"], "is not a number such as 2"),
-        (["sample", "classes", "--guidance-interval", "0.2,5"], "add --guidance SCALE"),
+        (["sample", "classes", "--guidance-interval", "0.2,5"], "add --guidance 2"),
         (["sample", "classes", "--guidance", "2", "--guidance-interval", "5,0.2"], "the lower first, such as 0.2,5"),
         (["sample", "classes", "--guidance", "2", "--guidance-interval", "some"], "is not two noise levels"),
-        (["sample", "plain", "--autoguidance", "plain"], "add --guidance SCALE"),
+        (["sample", "plain", "--autoguidance", "plain"], "add --guidance 2"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", "nowhere"], "there is no run `nowhere`"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", GAN], "is a GAN of 1x28x28 images"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", "six"], "is a Diffusion of 1x6x6 images"),
-        (["sample", "plain", "--guidance", "2", "--autoguidance", "upscaler"], "is told or shown something else"),
-        (["sample", "captions", "--guidance", "2", "--autoguidance", "attributes"], "is told or shown something else"),
+        (["sample", "plain", "--guidance", "2", "--autoguidance", "upscaler"], "has another condition"),
+        (["sample", "captions", "--guidance", "2", "--autoguidance", "attributes"], "has another condition"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -396,6 +404,17 @@ def test_samplers_steps_and_schedules_change_the_images(place: Path) -> None:
         changed = drawn("plain", "--num", "3", *options)
         assert not np.array_equal(plain, changed)
         assert np.array_equal(changed[:2], drawn("plain", "--num", "2", *options))
+
+
+def test_options_of_a_sampler(place: Path) -> None:
+    adaptive = ["plain", "--num", "2", "--sampler", "adaptive"]
+    plain = drawn(*adaptive)
+    assert np.array_equal(plain, drawn(*adaptive, "--sampler-option", "tolerance=0.01", "--sampler-option", "max_steps=1000"))
+    assert not np.array_equal(plain, drawn(*adaptive, "--sampler-option", "tolerance=0.5"))
+    assert np.array_equal(
+        drawn("plain", "--num", "2", "--sampler", "ddpm"),
+        drawn("plain", "--num", "2", "--sampler", "ddim", "--sampler-option", "eta=1"),
+    )
 
 
 def test_guidance_within_an_interval(place: Path) -> None:

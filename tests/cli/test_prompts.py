@@ -21,7 +21,7 @@ from genai.metrics.classes import attribute_agreement
 from genai.metrics.features import load_extractor
 from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.gallery import gallery_condition
-from genai.training.engine import label_record
+from genai.training.record import label_record
 from tests.encoding import Encoder, Speller, make_run
 
 FACES = {"size": 8, "num_images": 200, "labels": "captions"}
@@ -111,19 +111,19 @@ def test_what_a_model_of_text_refuses(faces: Path, workspace: Path, capsys: pyte
     assert "did you mean glasses?" in unseen
     assert "--unknown-words" in unseen
     assert "at most 48 words" in refused(capsys, faces, "--prompt", "a " * 49)
-    assert 'ask with --prompt "a ' in refused(capsys, faces, "--label", "glasses")
+    assert 'use --prompt "a ' in refused(capsys, faces, "--label", "glasses")
     assert "add --prompts FILE" in refused(capsys, faces, "--per-label", "3")
-    assert "give one of them" in refused(capsys, faces, "--prompt", PROMPT, "--prompts", "empty.txt")
-    assert "give one of them" in refused(capsys, faces, "--num", "3", "--prompts", "empty.txt")
+    assert "leave one of them out" in refused(capsys, faces, "--prompt", PROMPT, "--prompts", "empty.txt")
+    assert "leave one of them out" in refused(capsys, faces, "--num", "3", "--prompts", "empty.txt")
     assert "add --per-label N" in refused(capsys, faces, "--prompt", PROMPT, "--same-noise")
     assert "is empty" in refused(capsys, faces, "--prompts", "empty.txt")
     assert "cannot be read" in refused(capsys, faces, "--prompts", "absent.txt")
 
 
 def test_other_models_know_no_words(attributes: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "ask with --label glasses,no-beard" in refused(capsys, attributes, "--prompt", PROMPT)
+    assert "use --label glasses,no-beard" in refused(capsys, attributes, "--prompt", PROMPT)
     assert "is unconditional" in refused(capsys, Path("zoo/mnist-gan"), "--prompt", PROMPT)
-    assert "ask with --label 4" in refused(capsys, Path("zoo/mnist-cgan"), "--prompt", PROMPT)
+    assert "use --label 4" in refused(capsys, Path("zoo/mnist-cr3gan"), "--prompt", PROMPT)
 
 
 def test_the_record_and_the_gallery_hold_captions(faces: Path) -> None:

@@ -1,4 +1,4 @@
-"""genai sample --realness: what the model believes of generated and real images."""
+"""genai sample --realness: the realness scores of generated and real images."""
 
 import csv
 from pathlib import Path
@@ -10,11 +10,11 @@ from PIL import Image
 
 import genai
 from genai.cli import main
-from genai.cli.options.realness import Judged, beside, matching, panel
+from genai.cli.options.realness import RealnessScores, matching_rows, panel
 from genai.data.avatars import ATTRIBUTES, Avatars
 from genai.data.digits import Digits
 from genai.errors import UserError
-from genai.images import to_float
+from genai.images import side_by_side, to_float
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.data import data_of
@@ -55,7 +55,7 @@ def test_the_beliefs_are_the_models(gan: Path, workspace: Path, capsys: pytest.C
     for images, part in ((model.sample(image_seeds(3, 20)), table[:20]), (real, table[20:])):
         realness = torch.tensor([float(row["realness"]) for row in part])
         torch.testing.assert_close(realness, model.realness(images), atol=2e-6, rtol=0)
-        assert f"{realness.mean():.3f} in the {part[0]['kind']} images" in output
+        assert f"{realness.mean():.3f} of {part[0]['kind']} images" in output
 
 
 def test_the_picture_lies_beside_the_table(gan: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,10 +77,10 @@ def test_the_picture_lies_beside_the_table(gan: Path, workspace: Path, capsys: p
 
 def test_images_are_shown_from_most_to_least_convincing() -> None:
     images = torch.tensor([10, 20, 30, 40], dtype=torch.uint8).reshape(4, 1, 1, 1).repeat(1, 1, 28, 28)
-    picture = np.asarray(panel(Judged("real", images, [0, 1, 2, 3], [], [], [0.2, 0.9, 0.1, 0.5])))[..., 0]
+    picture = np.asarray(panel(RealnessScores("real", images, [0, 1, 2, 3], [], [], [0.2, 0.9, 0.1, 0.5])))[..., 0]
     centres = [picture[34 + 28 + 82 * row, 8 + 28 + 64 * column] for row in (0, 1) for column in (0, 1)]
     assert centres == [20, 40, 10, 30]
-    both = beside([panel(Judged("real", images, [0, 1, 2, 3], [], [], [0.2, 0.9, 0.1, 0.5]))] * 2)
+    both = side_by_side([panel(RealnessScores("real", images, [0, 1, 2, 3], [], [], [0.2, 0.9, 0.1, 0.5]))] * 2)
     assert both.width > 2 * picture.shape[1]
 
 
@@ -107,13 +107,13 @@ def test_real_images_of_attributes_are_the_nearest(workspace: Path) -> None:
     for row in table[6:]:
         values = test.labels[int(row["index"])]
         assert row["label"] == ", ".join(name for name, value in zip(ATTRIBUTES, values, strict=True) if value)
-    assert matching(torch.as_tensor(test.labels).flip(0), test, 16) == list(reversed(range(10)))
+    assert matching_rows(torch.as_tensor(test.labels).flip(0), test, 16) == list(reversed(range(10)))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["zoo/mnist-gan", "--out", "b.csv"], "name a run directory with its checkpoint"),
+        (["zoo/mnist-gan", "--out", "b.csv"], "name a run directory"),
         (["GAN", "--out", "b.png"], "should end in .csv"),
         (["GAN", "--num", "351", "--out", "b.csv"], "choose --num 350 or less"),
         (["GAN", "--num", "5000", "--out", "b.csv"], "at most 1024 images"),
@@ -134,7 +134,7 @@ def test_a_mistake_is_one_line(
 def test_a_model_without_a_belief_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(workspace / "runs/digits/one", Digits(), {})
     assert main(["sample", str(run), "--realness", *TRUST]) == 2
-    assert "Encoder, which has no discriminator" in capsys.readouterr().err
+    assert "Encoder, which cannot score realness: it has no discriminator" in capsys.readouterr().err
 
 
 def test_too_few_real_images_of_a_class(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ def test_no_movement_is_the_identity(padding: str) -> None:
 
 def test_zero_strength_returns_its_input_untouched() -> None:
     images = random_images(4)
-    assert not Augment().is_on
+    assert not Augment().enabled
     assert Augment()(images, generator()) is images
 
 
@@ -45,9 +45,9 @@ def test_a_quarter_turn() -> None:
     torch.testing.assert_close(turned, torch.rot90(images, 1, (2, 3)), atol=1e-5, rtol=0)
 
 
-def test_draws_stay_within_their_limits() -> None:
+def test_transforms_stay_within_their_limits() -> None:
     augment = Augment(rotate=30, scale=0.2, translate=0.1)
-    maps = augment.maps(torch.rand(4, 10_000, generator=generator()) * 2 - 1)
+    maps = augment.inverse_affine(torch.rand(4, 10_000, generator=generator()) * 2 - 1)
     magnification = torch.linalg.det(maps[:, :, :2]) ** -0.5
     angle = torch.rad2deg(torch.atan2(maps[:, 1, 0], maps[:, 0, 0]))
     for value, low, high in ((magnification, 0.8, 1.2), (angle, -30, 30), (maps[:, :, 2], -0.2, 0.2)):

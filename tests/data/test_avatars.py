@@ -1,4 +1,4 @@
-"""Avatars: every attribute is drawn as labelled, and nothing else changes with it."""
+"""Avatars: every attribute is rendered as labelled, and nothing else changes with it."""
 
 import numpy as np
 import pytest
@@ -151,7 +151,7 @@ def test_an_image_does_not_depend_on_how_many_there_are(small: Avatars) -> None:
 def test_processes_draw_the_same_faces(small: Avatars, monkeypatch) -> None:
     alone = small.split("train").images.copy()
     monkeypatch.setattr("genai.data.avatars.WORTH_A_POOL", 0)
-    monkeypatch.setenv("GENAI_CACHE", small.stored().images.filename.parents[1].as_posix() + "-again")
+    monkeypatch.setenv("GENAI_CACHE", small.cache_entry().images.filename.parents[1].as_posix() + "-again")
     assert np.array_equal(Avatars(size=16, num_images=12).split("train").images, alone)
 
 

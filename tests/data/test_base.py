@@ -2,15 +2,20 @@
 
 import pickle
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from sklearn.datasets import load_digits
 
+from genai.data import Avatars, CelebA, ImageFolder, Olivetti, UTKFace
 from genai.data.augment import Augment
-from genai.data.base import Batch, EpochSampler, ImageArray, ImageDataModule
+from genai.data.base import Batch, ImageArray, ImageDataModule
 from genai.data.digits import Digits
+from genai.data.mnist import MNIST
+from genai.data.order import EpochSampler, Position, TrainingOrder
+from genai.errors import UserError
 
 
 def array_of(num: int) -> ImageArray:
@@ -104,9 +109,9 @@ class Module(LightningModule):
         return batch
 
 
-def trainer() -> Trainer:
+def trainer(max_epochs: int = 1) -> Trainer:
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
-    return Trainer(max_epochs=1, accelerator="cpu", **quiet)
+    return Trainer(max_epochs=max_epochs, accelerator="cpu", **quiet)
 
 
 def fitted(data: ImageDataModule) -> Module:
@@ -127,9 +132,14 @@ def test_only_training_is_augmented() -> None:
         assert ours.images.max() == 1
 
 
-def test_ranks_augment_differently() -> None:
-    draws = [torch.rand(2, generator=Digits(seed=seed).generator(rank)).tolist() for seed in (0, 1) for rank in (0, 1)]
-    assert len({tuple(draw) for draw in draws}) == 4
+def test_augmentation_differs_by_seed_position_and_rank() -> None:
+    def numbers(seed: int, position: Position, rank: int) -> tuple[float, ...]:
+        order = TrainingOrder()
+        order.start(None, seed, 128)
+        return tuple(torch.rand(2, generator=order.generator(position, rank)).tolist())
+
+    keys = [(seed, Position(epoch, batch), rank) for seed in (0, 1) for epoch in (0, 1) for batch in (0, 1) for rank in (0, 1)]
+    assert len({numbers(*key) for key in keys}) == len(keys)
 
 
 def test_predict_goes_through_the_test_split() -> None:
@@ -141,3 +151,75 @@ def test_predict_goes_through_the_test_split() -> None:
 def test_a_split_can_be_sent_to_a_loader_process() -> None:
     copy = pickle.loads(pickle.dumps(Digits().split("val")))
     assert torch.equal(copy.batch([3, 4]).images, Digits().split("val").batch([3, 4]).images)
+
+
+def test_shapes_and_classes_are_known_before_any_file_is_opened(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GENAI_DATA", str(tmp_path))
+    monkeypatch.setenv("GENAI_CACHE", str(tmp_path))
+    expected = {
+        Digits(): ((1, 8, 8), 10),
+        MNIST("stacked"): ((3, 28, 28), 1000),
+        Avatars(size=32): ((3, 32, 32), 16),
+        UTKFace(labels="age_group"): ((3, 64, 64), 5),
+        CelebA(size=48, labels="attributes"): ((3, 48, 48), 40),
+        Olivetti(channels=1, labels="person"): ((1, 64, 64), 40),
+        ImageFolder("photos", size=16): ((3, 16, 16), 0),
+    }
+    for data, (shape, num_classes) in expected.items():
+        assert (data.image_shape, data.num_classes, len(data.class_names)) == (shape, num_classes, num_classes)
+        assert (data.label_kind == "none") == (num_classes == 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"batch_size": 0}, "batch_size 0"), ({"num_workers": -1}, "num_workers -1"), ({"seed": -1}, "seed -1")],
+)
+def test_options_out_of_range_are_refused_in_one_line(options: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        Digits(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_sizes_of_the_splits_are_described() -> None:
+    assert Digits().describe() == "digits 1x8x8: 1,097 train, 350 val, 350 test images"
+    assert Digits(num_train=40).describe().startswith("digits 1x8x8: 40 train, 350 val")
+
+
+# -- without the command line --------------------------------------------------------------------------------------------
+
+
+def test_it_works_without_a_trainer() -> None:
+    data = Digits(batch_size=64)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    first, second = ([batch.labels.tolist() for batch in loader] for _ in range(2))
+    assert len(first) == len(loader) == 17
+    assert first != second  # each pass is an epoch with an order of its own
+    assert next(iter(data.val_dataloader())).images.dtype == torch.uint8
+
+
+def test_a_loop_without_a_trainer_sees_the_orders_of_a_fit() -> None:
+    data, module = Digits(), Module()
+    loader = data.train_dataloader()
+    theirs = [batch.labels.tolist() for _ in range(2) for batch in loader]
+    trainer(max_epochs=2).fit(module, Digits())
+    assert [batch.labels.tolist() for batch in module.batches["train"]] == theirs
+
+
+@pytest.fixture
+def global_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets PL_GLOBAL_SEED back after the test."""
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+
+
+@pytest.mark.usefixtures("global_seed")
+def test_seed_everything_reaches_the_order_and_the_augmentation() -> None:
+    def seen(global_seed: int, **options: object) -> list[bytes]:
+        L.seed_everything(global_seed)
+        module = fitted(Digits(augment=Augment(translate=0.2), **options))
+        return [batch.images.numpy().tobytes() for batch in module.batches["train"]]
+
+    assert seen(3) == seen(3) == seen(0, seed=3)
+    assert not set(seen(0)) & set(seen(3))
+    assert seen(0) == seen(3, seed=0)

@@ -1,17 +1,25 @@
 """The cache: written once, whole or not at all, and rebuilt when its source changes."""
 
+import errno
 import multiprocessing
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from genai.data.cache import Writer, cache_folder, identity, key_of, open_or_build
+from genai.data.cache import CacheEntry, Recipe, Writer, cache_folder, identity, key_of
+from genai.data.cache import open_or_build as build_entry
 from genai.errors import UserError
 
 OPTIONS = {"size": 2}
+
+
+def open_or_build(name: str, options: dict[str, Any], source: Any, build: Callable[[Writer], None]) -> CacheEntry:
+    return build_entry(name, Recipe(options, source, build))
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +29,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Build:
-    """Fills a cache with `value` and counts how often it is asked to."""
+    """Fills a cache with `value` and counts its calls."""
 
     def __init__(self, value: int = 1) -> None:
         self.value = value
@@ -37,13 +45,13 @@ class Build:
 def test_built_once_then_opened() -> None:
     build = Build(7)
     for _ in range(2):
-        stored = open_or_build("toy", OPTIONS, "source", build)
+        entry = open_or_build("toy", OPTIONS, "source", build)
     assert build.calls == 1
-    assert isinstance(stored.images, np.memmap)
-    assert (stored.images[:5] == 7).all()
-    assert stored.labels[stored.rows("val")].tolist() == [3]
-    assert stored.rows("test") == slice(4, 5)
-    assert stored.meta["skipped"] == ["broken.jpg: no picture"]
+    assert isinstance(entry.images, np.memmap)
+    assert (entry.images[:5] == 7).all()
+    assert entry.labels[entry.rows("val")].tolist() == [3]
+    assert entry.rows("test") == slice(4, 5)
+    assert entry.meta["skipped"] == ["broken.jpg: no picture"]
 
 
 def test_another_option_is_another_entry() -> None:
@@ -125,6 +133,22 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_opening_never_writes_the_file(own_cache: Path) -> None:
-    stored: Any = open_or_build("toy", OPTIONS, "source", Build(1))
-    stored.images[:] = 9
+    entry: Any = open_or_build("toy", OPTIONS, "source", Build(1))
+    entry.images[:] = 9
     assert (open_or_build("toy", OPTIONS, "source", Build(1)).images[:5] == 1).all()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"No space left on device.*GENAI_CACHE") as caught:
+        open_or_build("toy", OPTIONS, "source", Build())
+    assert "\n" not in str(caught.value)
+    assert [path for path in own_cache.iterdir() if path.is_dir()] == []
+
+
+def test_the_space_of_the_images_is_reserved(tmp_path: Path) -> None:
+    Writer(tmp_path, "toy").start(100, (3, 64, 64))
+    assert (tmp_path / "images.npy").stat().st_blocks * 512 >= 100 * 3 * 64 * 64

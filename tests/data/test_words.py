@@ -2,7 +2,7 @@
 
 import pytest
 
-from genai.data.words import decode, encode, vocabulary, words_of
+from genai.data.words import CaptionTokens, decode, encode, vocabulary, words_of
 from genai.errors import UserError
 
 TEXTS = ("a face with long hair, glasses and a hat", "A red-haired person")
@@ -36,16 +36,30 @@ def test_the_padding_follows_the_words() -> None:
         ("a face with glases", "the word 'glases' .* did you mean glasses\\?"),
         ("a zzz", "the word 'zzz' .* choose from , a and"),
         ("a ?", "the word '\\?'"),
-        ("a a a a a", "at most 4 words and marks, this one 5"),
+        ("a a a a a", "at most 4 words and punctuation marks, this one has 5"),
     ],
 )
-def test_what_cannot_be_encoded_is_one_line(text: str, message: str) -> None:
+def test_an_unencodable_prompt_is_one_line(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         encode(text, WORDS, 4)
     assert "\n" not in str(error.value)
 
 
-def test_unknown_words_are_a_token_where_asked_for() -> None:
+def test_unknown_words_can_be_a_token() -> None:
     tokens = encode("a purple face", WORDS, 4, unknown="token")
     assert tokens == [3, 1, 5, 0]
     assert decode(tokens, WORDS) == "a ? face"
+
+
+def test_captions_are_encoded_once_for_each_split() -> None:
+    calls = []
+
+    def captions(split: str) -> list[str]:
+        calls.append(split)
+        return ["a hat", "a face, glasses"]
+
+    tokens = CaptionTokens(captions, WORDS, 5)
+    for _ in range(2):
+        assert tokens.of("val").tolist() == [encode("a hat", WORDS, 5), encode("a face, glasses", WORDS, 5)]
+        assert tokens.of("val").dtype == "int64"
+    assert calls == ["val"]

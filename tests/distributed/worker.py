@@ -42,7 +42,7 @@ def share(draw: Callable[..., Tensor], *size: Any, **options: Any) -> Tensor:
 
 def share_noise(patch: pytest.MonkeyPatch) -> None:
     """Give each rank its rows of one process's noise."""
-    stratified, start = diffusion.stratified, CountedRandomness.on_train_batch_start
+    stratified, start = diffusion.stratified_uniform, CountedRandomness.on_train_batch_start
     randn, rand = functools.partial(share, torch.randn), functools.partial(share, torch.rand)
 
     def shared_levels(num: int, device: torch.device) -> Tensor:
@@ -53,20 +53,20 @@ def share_noise(patch: pytest.MonkeyPatch) -> None:
     def same_seed(self: CountedRandomness, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         start(self, SimpleNamespace(global_rank=0), module, batch, batch_idx)  # type: ignore[arg-type]
 
-    gather, randint = quantizers.of_all_ranks, torch.randint
+    gather, randint = quantizers.gather_ranks, torch.randint
 
     def in_order(values: Tensor) -> Tensor:
         """Of all ranks, in the order in which one process would have them."""
         ranks = gather(values).unflatten(0, (WORLD, BATCH, -1))
         return ranks.transpose(0, 1).flatten(0, 2)
 
-    patch.setattr(quantizers, "of_all_ranks", in_order)
+    patch.setattr(quantizers, "gather_ranks", in_order)
     patch.setattr(torch, "randint_like", lambda x, high: share(lambda size: randint(high, size), x.shape))
     patch.setattr(torch, "randn", randn)
     patch.setattr(torch, "rand", rand)
     patch.setattr(torch, "randn_like", lambda x, **options: randn(x.shape, **options))
     patch.setattr(torch, "rand_like", lambda x, **options: rand(x.shape, **options))
-    patch.setattr(diffusion, "stratified", shared_levels)
+    patch.setattr(diffusion, "stratified_uniform", shared_levels)
     patch.setattr(CountedRandomness, "on_train_batch_start", same_seed)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genai.data.base import balanced
+from genai.data.arrays import balanced
 from genai.data.digits import Digits
 from genai.metrics.discriminative import BASELINES, baseline, classification, posterior
 

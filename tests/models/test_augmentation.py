@@ -10,7 +10,15 @@ from torch import Tensor
 from genai import runs
 from genai.cli import main
 from genai.errors import UserError
-from genai.models.gan.augmentation import OPERATIONS, DiffAugment, Operation, cutout, translation
+from genai.models.gan.augmentation import (
+    OPERATIONS,
+    AugmentationControl,
+    DiffAugment,
+    Operation,
+    augmented_logits,
+    cutout,
+    translation,
+)
 from genai.models.gan.gan import GAN
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 
@@ -28,7 +36,7 @@ def pictures(num: int, *shape: int) -> Tensor:
 
 
 @each
-def test_images_are_untouched_to_the_last_bit_at_p_0(operation: Operation) -> None:
+def test_images_are_unchanged_to_the_last_bit_at_p_0(operation: Operation) -> None:
     images = pictures(50, 3, 16, 16)
     assert torch.equal(DiffAugment([operation], p=0.0)(images), images)
 
@@ -146,10 +154,10 @@ def test_saturation_scales_channels_about_their_mean_by_up_to_2() -> None:
     torch.manual_seed(0)
     red = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1).expand(4000, -1, 2, 2)
     changed = OPERATIONS["colour"](red)
-    spread = changed[:, 0, 0, 0] - changed[:, 1, 0, 0]  # saturation times contrast: 0 to 3
-    assert spread.min() >= 0
-    assert spread.min() < 0.05
-    assert 2.7 < spread.max() <= 3
+    range_ = changed[:, 0, 0, 0] - changed[:, 1, 0, 0]  # saturation times contrast: 0 to 3
+    assert range_.min() >= 0
+    assert range_.min() < 0.05
+    assert 2.7 < range_.max() <= 3
     torch.testing.assert_close(changed[:, 1], changed[:, 2])
 
 
@@ -158,53 +166,63 @@ MIXED = (torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.zeros(4))
 
 
 @pytest.mark.parametrize(("logits", "p"), [(APART, 0.6), (MIXED, 0.4), (APART[::-1], 0.4)], ids=["apart", "mixed", "reversed"])
-def test_p_goes_up_when_real_and_generated_are_told_apart_and_else_down(logits: tuple[Tensor, Tensor], p: float) -> None:
-    augmentation = DiffAugment(p=0.5, target=0.6, adapt_kimg=1.0)
-    augmentation.adapt(*logits, images=100)
+def test_p_rises_while_the_discriminator_separates_real_from_generated_and_falls_otherwise(
+    logits: tuple[Tensor, Tensor], p: float
+) -> None:
+    augmentation = DiffAugment(p=0.5)
+    AugmentationControl(target=0.6, adapt_kimg=1.0).update(augmentation, *logits, num_images=100)
     assert float(augmentation.p) == pytest.approx(p)
 
 
-def test_p_rests_where_pairs_are_told_apart_as_often_as_asked() -> None:
-    augmentation = DiffAugment(p=0.5, target=0.5, adapt_kimg=1.0)
-    augmentation.adapt(torch.tensor([1.0, 1.0, 1.0, -1.0]), torch.zeros(4), images=100)  # r_t = (3 - 1) / 4
+def test_p_stays_where_r_t_is_the_target() -> None:
+    augmentation = DiffAugment(p=0.5)
+    control = AugmentationControl(target=0.5, adapt_kimg=1.0)
+    control.update(augmentation, torch.tensor([1.0, 1.0, 1.0, -1.0]), torch.zeros(4), num_images=100)  # r_t = (3 - 1) / 4
     assert float(augmentation.p) == 0.5
 
 
-def test_adaptation_does_not_depend_on_the_scale_and_zero_of_the_logits() -> None:
+def test_control_does_not_depend_on_the_scale_and_zero_of_the_logits() -> None:
     for scale, zero in ((1.0, 0.0), (1e-3, 50.0), (1e4, -3.0)):
-        augmentation = DiffAugment(p=0.5, target=0.6, adapt_kimg=1.0)
-        augmentation.adapt(scale * APART[0] + zero, scale * APART[1] + zero, images=100)
+        augmentation = DiffAugment(p=0.5)
+        control = AugmentationControl(target=0.6, adapt_kimg=1.0)
+        control.update(augmentation, scale * APART[0] + zero, scale * APART[1] + zero, num_images=100)
         assert float(augmentation.p) == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("images", [64, 256])
 def test_p_goes_from_0_to_1_in_adapt_kimg_and_no_further(images: int) -> None:
-    augmentation = DiffAugment(p=0.0, target=0.6, adapt_kimg=2.048)
+    augmentation, control = DiffAugment(p=0.0), AugmentationControl(target=0.6, adapt_kimg=2.048)
     for _ in range(1024 // images):
-        augmentation.adapt(*APART, images=images)
+        control.update(augmentation, *APART, num_images=images)
     assert float(augmentation.p) == pytest.approx(0.5)
     for _ in range(3 * 2048 // images):
-        augmentation.adapt(*APART, images=images)
+        control.update(augmentation, *APART, num_images=images)
     assert float(augmentation.p) == 1.0
     for _ in range(3 * 2048 // images):
-        augmentation.adapt(*MIXED, images=images)
+        control.update(augmentation, *MIXED, num_images=images)
     assert float(augmentation.p) == 0.0
 
 
-@pytest.mark.parametrize("options", [{"p": 1.5}, {"p": -0.1}, {"target": 6.0}, {"target": 1.0}])
-def test_what_no_probability_can_be_or_reach_is_refused(options: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="use"):
-        DiffAugment(**options)
+@pytest.mark.parametrize("p", [1.5, -0.1])
+def test_a_p_that_is_no_probability_is_refused(p: float) -> None:
+    with pytest.raises(UserError, match="use 0 to 1"):
+        DiffAugment(p=p)
 
 
-def test_p_stays_without_a_target() -> None:
-    augmentation = DiffAugment(p=0.3)
-    augmentation.adapt(*APART, images=10**6)
-    assert float(augmentation.p) == pytest.approx(0.3)
+@pytest.mark.parametrize("target", [6.0, 1.0])
+def test_a_target_that_r_t_never_exceeds_is_refused(target: float) -> None:
+    with pytest.raises(UserError, match="use less than 1"):
+        AugmentationControl(target)
+
+
+def test_control_needs_an_augmentation() -> None:
+    with pytest.raises(UserError, match="add augmentation"):
+        GAN((1, 8, 8), 0, MLPGenerator, MLPDiscriminator, augmentation_control=AugmentationControl())
 
 
 def adaptive_gan() -> GAN:
-    return GAN((1, 8, 8), 0, MLPGenerator, MLPDiscriminator, augmentation=DiffAugment(p=0.0, target=0.6))
+    augmentation, control = DiffAugment(p=0.0), AugmentationControl()
+    return GAN((1, 8, 8), 0, MLPGenerator, MLPDiscriminator, augmentation=augmentation, augmentation_control=control)
 
 
 def test_p_is_saved_with_its_gan(tmp_path: Path) -> None:
@@ -217,12 +235,13 @@ def test_p_is_saved_with_its_gan(tmp_path: Path) -> None:
     assert float(again.augmentation.p) == 0.25
 
 
-def test_the_discriminator_sees_augmented_images_in_training_and_true_ones_when_it_judges_others() -> None:
+def test_the_discriminator_sees_augmented_images_in_training_and_plain_ones_for_realness() -> None:
     model = adaptive_gan().eval()
     assert model.augmentation is not None
     model.augmentation.p.fill_(1.0)
     images = pictures(8, 1, 8, 8)
-    assert not torch.equal(model.judge(images, None), model.judge(images, None))
+    first, second = (augmented_logits(model.discriminator, model.augmentation, images, None) for _ in range(2))
+    assert not torch.equal(first, second)
     assert torch.equal(model.realness(images), model.realness(images))
     torch.testing.assert_close(model.realness(images), torch.sigmoid(model.discriminator(images)))
 
@@ -233,8 +252,12 @@ def saved_p(run: Path) -> float:
 
 def test_a_fit_moves_p_by_the_images_it_saw_and_a_resumed_one_goes_on_from_there(workspace: Path) -> None:
     """A target below -1 is always exceeded: of 17 batches of 64 images an epoch, p moves after every fourth."""
-    adaptive = "{class_path: genai.models.gan.augmentation.DiffAugment, init_args: {p: 0.0, target: -1.5, adapt_kimg: 10}}"
-    assert main(["fit", *FIT, "--model.init_args.augmentation", adaptive, "--trainer.max_epochs", "1"]) == 0
+    adaptive = [
+        "--model.init_args.augmentation",
+        "{class_path: genai.models.gan.augmentation.DiffAugment, init_args: {p: 0.0}}",
+    ]
+    adaptive += ["--model.init_args.augmentation_control", "{target: -1.5, adapt_kimg: 10}"]
+    assert main(["fit", *FIT, *adaptive, "--trainer.max_epochs", "1"]) == 0
     run = runs.find("digits-gan").path
     assert saved_p(run) == pytest.approx(16 * 64 / 10_000)
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "2"]) == 0

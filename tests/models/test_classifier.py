@@ -21,7 +21,7 @@ from genai.images import to_float
 from genai.metrics.features import extract, load_extractor
 from genai.metrics.features.trained import WEIGHTS
 from genai.models.classifier.classifier import Classifier, classification_loss
-from genai.models.classifier.scores import Scores
+from genai.models.classifier.metrics import ClassifierMetrics
 from genai.networks.convnet import ConvNet
 
 SHAPE = (1, 8, 8)
@@ -66,14 +66,14 @@ def fitted(attributes: bool, **options: float) -> tuple[Classifier, dict[str, fl
     return model, {key: float(value) for key, value in trainer.callback_metrics.items()}
 
 
-def test_separable_classes_are_told_apart_without_a_mistake() -> None:
+def test_separable_classes_are_classified_without_errors() -> None:
     model, scores = fitted(attributes=False, label_smoothing=0.1)
     assert scores["test/accuracy"] == 1.0
     assert scores["test/accuracy/top"] == 1.0
     assert model.images_seen == 8 * 256
 
 
-def test_separable_attributes_are_told_apart_without_a_mistake() -> None:
+def test_separable_attributes_are_classified_without_errors() -> None:
     _, scores = fitted(attributes=True)
     assert scores["test/auc"] == scores["test/auc/top"] == scores["test/auc/bottom"] == 1.0
 
@@ -121,31 +121,47 @@ def test_labels_of_the_other_kind_are_refused(attributes: bool) -> None:
         classification_loss(torch.zeros(2, 2), labels, attributes)
 
 
-def test_scores_of_classes_in_closed_form() -> None:
-    scores = Scores(3, attributes=False)
+def test_metrics_of_classes_in_closed_form() -> None:
+    metrics = ClassifierMetrics(3, attributes=False)
     labels = torch.tensor([0, 0, 1, 2])
     logits = nn.functional.one_hot(torch.tensor([0, 1, 1, 1]), 3).float()
     for rows in (slice(0, 1), slice(1, 4)):
-        scores.update(logits[rows], labels[rows], torch.tensor([4.0, 0, 0, 0])[rows])
+        metrics.update(logits[rows], labels[rows], torch.tensor([4.0, 0, 0, 0])[rows])
     expected = {"loss": 1.0, "accuracy": 0.5, "accuracy/a": 0.5, "accuracy/b": 1.0, "accuracy/c": 0.0}
-    assert scores.compute("abc") == pytest.approx(expected)
+    assert metrics.compute("abc") == pytest.approx(expected)
+    metrics.reset()
+    metrics.update(logits[:1], labels[:1], torch.zeros(1))
+    assert metrics.compute("abc")["accuracy"] == 1.0
 
 
 def test_auc_agrees_with_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(2, (200, 3), generator=generator)
     logits = torch.randn(200, 3, generator=generator) + labels * torch.tensor([0.0, 1.0, 2.0])
-    scores = Scores(3, attributes=True)
-    scores.update(logits, labels.float(), torch.zeros(200))
+    metrics = ClassifierMetrics(3, attributes=True)
+    metrics.update(logits, labels.float(), torch.zeros(200))
     each = roc_auc_score(labels.numpy(), logits.numpy(), average=None)
-    got = scores.compute(("x", "y", "z"))
+    got = metrics.compute(("x", "y", "z"))
     assert [got["auc/x"], got["auc/y"], got["auc/z"]] == pytest.approx(list(each), abs=1e-6)
     assert got["auc"] == pytest.approx(float(np.mean(each)), abs=1e-6)
 
 
-def test_scores_are_no_part_of_a_checkpoint() -> None:
+def test_metrics_are_not_part_of_a_checkpoint() -> None:
     model, _ = fitted(attributes=False)
     assert {key.split(".")[0] for key in model.state_dict()} == {"network", "averaged"}
+
+
+def test_a_model_built_in_python_trains_and_predicts() -> None:
+    torch.manual_seed(0)
+    model = Classifier(image_shape=SHAPE, num_classes=10)
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(max_epochs=2, accelerator="cpu", **silent)
+    data = Digits()
+    trainer.fit(model, datamodule=data)
+    assert float(trainer.callback_metrics["val/accuracy"]) > 0.5
+    assert {f"val/accuracy/{digit}" for digit in range(10)} <= trainer.callback_metrics.keys()
+    probabilities = model.predict(torch.from_numpy(data.split("test").images[:5].copy()))
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(5))
 
 
 # -- the shipped feature networks -------------------------------------------------------------------------------------

@@ -5,16 +5,16 @@ import torch
 from torch import Tensor, nn
 
 from genai.models.diffusion.consistency import Consistency
-from genai.models.diffusion.preconditioning import rows
+from genai.models.diffusion.preconditioning import append_dims
 from genai.models.diffusion.samplers import consistency
 
 
 def test_it_begins_as_denoising_and_the_levels_approach() -> None:
     t = torch.tensor([0.1, 1.0, 10.0])
     tuning = Consistency(doubling_kimg=10)
-    assert float(tuning.lower(t, 0)[0]) == 0  # n(t) is more than 2
-    assert float(tuning.lower(t, 0)[2]) == pytest.approx(5.0, abs=0.01)
-    gaps = [float((t - tuning.lower(t, images))[1]) for images in (0, 20_000, 40_000, 60_000)]
+    assert float(tuning.lower_level(t, 0)[0]) == 0  # n(t) is more than 2
+    assert float(tuning.lower_level(t, 0)[2]) == pytest.approx(5.0, abs=0.01)
+    gaps = [float((t - tuning.lower_level(t, images))[1]) for images in (0, 20_000, 40_000, 60_000)]
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[-1] < 0.2
 
@@ -43,7 +43,7 @@ def test_a_gaussian_is_drawn_in_one_step_after_tuning() -> None:
         def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
             total = (sigma**2 + std**2).sqrt()
             w = self.layers(sigma.log()[:, None] / 4)[:, 0]
-            return rows(std**2 / total**2) * x + rows(sigma * std / total**2 * w) * x
+            return append_dims(std**2 / total**2) * x + append_dims(sigma * std / total**2 * w) * x
 
     network = Linear()
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)

@@ -1,4 +1,4 @@
-"""Each objective against its closed form in float64: values, gradients, penalties and beliefs.
+"""Each objective against its closed form in float64: values, gradients, penalties and realness.
 
 Images are (N, 1, 1, 1) numbers and the discriminator returns them, so an image is its own logit, unless a test says otherwise.
 `gradient` computes in float32, hence the tolerance of what penalties enter.
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from genai.errors import UserError
-from genai.models.gan.objectives import Hinge, LeastSquares, NonSaturating, Objective, Relativistic, WassersteinGP
+from genai.models.gan.objectives import AdversarialObjective, Hinge, LeastSquares, NonSaturating, Relativistic, WassersteinGP
 from genai.models.schedules import Cosine
 
 REAL, FAKE = (
@@ -169,9 +169,9 @@ def test_r1_and_r2_of_a_linear_discriminator(gamma: float) -> None:
 def test_r1_is_of_the_real_and_r2_of_the_generated_image() -> None:
     real, fake = pictures()
     actual = Relativistic(0.3).discriminator_loss(quadratic, real, 2 * fake, 0)
-    game = -log_sigmoid(quadratic(real) - quadratic(2 * fake))
+    pairing = -log_sigmoid(quadratic(real) - quadratic(2 * fake))
     penalty = 0.15 * (real.flatten(1).square().sum(dim=1) + 4 * fake.flatten(1).square().sum(dim=1))
-    torch.testing.assert_close(actual, game + penalty, **FLOAT32)
+    torch.testing.assert_close(actual, pairing + penalty, **FLOAT32)
 
 
 @pytest.mark.parametrize(("images_seen", "gamma"), [(0, 2.0), (5_000, 1.1), (10_000, 0.2), (70_000, 0.2)])
@@ -182,19 +182,19 @@ def test_gamma_follows_its_schedule(images_seen: int, gamma: float) -> None:
     torch.testing.assert_close(actual - math.log(2), gamma * real.flatten(1).square().sum(dim=1), **FLOAT32)
 
 
-def test_lazy_penalties_weigh_as_much_over_all_batches() -> None:
-    """Of three batches the first bears the penalties three times, the others bear none."""
+def test_lazy_penalties_have_the_same_weight_over_all_batches() -> None:
+    """Of three batches the first has the penalties with three times the weight, the others have none."""
     real, fake = pictures()
     each, lazy = (Relativistic(0.3, penalise_every=every) for every in (1, 3))
     losses = [lazy.discriminator_loss(quadratic, real, fake, 0, batch) for batch in range(6)]
-    game = softplus(quadratic(fake) - quadratic(real))
+    pairing = softplus(quadratic(fake) - quadratic(real))
     for batch in (1, 2, 4, 5):
-        torch.testing.assert_close(losses[batch], game)
+        torch.testing.assert_close(losses[batch], pairing)
     torch.testing.assert_close(losses[3], losses[0], rtol=0, atol=0)
     torch.testing.assert_close(sum(losses[:3]) / 3, each.discriminator_loss(quadratic, real, fake, 0, 1), **FLOAT32)
 
 
-def test_penalties_of_no_batch_are_refused() -> None:
+def test_penalise_every_below_1_is_refused() -> None:
     with pytest.raises(UserError, match=r"penalise_every 0 .*: use 1"):
         Relativistic(penalise_every=0)
 
@@ -234,7 +234,7 @@ def test_a_flat_critic_has_a_penalty_with_a_finite_gradient() -> None:
 
 
 @pytest.mark.parametrize(("objective", "linear"), [(Relativistic(1.0), 4.0), (WassersteinGP(1.0), 2.0)], ids=["r1", "gp"])
-def test_a_penalty_is_on_the_gradient_before_augmentation(objective: Objective, linear: float) -> None:
+def test_a_penalty_is_on_the_gradient_before_augmentation(objective: AdversarialObjective, linear: float) -> None:
     """D(2 x) of D(x) = <w, x> has the gradient 2 w."""
     real, _ = pictures()
     loss = objective.discriminator_loss(lambda x: (2 * x).flatten(1) @ WEIGHT, real, real, 0)
@@ -250,7 +250,7 @@ def test_gradients_of_half_precision_logits_are_squared_in_float32() -> None:
     torch.testing.assert_close(loss, torch.full((2,), 90_000 + math.log(2)))
 
 
-BELIEFS = {
+REALNESS = {
     "non-saturating": {-math.log(3): 0.25, 0.0: 0.5, math.log(3): 0.75},
     "least squares": {-2.0: 0.0, 0.25: 0.25, 1.0: 1.0, 3.0: 1.0},
     "hinge": {-3.0: 0.0, -1.0: 0.0, 0.0: 0.5, 0.5: 0.75, 2.0: 1.0},
@@ -261,14 +261,14 @@ FAKES = torch.tensor([1.0, 1.0, 1 + 2 * math.log(3), 1 - 2 * math.log(3)], dtype
 
 
 @each
-def test_belief_at_known_logits(name: str) -> None:
-    logits = torch.tensor(list(BELIEFS[name]), dtype=torch.float64)
-    expected = torch.tensor(list(BELIEFS[name].values()), dtype=torch.float64)
+def test_realness_at_known_logits(name: str) -> None:
+    logits = torch.tensor(list(REALNESS[name]), dtype=torch.float64)
+    expected = torch.tensor(list(REALNESS[name].values()), dtype=torch.float64)
     torch.testing.assert_close(CLOSED_FORMS[name][0].realness(logits, FAKES), expected)
 
 
 @each
-def test_belief_is_a_probability_that_grows_with_the_logit(name: str) -> None:
+def test_realness_is_a_probability_that_grows_with_the_logit(name: str) -> None:
     realness = CLOSED_FORMS[name][0].realness(torch.linspace(-60, 60, 241, dtype=torch.float64), FAKES)
     assert realness.shape == (241,)
     assert ((realness >= 0) & (realness <= 1)).all()
@@ -278,7 +278,7 @@ def test_belief_is_a_probability_that_grows_with_the_logit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["wasserstein", "relativistic"])
-def test_a_belief_relative_to_generated_images_does_not_know_the_critics_zero(name: str) -> None:
+def test_a_realness_relative_to_generated_images_does_not_depend_on_the_critics_zero(name: str) -> None:
     objective, logits = CLOSED_FORMS[name][0], torch.linspace(-3, 3, 7, dtype=torch.float64)
     torch.testing.assert_close(objective.realness(logits + 500, FAKES + 500), objective.realness(logits, FAKES))
 

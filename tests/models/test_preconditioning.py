@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from genai.models.diffusion.noise import LogNormal, LogUniform, UniformTime, stratified
+from genai.models.diffusion.noise import LogNormal, LogUniform, UniformTime, stratified_uniform
 from genai.models.diffusion.preconditioning import EDM, Velocity, XPrediction
 from genai.models.diffusion.weighting import MinSNR, NetworkOutput, VelocityError
 
@@ -62,11 +62,11 @@ def test_noise_levels_have_their_median_and_rise(distribution, median: float) ->
 
 
 def test_log_normal_levels_are_log_normal() -> None:
-    logs = LogNormal(-1.0, 0.7)(stratified(10_000, torch.device("cpu")).double()).log()
+    logs = LogNormal(-1.0, 0.7)(stratified_uniform(10_000, torch.device("cpu")).double()).log()
     assert float(logs.mean()) == pytest.approx(-1.0, abs=0.01)
     assert float(logs.std()) == pytest.approx(0.7, abs=0.01)
 
 
 def test_a_batch_covers_all_levels() -> None:
-    u = stratified(50, torch.device("cpu"))
+    u = stratified_uniform(50, torch.device("cpu"))
     assert sorted((u * 50).long().tolist()) == list(range(50))

@@ -1,4 +1,4 @@
-"""Quantizers: straight-through gradients, moving codes, revival, FSQ's bounds and indices, perplexity."""
+"""Quantizers: straight-through gradients, moving averages of codes, revival, bounds and indices of FSQ, perplexity."""
 
 import math
 
@@ -19,10 +19,10 @@ def ready(codebook: Tensor, **options) -> VectorQuantizer:
     return quantizer
 
 
-def learn(quantizer: Quantizer, z: Tensor) -> Tensor:
-    """A step in training; the indices that z has chosen."""
+def update(quantizer: Quantizer, z: Tensor) -> Tensor:
+    """One training step; returns the indices of z."""
     indices = quantizer(z).indices
-    quantizer.learn(z, indices)
+    quantizer.update_codes(z, indices)
     return indices
 
 
@@ -62,15 +62,15 @@ def test_the_commitment_pulls_vectors_to_their_codes_and_no_gradient_reaches_the
 def test_codes_move_to_the_mean_of_their_vectors() -> None:
     """e = (0.9 m + 0.1 (sum of its vectors)) / (0.9 N + 0.1 (their number)), equations 6 to 8."""
     quantizer = ready(torch.tensor([[0.0], [10.0]]), decay=0.9, dead_share=0.0)
-    learn(quantizer, grid_of(torch.tensor([[1.0], [2.0], [11.0]])))
+    update(quantizer, grid_of(torch.tensor([[1.0], [2.0], [11.0]])))
     expected = torch.tensor([[(0.9 * 0 + 0.1 * 3) / (0.9 + 0.2)], [(0.9 * 10 + 0.1 * 11) / (0.9 + 0.1)]])
     torch.testing.assert_close(quantizer.codebook, expected)
     for _ in range(200):
-        learn(quantizer, grid_of(torch.tensor([[1.0], [2.0], [11.0]])))
+        update(quantizer, grid_of(torch.tensor([[1.0], [2.0], [11.0]])))
     torch.testing.assert_close(quantizer.codebook, torch.tensor([[1.5], [11.0]]), rtol=0, atol=1e-4)
 
 
-def test_choosing_changes_nothing() -> None:
+def test_quantizing_changes_no_state() -> None:
     quantizer = VectorQuantizer(8, 2).train()
     before = {name: value.clone() for name, value in quantizer.state_dict().items()}
     quantizer(torch.randn(2, 2, 3, 3))
@@ -81,7 +81,7 @@ def test_the_first_codes_are_vectors_of_the_first_batch() -> None:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(8, 2, decay=1.0, dead_share=0.0)
     z = 100 + torch.randn(4, 2, 3, 3)
-    learn(quantizer, z)
+    update(quantizer, z)
     distances = torch.cdist(quantizer.codebook, z.movedim(1, -1).flatten(0, 2)).min(dim=1).values
     assert float(distances.max()) < 1e-3
     assert len(quantizer.codebook.unique(dim=0)) == 8
@@ -96,7 +96,7 @@ def test_dead_codes_are_put_where_the_error_is() -> None:
     centres = torch.tensor([[0.0, 0.0], [30.0, 0.0], [0.0, 30.0]]).repeat(40, 1)
     z = grid_of(centres + 0.01 * torch.randn_like(centres))
     for _ in range(10):
-        learn(quantizer, z)
+        update(quantizer, z)
     assert set(quantizer(z).indices.flatten().tolist()) >= {0}
     assert float((quantizer(z).z_q - z).abs().max()) < 0.1
 
@@ -105,7 +105,7 @@ def test_without_revival_dead_codes_stay_dead() -> None:
     torch.manual_seed(0)
     quantizer = ready(torch.tensor([[0.0], [1000.0]]), decay=0.5, dead_share=0.0)
     for _ in range(10):
-        used = learn(quantizer, grid_of(torch.tensor([[0.0], [30.0]]))).unique()
+        used = update(quantizer, grid_of(torch.tensor([[0.0], [30.0]]))).unique()
     assert used.tolist() == [0]
 
 
@@ -115,7 +115,7 @@ def test_revival_is_a_function_of_the_generator() -> None:
         quantizer, batches = VectorQuantizer(32, 2, decay=0.8, dead_share=0.5), torch.randn(20, 4, 2, 3, 3)
         for i, z in enumerate(batches):
             torch.manual_seed(seed + i)
-            learn(quantizer, z)
+            update(quantizer, z)
         return quantizer.codebook
 
     assert torch.equal(trained(1), trained(1))
@@ -163,7 +163,7 @@ def test_fsq_reaches_its_bounds_and_no_further() -> None:
 
 
 def test_one_level_is_an_error() -> None:
-    with pytest.raises(UserError, match="leave nothing to choose"):
+    with pytest.raises(UserError, match="use 2 or more"):
         FSQ([8, 1])
 
 

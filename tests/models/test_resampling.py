@@ -1,4 +1,4 @@
-"""One of several images from a seed is kept as the discriminator says: checked where its best logit is known."""
+"""Discriminator resampling, checked where the optimal logit has a closed form."""
 
 import copy
 from functools import partial
@@ -16,7 +16,7 @@ MEAN, DEVIATION = 1.0, 0.5  # of real images, one pixel; generated ones are stan
 
 
 class Normal(nn.Module):
-    """A generator that draws z."""
+    """A generator whose image is z."""
 
     latent_dim = 1
 
@@ -28,8 +28,8 @@ class Normal(nn.Module):
         return (self.scale * z)[:, :, None, None]
 
 
-class Best(nn.Module):
-    """ln p(x) - ln q(x), which nobody can do better than, times a factor, plus a constant that says nothing."""
+class Optimal(nn.Module):
+    """The optimal discriminator ln p(x) - ln q(x), times a factor, plus a constant that has no effect."""
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, factor: float = 1.0) -> None:
         super().__init__()
@@ -41,10 +41,10 @@ class Best(nn.Module):
 
 
 def gan(resampling: Resampling | None, factor: float = 1.0) -> GAN:
-    return GAN((1, 1, 1), 0, Normal, partial(Best, factor=factor), resampling=resampling).eval()
+    return GAN((1, 1, 1), 0, Normal, partial(Optimal, factor=factor), resampling=resampling).eval()
 
 
-def test_a_candidate_is_chosen_as_often_as_its_share() -> None:
+def test_a_candidate_is_chosen_with_its_probability() -> None:
     logits = torch.log(torch.tensor([0.1, 0.6, 0.0, 0.3])).expand(1000, -1) + 7
     chosen = Resampling(4).choose(logits, (torch.arange(1000) + 0.5) / 1000)
     assert torch.bincount(chosen, minlength=4).tolist() == [100, 600, 0, 300]
@@ -56,7 +56,7 @@ def test_a_candidate_is_chosen_as_often_as_its_share() -> None:
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.25])
-def test_the_best_discriminator_makes_samples_those_of_the_data(factor: float) -> None:
+def test_the_optimal_discriminator_gives_the_distribution_of_the_data(factor: float) -> None:
     plain, kept = (gan(r, factor).sample(range(4000)) for r in (None, Resampling(64, sharpness=1 / factor)))
     assert abs(plain.mean().item()) < 0.06
     assert kept.mean().item() == pytest.approx(MEAN, abs=0.05)
@@ -69,7 +69,7 @@ def test_one_candidate_is_the_image_of_the_seed_and_no_other_seed_matters() -> N
     assert torch.equal(model.sample([5, 3, 900]), model.sample(range(901))[[5, 3, 900]])
 
 
-def test_the_discriminator_is_exported_where_it_has_a_say() -> None:
+def test_the_discriminator_is_exported_with_resampling() -> None:
     assert list(gan(None).export_state()) == ["scale"]
     model, twin = gan(Resampling(8), 3.0), gan(Resampling(8), -1.0)
     assert not torch.equal(twin.sample(range(20)), model.sample(range(20)))
@@ -81,7 +81,7 @@ def test_the_discriminator_is_exported_where_it_has_a_say() -> None:
         model.import_state({"scale": state["scale"]})
 
 
-def test_the_number_of_candidates_can_be_said_when_drawing() -> None:
+def test_the_number_of_candidates_is_a_sampling_option() -> None:
     model, state = gan(None), gan(None).export_state()
     assert torch.equal(model.sample(range(9), num_candidates=8), gan(Resampling(8)).sample(range(9)))
     assert torch.equal(gan(Resampling(8, 2.0)).sample(range(9), num_candidates=4), gan(Resampling(4, 2.0)).sample(range(9)))
@@ -92,6 +92,6 @@ def test_the_number_of_candidates_can_be_said_when_drawing() -> None:
 
 
 @pytest.mark.parametrize("options", [{"num_candidates": 0}, {"num_candidates": 2, "sharpness": -1.0}])
-def test_what_cannot_be_is_named(options: Any) -> None:
+def test_invalid_settings_are_refused(options: Any) -> None:
     with pytest.raises(UserError, match="num_candidates of 1 or more"):
         Resampling(**options)

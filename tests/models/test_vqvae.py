@@ -1,5 +1,7 @@
-"""VQ-VAE: two stages in one fit, codes and images, drawing from a prior that is known."""
+"""VQ-VAE: two stages in one fit, codes and images, sampling from a known prior."""
 
+import csv
+import inspect
 import math
 from functools import partial
 from pathlib import Path
@@ -17,12 +19,13 @@ from genai.cli import main
 from genai.errors import UserError
 from genai.models.schedules import Cosine
 from genai.models.seeds import seeded_uniform
-from genai.models.vqvae.code_sampling import Drawing, draw_sequence
-from genai.models.vqvae.codebook import CodeScores
+from genai.models.vqvae.code_sampling import CodeSampling
+from genai.models.vqvae.metrics import CodePerplexity, CodesUsed
+from genai.models.vqvae.prior import corrupt_codes
 from genai.models.vqvae.quantizers import FSQ, VectorQuantizer
-from genai.models.vqvae.reconstruction import Bernoulli, Pixelwise
-from genai.models.vqvae.vqvae import VQVAE, code_nats, with_wrong
-from genai.networks.codec import ConvDecoder, ConvEncoder
+from genai.models.vqvae.reconstruction import BinaryCrossEntropy, Pixelwise
+from genai.models.vqvae.vqvae import VQVAE
+from genai.networks.codec import GridDecoder, GridEncoder
 from genai.networks.transformer import Cache, Transformer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,8 +38,8 @@ def tiny(**options: Any) -> VQVAE:
     torch.manual_seed(0)
     options = {
         "tokenizer_kimg": 0.032,
-        "encoder": partial(ConvEncoder, **codec),
-        "decoder": partial(ConvDecoder, **codec),
+        "encoder": partial(GridEncoder, **codec),
+        "decoder": partial(GridDecoder, **codec),
         "prior": tiny_prior,
         "quantizer": VectorQuantizer(16, 4),
         "tokenizer_optimizer": partial(Adam, lr=1e-2),
@@ -88,18 +91,18 @@ class Stages(L.Callback):
         self.changed.append({name for name, part in self.parts(model) if not is_same(state(part), self.before[name])})
 
     def parts(self, model: VQVAE) -> list[tuple[str, nn.Module]]:
-        averaged = [("averaged tokenizer", model.averaged_tokenizer), ("averaged prior", model.averaged_prior)]
+        averaged = [("averaged tokenizer", model.trained.tokenizer), ("averaged prior", model.trained.prior)]
         return [("tokenizer", model.tokenizer), ("prior", model.prior), *averaged]
 
 
 @pytest.mark.parametrize("quantizer", [VectorQuantizer(16, 4), FSQ([3, 3])])
-def test_first_the_tokenizer_learns_and_then_the_prior(quantizer) -> None:
+def test_the_tokenizer_is_trained_first_and_then_the_prior(quantizer) -> None:
     """32 images are four batches; then both copies of the tokenizer are the averaged one, for good."""
     model, stages = tiny(quantizer=quantizer), Stages()
     fit(model, 7, callbacks=[stages])
     first, second = {"tokenizer", "averaged tokenizer"}, {"prior", "averaged prior"}
     assert stages.changed == [first] * 4 + [second] * 3
-    assert is_same(state(model.tokenizer), state(model.averaged_tokenizer))
+    assert is_same(state(model.tokenizer), state(model.trained.tokenizer))
 
 
 def test_each_stage_has_its_own_schedule() -> None:
@@ -122,7 +125,7 @@ def test_each_stage_has_its_own_schedule() -> None:
 
 
 def test_a_fit_that_ends_in_the_first_stage_says_so() -> None:
-    with pytest.warns(UserWarning, match=r"learned nothing yet: it begins after 0.032 thousand images, 0.016 were seen"):
+    with pytest.warns(UserWarning, match=r"its training begins after 0.032 thousand images, 0.016 were seen"):
         fit(tiny(), 2)
 
 
@@ -130,13 +133,40 @@ def test_a_fit_that_ends_in_the_first_stage_says_so() -> None:
 def test_a_batch_in_parts_is_a_batch(num_batches: int) -> None:
     """Statistics of the codes and their revival are of the whole batch."""
     plain = {"tokenizer_optimizer": partial(SGD, lr=0.1), "prior_optimizer": partial(SGD, lr=0.1)}
-    whole, parts = tiny(**plain), tiny(accumulate=3, **plain)
+    whole, parts = tiny(**plain), tiny(num_microbatches=3, **plain)
     for model in (whole, parts):
         torch.manual_seed(1)
         fit(model, num_batches)
     one, other = state(whole), state(parts)
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("max_steps", [3, 6], ids=["tokenizer", "prior"])
+def test_max_steps_counts_batches(max_steps: int) -> None:
+    model = tiny()
+    assert fit(model, 8, max_steps=max_steps).global_step == max_steps
+    assert model.images_seen == 8 * max_steps
+
+
+def test_the_trainer_flags_have_options_of_the_model() -> None:
+    """Lightning refuses these flags for a model that optimises by hand."""
+    options = inspect.signature(VQVAE).parameters
+    assert VQVAE.MANUAL_FLAGS.keys() == {"gradient_clip_val", "accumulate_grad_batches"}
+    assert set(VQVAE.MANUAL_FLAGS.values()) <= options.keys()
+    with pytest.raises(UserError, match="use 1 or more"):
+        tiny(num_microbatches=0)
+
+
+def test_max_grad_norm_bounds_the_step_of_each_stage() -> None:
+    plain = {"tokenizer_optimizer": partial(SGD, lr=1.0), "prior_optimizer": partial(SGD, lr=1.0)}
+    model = tiny(max_grad_norm=0.01, tokenizer_kimg=0.008, **plain)
+    before = [torch.cat([p.detach().flatten() for p in part.parameters()]) for part in (model.tokenizer, model.prior)]
+    fit(model, 2)
+    tokenizer, prior = model.tokenizer, model.prior
+    steps = [torch.cat([p.detach().flatten() for p in part.parameters()]) for part in (tokenizer, prior)]
+    assert float((steps[1] - before[1]).norm()) == pytest.approx(0.01, rel=1e-3)
+    assert not torch.equal(steps[0], before[0])
 
 
 def test_a_loss_that_is_not_finite_stops_before_a_weight_changes() -> None:
@@ -147,10 +177,9 @@ def test_a_loss_that_is_not_finite_stops_before_a_weight_changes() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_a_decoder_of_another_shape_is_named_before_the_first_batch() -> None:
-    model = tiny(decoder=partial(ConvDecoder, channels=[16], num_blocks=[1], patch_size=2))
-    with pytest.raises(UserError, match=r"draws images of shape \(1, 4, 4\), the data's are \(1, 8, 8\)"):
-        fit(model, 1)
+def test_a_decoder_of_another_shape_is_refused_at_once() -> None:
+    with pytest.raises(UserError, match=r"makes images of shape \(1, 4, 4\), but the data has \(1, 8, 8\)"):
+        tiny(decoder=partial(GridDecoder, channels=[16], num_blocks=[1], patch_size=2))
 
 
 FIT = ["-c", str(ROOT / "configs/digits/vqvae.yaml"), "--tracker", "none", "--trainer.enable_progress_bar", "false"]
@@ -185,20 +214,19 @@ def test_resume_is_exact_in_either_stage(epochs: int, uninterrupted: Path, works
     assert is_same(one["state_dict"], other["state_dict"])
 
 
-def test_scores_stand_at_the_images_seen(uninterrupted: Path) -> None:
-    header, *lines = (uninterrupted / "metrics.csv").read_text().splitlines()
-    rows = {int(line.split(",")[0]): dict(zip(header.split(","), line.split(","), strict=True)) for line in lines}
-    assert {1088, 2176, 3264} <= rows.keys()
-    assert not rows[1088]["val/prior_nats"]
-    assert 0 < float(rows[2176]["val/prior_nats"]) < 2.9  # ln 16 = 2.77, and the untrained prior's noise
-    assert float(rows[3264]["val/prior_nats"]) < float(rows[2176]["val/prior_nats"])
-    assert 4 < float(rows[3264]["val/perplexity"]) < float(rows[3264]["val/codes_used"]) <= 16
+def test_the_prior_is_scored_from_the_second_stage_on(uninterrupted: Path) -> None:
+    with (uninterrupted / "metrics.csv").open(newline="") as file:
+        first, second, third = (row for row in csv.DictReader(file) if row["val/reconstruction"])
+    assert not first["val/prior_nats"]
+    assert 0 < float(second["val/prior_nats"]) < 2.9  # ln 16 = 2.77, plus the noise of the untrained prior
+    assert float(third["val/prior_nats"]) < float(second["val/prior_nats"])
+    assert 4 < float(third["val/perplexity"]) < float(third["val/codes_used"]) <= 16
 
 
 # -- codes and images -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reconstruction", [Pixelwise(), Bernoulli()])
+@pytest.mark.parametrize("reconstruction", [Pixelwise(), BinaryCrossEntropy()])
 def test_reconstruction_is_deterministic_and_of_the_averaged_weights(reconstruction) -> None:
     model, x = random_model(reconstruction=reconstruction), torch.rand(5, *SHAPE) * 2 - 1
     once = model.train().reconstruct(x)
@@ -207,9 +235,9 @@ def test_reconstruction_is_deterministic_and_of_the_averaged_weights(reconstruct
     assert torch.equal(model.reconstruct(x), once)
     assert once.shape == x.shape
     assert once.abs().max() <= 1
-    codes = model.encode(x)
+    codes = model.trained.tokenizer.encode(x)
     assert (codes.shape, codes.dtype) == ((5, 2, 2), torch.int64)
-    assert torch.equal(model.decode(codes), once)
+    assert torch.equal(model.trained.tokenizer.decode(codes), once)
     assert len(codes.unique()) > 1
 
 
@@ -220,29 +248,45 @@ def test_the_tokenizer_learns_to_reconstruct() -> None:
     optimizer = torch.optim.Adam(model.tokenizer.parameters(), 1e-2)
     for _ in range(60):
         x = (torch.randint(4, (16, 1, 1, 1)) / 2 - 0.75).expand(-1, *SHAPE)
-        loss = model.tokenizer_loss(x, parts := [])
+        output = model.tokenizer(x)
         optimizer.zero_grad()
-        loss.mean().backward()
+        model.tokenizer.loss(output, x).mean().backward()
         optimizer.step()
-        model.tokenizer.quantizer.learn(parts[0].z, parts[0].quantized.indices)
-    assert float(model.reconstruction(parts[0].output, x).mean()) < 0.01  # the variance is 0.3
-    assert len(parts[0].quantized.indices.unique()) >= 4
+        model.tokenizer.update_codebook([output])
+    assert float(model.tokenizer.reconstruction(output.decoded, x).mean()) < 0.01  # the variance is 0.3
+    assert len(output.quantized.indices.unique()) >= 4
 
 
-def test_scores_of_a_split() -> None:
-    """Two batches: figures are means over all images, codes are counted over both."""
-    scores = CodeScores(num_codes=5, num_pixels=64, grid_size=4)
-    scores.update(torch.tensor([1.0, 2.0]), torch.tensor([[[0, 0], [0, 0]], [[1, 1], [1, 1]]]), torch.full((2, 4), 0.5))
-    scores.update(torch.tensor([6.0]), torch.tensor([[[3, 3], [3, 3]]]), torch.full((1, 4), 2.0))
-    figures = scores.compute()
-    assert figures.pop("code_bits_per_dim") == pytest.approx(4 * 1.0 / 64 / math.log(2))
-    assert figures == pytest.approx({"reconstruction": 3.0, "codes_used": 3.0, "perplexity": 3.0, "prior_nats": 1.0})
+def test_codebook_metrics_count_over_batches() -> None:
+    used, evenness = CodesUsed(5), CodePerplexity(5)
+    for codes in (torch.tensor([[[0, 0], [0, 0]], [[1, 1], [1, 1]]]), torch.tensor([[[3, 3], [3, 3]]])):
+        used.update(codes)
+        evenness.update(codes)
+    assert float(used.compute()) == 3
+    assert float(evenness.compute()) == pytest.approx(3.0)
 
 
-def test_bernoulli_is_least_at_the_image() -> None:
+def test_metrics_of_a_split() -> None:
+    """Means over all images of batches of 8 and 4: `code_bits_per_dim` is the cost of 4 codes over 64 pixels."""
+    model = random_model()
+    model.images_seen = 32  # the second stage
+    images, labels = torch.rand(12, *SHAPE) * 2 - 1, torch.zeros(12, dtype=torch.long)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(accelerator="cpu", **quiet)
+    (got,) = trainer.validate(model, DataLoader(TensorDataset(images, labels), batch_size=8), verbose=False)
+    with torch.no_grad():
+        output = model.trained.tokenizer(images)
+        nats = model.trained.prior.nats(output.quantized.indices, output.quantized.indices, None)
+    assert got["val/reconstruction"] == pytest.approx(float((output.decoded - images).square().mean()), rel=1e-4)
+    assert got["val/prior_nats"] == pytest.approx(float(nats.mean()), rel=1e-4)
+    assert got["val/code_bits_per_dim"] == pytest.approx(4 * float(nats.mean()) / 64 / math.log(2), rel=1e-4)
+    assert got["val/codes_used"] == len(output.quantized.indices.unique())
+
+
+def test_binary_cross_entropy_is_least_at_the_image() -> None:
     x = torch.rand(4, *SHAPE) * 1.8 - 0.9
     exact = torch.logit((x + 1) / 2)
-    distance = Bernoulli()
+    distance = BinaryCrossEntropy()
     torch.testing.assert_close(distance.image(exact), x)
     for other in (exact + 0.1, exact - 0.1):
         assert bool((distance(other, x) > distance(exact, x)).all())
@@ -253,37 +297,37 @@ def test_pixelwise_closed_form() -> None:
     torch.testing.assert_close(Pixelwise(squared=2.0, absolute=3.0)(x + 0.5, x), torch.tensor([2 * 0.25 + 3 * 0.5]))
 
 
-# -- drawing ----------------------------------------------------------------------------------------------------------------
+# -- sampling ---------------------------------------------------------------------------------------------------------------
 
 
-def test_tokens_are_drawn_where_the_cumulative_probability_passes_u() -> None:
+def test_codes_are_sampled_where_the_cumulative_probability_passes_u() -> None:
     logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(6, 4)
     u = torch.tensor([0.0, 0.0999, 0.1001, 0.31, 0.59, 0.999])
-    assert Drawing().draw(logits, u).tolist() == [0, 0, 1, 2, 2, 3]
+    assert CodeSampling().sample(logits, u).tolist() == [0, 0, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(
-    ("drawing", "expected"),
+    ("code_sampling", "expected"),
     [
-        (Drawing(), [0.1, 0.2, 0.3, 0.4]),
-        (Drawing(temperature=0.5), [1 / 30, 4 / 30, 9 / 30, 16 / 30]),
-        (Drawing(temperature=0), [0.0, 0.0, 0.0, 1.0]),
-        (Drawing(top_k=2), [0.0, 0.0, 3 / 7, 4 / 7]),
-        (Drawing(top_k=9), [0.1, 0.2, 0.3, 0.4]),
-        (Drawing(top_p=0.65), [0.0, 0.0, 3 / 7, 4 / 7]),
-        (Drawing(top_p=0.75), [0.0, 2 / 9, 3 / 9, 4 / 9]),
-        (Drawing(top_p=0.01), [0.0, 0.0, 0.0, 1.0]),
+        (CodeSampling(), [0.1, 0.2, 0.3, 0.4]),
+        (CodeSampling(temperature=0.5), [1 / 30, 4 / 30, 9 / 30, 16 / 30]),
+        (CodeSampling(temperature=0), [0.0, 0.0, 0.0, 1.0]),
+        (CodeSampling(top_k=2), [0.0, 0.0, 3 / 7, 4 / 7]),
+        (CodeSampling(top_k=9), [0.1, 0.2, 0.3, 0.4]),
+        (CodeSampling(top_p=0.65), [0.0, 0.0, 3 / 7, 4 / 7]),
+        (CodeSampling(top_p=0.75), [0.0, 2 / 9, 3 / 9, 4 / 9]),
+        (CodeSampling(top_p=0.01), [0.0, 0.0, 0.0, 1.0]),
     ],
 )
-def test_probabilities_of_each_way_to_draw(drawing: Drawing, expected: list[float]) -> None:
-    p = drawing.probabilities(torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log())[0]
+def test_probabilities_of_each_way_to_sample(code_sampling: CodeSampling, expected: list[float]) -> None:
+    p = code_sampling.probabilities(torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log())[0]
     torch.testing.assert_close(p / p.sum(), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}])
-def test_impossible_ways_to_draw_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="draw nothing"):
-        Drawing(**wrong)  # type: ignore[arg-type]
+def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="use temperature >= 0"):
+        CodeSampling(**wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "guidance_scale": 2.0}])
@@ -296,29 +340,30 @@ def test_an_image_depends_on_its_own_seed_and_condition_only(settings: dict[str,
     assert len(many.flatten(1).unique(dim=0)) > 10
 
 
-def test_drawing_with_a_cache_draws_what_the_whole_prior_would() -> None:
+def test_sampling_with_a_cache_gives_the_codes_of_the_whole_prior() -> None:
     model = random_model(conditional=True)
-    told = torch.eye(3)[[0, 1, 2, 0]]
+    condition = torch.eye(3)[[0, 1, 2, 0]]
     u = seeded_uniform([1, 2, 3, 4], (4,), torch.device("cpu"))
     with torch.no_grad():
-        cached = draw_sequence(model.next_logits(torch.tensor([0, 1, 2, 0]), 1.0), u, Drawing())
+        cached = model.trained.prior.sample(u, torch.tensor([0, 1, 2, 0]), CodeSampling()).flatten(1)
         tokens = torch.empty(4, 0, dtype=torch.long)
         for i in range(4):
-            drawn = Drawing().draw(model.averaged_prior(tokens, told)[:, -1], u[:, i])
-            tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+            sampled = CodeSampling().sample(model.trained.prior.network(tokens, condition)[:, -1], u[:, i])
+            tokens = torch.cat([tokens, sampled[:, None]], dim=1)
     assert torch.equal(cached, tokens)
 
 
 def test_guidance() -> None:
-    model = random_model(conditional=True)
+    prior = random_model(conditional=True).trained.prior
     labels = torch.tensor([0, 1])
     with torch.no_grad():
         start = torch.empty(2, 0, dtype=torch.long)
-        asked, unasked, guided = (
-            model.next_logits(label, scale)(start) for label, scale in ((labels, 1.0), (labels - 9, 1.0), (labels, 3.0))
+        conditional, unconditional, guided = (
+            prior.next_logits(prior.condition(label), scale)(start)
+            for label, scale in ((labels, 1.0), (labels - 9, 1.0), (labels, 3.0))
         )
-    torch.testing.assert_close(guided, unasked + 3 * (asked - unasked))
-    with pytest.raises(UserError, match="nothing to be guided by"):
+    torch.testing.assert_close(guided, unconditional + 3 * (conditional - unconditional))
+    with pytest.raises(UserError, match="needs a conditional model"):
         random_model().sample([0], guidance_scale=2.0)
 
 
@@ -340,14 +385,15 @@ class Plain(nn.Module):
 
 
 def test_samples_follow_a_distribution_that_the_prior_has_learned() -> None:
-    """Class y draws 2 y in three of four images and climbs half of the steps; the nats are the entropies."""
+    """Class y starts with 2 y in three of four images and goes up in half of the steps; the nats are the entropies."""
     model = tiny(conditional=True, decoder=Plain, quantizer=VectorQuantizer(12, 1))
-    model.averaged_tokenizer.quantizer.codebook.copy_(torch.arange(12.0)[:, None] / 12)  # type: ignore[operator, union-attr]
-    prior = model.averaged_prior.requires_grad_(True)
+    model.trained.tokenizer.quantizer.codebook.copy_(torch.arange(12.0)[:, None] / 12)  # type: ignore[operator, union-attr]
+    prior = model.trained.prior.requires_grad_(True)
     optimizer = torch.optim.Adam(prior.parameters(), 5e-3)
     for _ in range(300):
         labels = torch.randint(3, (64,))
-        nats = code_nats(prior, markov_codes(labels), model.condition(labels))
+        codes = markov_codes(labels)
+        nats = prior.nats(codes, codes, prior.condition(labels))
         optimizer.zero_grad()
         nats.mean().backward()
         optimizer.step()
@@ -362,38 +408,38 @@ def test_samples_follow_a_distribution_that_the_prior_has_learned() -> None:
     assert float(((climbs == 0) | (climbs == 1)).float().mean()) > 0.95
 
 
-def test_a_share_of_the_codes_is_wrong() -> None:
+def test_a_share_of_the_codes_is_corrupted() -> None:
     torch.manual_seed(0)
     codes = torch.full((50, 7, 7), 3)
-    assert torch.equal(with_wrong(codes, 10, 0.0), codes)
-    wrong = with_wrong(codes, 10, 0.2)
-    assert float((wrong != codes).float().mean()) == pytest.approx(0.2 * 0.9, abs=0.03)
-    assert set(wrong.unique().tolist()) == set(range(10))
+    assert torch.equal(corrupt_codes(codes, 10, 0.0), codes)
+    corrupted = corrupt_codes(codes, 10, 0.2)
+    assert float((corrupted != codes).float().mean()) == pytest.approx(0.2 * 0.9, abs=0.03)
+    assert set(corrupted.unique().tolist()) == set(range(10))
 
 
-def test_the_prior_predicts_the_true_codes_whatever_it_is_shown() -> None:
-    prior, codes = random_model().averaged_prior, torch.randint(16, (4, 2, 2))
-    shown = codes.clone()
-    shown[:, 0, 1] = (codes[:, 0, 1] + 1) % 16
-    true, misled = code_nats(prior, codes, None).detach(), code_nats(prior, codes, None, shown).detach()
+def test_the_prior_predicts_the_true_codes_from_corrupted_inputs() -> None:
+    prior, codes = random_model().trained.prior, torch.randint(16, (4, 2, 2))
+    inputs = codes.clone()
+    inputs[:, 0, 1] = (codes[:, 0, 1] + 1) % 16
+    true, misled = prior.nats(codes, codes, None).detach(), prior.nats(codes, inputs, None).detach()
     torch.testing.assert_close(misled[:, :2], true[:, :2])
     assert not torch.allclose(misled[:, 2:], true[:, 2:])
 
 
-def test_exported_weights_draw_the_same_images() -> None:
+def test_exported_weights_sample_the_same_images() -> None:
     model = random_model(conditional=True)
     other = tiny(conditional=True)
     other.import_state(model.export_state())
     labels = torch.tensor([0, 1, 2])
     assert torch.equal(other.sample([1, 2, 3], labels), model.sample([1, 2, 3], labels))
-    assert not other.learns_tokenizer
-    assert model.learns_tokenizer
+    assert not other.trains_tokenizer
+    assert model.trains_tokenizer
 
 
-def test_a_zoo_entry_and_a_run_draw_the_same(uninterrupted: Path, workspace: Path) -> None:
+def test_a_run_of_both_stages_samples(uninterrupted: Path, workspace: Path) -> None:
     model = runs.load(str(uninterrupted), "last")
     assert isinstance(model, VQVAE)
-    assert not model.learns_tokenizer
+    assert not model.trains_tokenizer
     assert model.sample([0], torch.tensor([4])).shape == SHAPE_OF_DIGITS
     assert main(["sample", str(uninterrupted), "--checkpoint", "last", "--label", "4", "--num", "3", "--out", "four.png"]) == 0
     assert Path("four.png").is_file()
@@ -404,7 +450,7 @@ SHAPE_OF_DIGITS = (1, 1, 8, 8)
 
 def test_a_cache_belongs_to_its_sequences() -> None:
     """Two caches at a time do not mix."""
-    prior = random_model().averaged_prior
+    prior = random_model().trained.prior.network
     first, second = torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6]])
     caches = Cache(), Cache()
     with torch.no_grad():

@@ -83,7 +83,7 @@ def test_only_batch_normalisation_has_batch_norm() -> None:
 
 
 @pytest.mark.parametrize("normalisation", ["spectral", "none"])
-def test_without_batch_statistics_an_image_is_judged_alone(normalisation: Literal["spectral", "none"]) -> None:
+def test_without_batch_statistics_a_logit_depends_on_its_own_image_alone(normalisation: Literal["spectral", "none"]) -> None:
     """A gradient penalty is on each image's own gradient, so no image may enter another's logit."""
     torch.manual_seed(0)
     discriminator = DCGANDiscriminator((1, 28, 28), width=8, normalisation=normalisation)
@@ -95,8 +95,8 @@ def test_without_batch_statistics_an_image_is_judged_alone(normalisation: Litera
 
 
 @pytest.mark.parametrize("normalisation", ["batch", "spectral", "none"])
-def test_each_map_has_as_many_3x3_convolutions_as_asked(normalisation: Literal["batch", "spectral", "none"]) -> None:
-    """28 pixels are drawn from maps of 7 and 14, and read from maps of 14 and 7."""
+def test_each_map_has_num_convolutions_3x3_convolutions(normalisation: Literal["batch", "spectral", "none"]) -> None:
+    """28 pixels are generated from maps of 7 and 14, and processed in maps of 14 and 7."""
     generator = DCGANGenerator((1, 28, 28), latent_dim=5, width=8, num_convolutions=2)
     discriminator = DCGANDiscriminator((1, 28, 28), width=8, normalisation=normalisation, num_convolutions=2)
     for network in (generator, discriminator):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from genai.errors import UserError
-from genai.networks.resnet import Block, Pointwise, ResidualDiscriminator, ResidualGenerator, base_size
+from genai.networks.resnet import FixupBlock, Pointwise, ResidualDiscriminator, ResidualGenerator, base_size
 
 # pixels, patch, channels from fine to coarse, side of the smallest map
 SIZES = [
@@ -27,10 +27,10 @@ def pair(shape: tuple[int, int, int], num_classes: int = 0, patch: int = 1, chan
     return generator, ResidualDiscriminator(shape, num_classes, channels=channels, **common)
 
 
-def shake(network: nn.Module) -> None:
+def randomise_last_layers(network: nn.Module) -> None:
     """Give the layers that start at zero some weight, as training does."""
     for module in network.modules():
-        if isinstance(module, Block):
+        if isinstance(module, FixupBlock):
             nn.init.normal_(module.project.weight, 0.0, 0.1)
 
 
@@ -56,7 +56,7 @@ def test_a_size_that_cannot_be_halved_names_the_fix(size: int, patch: int, stage
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
 @pytest.mark.parametrize("stages", [1, 2, 3, 4])
-def test_the_base_doubled_again_is_the_size_or_there_is_none(stages: int, patch: int) -> None:
+def test_base_size_times_the_doublings_is_the_size_or_refused(stages: int, patch: int) -> None:
     for size in range(1, 100):
         if size % (patch * 2 ** (stages - 1)):
             with pytest.raises(UserError):
@@ -67,27 +67,27 @@ def test_the_base_doubled_again_is_the_size_or_there_is_none(stages: int, patch:
 
 def test_a_block_is_the_identity_at_first_and_later_is_not() -> None:
     torch.manual_seed(0)
-    block, x = Block(8, expansion=2, group_size=4, gain=1.0), torch.randn(2, 8, 5, 5)
+    block, x = FixupBlock(8, expansion=2, group_size=4, gain=1.0), torch.randn(2, 8, 5, 5)
     assert torch.equal(block(x), x)
     block(x).square().sum().backward()
     assert (block.project.weight.grad != 0).any()  # and can leave the identity
-    shake(block)
+    randomise_last_layers(block)
     assert not torch.equal(block(x), x)
 
 
 def test_a_block_mixes_neighbouring_pixels_in_groups_of_channels() -> None:
-    block = Block(8, expansion=2, group_size=4, gain=1.0)
+    block = FixupBlock(8, expansion=2, group_size=4, gain=1.0)
     assert block.mix.groups == 4
     assert block.mix.weight.shape == (16, 4, 3, 3)
 
 
 @pytest.mark.parametrize("num_blocks", [1, 4])
-def test_weights_inside_a_block_are_scaled_as_fix_up_asks(num_blocks: int) -> None:
+def test_weights_inside_a_block_have_fix_up_scale(num_blocks: int) -> None:
     """Standard deviation sqrt(2 / (1 + 0.2^2)) L^(-1/4) / sqrt(fan in), L blocks in the whole network."""
     torch.manual_seed(0)
     network = ResidualDiscriminator((1, 8, 8), channels=(64, 64), num_blocks=num_blocks, group_size=16)
     gain = math.sqrt(2 / 1.04) * (2 * num_blocks) ** -0.25
-    for block in (module for module in network.modules() if isinstance(module, Block)):
+    for block in (module for module in network.modules() if isinstance(module, FixupBlock)):
         assert block.expand.weight.std().item() == pytest.approx(gain / math.sqrt(64), rel=0.05)
         assert block.mix.weight.std().item() == pytest.approx(gain / math.sqrt(16 * 9), rel=0.05)
         assert (block.project.weight == 0).all()
@@ -105,7 +105,7 @@ def features(discriminator: ResidualDiscriminator, images: Tensor) -> Tensor:
 @pytest.mark.parametrize(("one", "two"), [(0, 1), (9, 4)])
 def test_labels_differ_by_the_projection_of_the_features(one: int, two: int) -> None:
     _, discriminator = pair((3, 8, 8), num_classes=10)
-    shake(discriminator)
+    randomise_last_layers(discriminator)
     x, labels = torch.randn(4, 3, 8, 8), torch.eye(10)
     first, second = (discriminator(x, labels[label].expand(4, -1)) for label in (one, two))
     embedding = discriminator.embedding.weight  # (channels, classes)
@@ -120,7 +120,7 @@ def test_the_logit_without_a_condition_is_that_of_an_all_zero_one() -> None:
     torch.testing.assert_close(discriminator(x), discriminator(x, torch.zeros(4, 10)))
 
 
-def test_the_generator_draws_each_label_and_latent_differently() -> None:
+def test_each_label_and_each_latent_gives_another_image() -> None:
     generator, _ = pair((1, 8, 8), num_classes=10)
     z = torch.randn(1, 5)
     by_label = generator(z.expand(10, -1), torch.eye(10))
@@ -132,7 +132,7 @@ def test_the_generator_draws_each_label_and_latent_differently() -> None:
 
 def test_rows_of_a_batch_do_not_touch_each_other() -> None:
     generator, discriminator = pair((1, 8, 8), num_classes=10)
-    shake(generator), shake(discriminator)
+    randomise_last_layers(generator), randomise_last_layers(discriminator)
     z, condition = torch.randn(6, 5), torch.eye(10)[:6]
     images = generator(z, condition)
     torch.testing.assert_close(generator(z[4:5], condition[4:5]), images[4:5], rtol=1e-4, atol=1e-5)
@@ -179,9 +179,9 @@ def channelwise_pair() -> tuple[ResidualGenerator, ResidualDiscriminator]:
     return generator, ResidualDiscriminator((3, 28, 28), 10, channels=(8, 16), **common)
 
 
-def test_channelwise_channels_are_drawn_by_the_same_weights_from_their_parts_of_the_code() -> None:
+def test_channelwise_channels_share_weights_and_depend_on_their_part_of_the_code() -> None:
     generator, _ = channelwise_pair()
-    shake(generator)
+    randomise_last_layers(generator)
     z, condition = torch.randn(2, 5), torch.eye(10)[:2]
     images = generator(z, condition)
     assert images.shape == (2, 3, 28, 28)
@@ -194,14 +194,14 @@ def test_channelwise_channels_are_drawn_by_the_same_weights_from_their_parts_of_
 
 def test_channelwise_features_are_those_of_each_channel_until_the_joint_layer_has_learned() -> None:
     _, discriminator = channelwise_pair()
-    shake(discriminator)
+    randomise_last_layers(discriminator)
     images = torch.randn(2, 3, 28, 28)
     seen, turned = (features(discriminator, x).unflatten(1, (3, 16)) for x in (images, images.roll(1, dims=1)))
     torch.testing.assert_close(turned, seen.roll(1, dims=1))
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_a_channelwise_judgement_is_of_all_channels_together_once_learned(learned: bool) -> None:
+def test_channelwise_logits_depend_on_channels_jointly_after_training(learned: bool) -> None:
     """Before, two channels that change at once move the logit by the sum of what each does by itself."""
     _, discriminator = channelwise_pair()
     if learned:
@@ -216,5 +216,5 @@ def test_a_channelwise_judgement_is_of_all_channels_together_once_learned(learne
 
 
 def test_a_code_without_equal_parts_for_the_channels_names_the_fix() -> None:
-    with pytest.raises(UserError, match="100 numbers have no equal parts for 3 channels: end `mapping` in a multiple of them"):
+    with pytest.raises(UserError, match="100 numbers cannot be divided among 3 channels: end `mapping` with a multiple"):
         ResidualGenerator((3, 28, 28), channels=(16, 8), patch_size=2, group_size=8, mapping=(100,), channelwise=True)

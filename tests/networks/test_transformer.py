@@ -52,10 +52,10 @@ def test_no_position_sees_later_ones(positions: str) -> None:
 def test_order_and_condition_matter(positions: str) -> None:
     network = randomised(tiny(11, 6, 3, positions=positions))
     tokens, condition = torch.tensor([[1, 2, 3]]), torch.eye(3)[:1]
-    said = network(tokens, condition)
-    assert not torch.allclose(said[:, -1], network(torch.tensor([[2, 1, 3]]), condition)[:, -1])
-    assert not torch.allclose(said[:, 0], network(tokens, torch.eye(3)[1:2])[:, 0])
-    assert torch.equal(network(tokens, torch.zeros(1, 3)), network(tokens))  # zeros say nothing
+    logits = network(tokens, condition)
+    assert not torch.allclose(logits[:, -1], network(torch.tensor([[2, 1, 3]]), condition)[:, -1])
+    assert not torch.allclose(logits[:, 0], network(tokens, torch.eye(3)[1:2])[:, 0])
+    assert torch.equal(network(tokens, torch.zeros(1, 3)), network(tokens))  # the null condition
 
 
 def test_rotary_scores_depend_on_the_distance_only() -> None:
@@ -79,9 +79,9 @@ def test_at_first_all_tokens_are_equally_likely() -> None:
 
 
 def test_a_sequence_beyond_the_context_is_refused() -> None:
-    with pytest.raises(ValueError, match="7 tokens are more than the context of 6"):
+    with pytest.raises(ValueError, match="7 tokens exceed the context length 6"):
         tiny(11, 6)(torch.zeros(1, 7, dtype=torch.long))
-    with pytest.raises(UserError, match="no multiple of twice 3 heads"):
+    with pytest.raises(UserError, match=r"num_heads = 6"):
         Transformer(11, 6, dim=32, num_heads=3)
 
 

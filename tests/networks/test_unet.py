@@ -29,14 +29,14 @@ def randomised(network: nn.Module) -> nn.Module:
 def test_networks_keep_the_shape_and_begin_at_zero(factory, shape, patch_size: int) -> None:
     network = factory(shape, 5, patch_size=patch_size, conditioning_channels=2)
     x = torch.randn(2, *shape)
-    base = torch.randn(2, 2, *shape[1:])
-    out = network(x, torch.randn(2), torch.zeros(2, 5), base)
+    image = torch.randn(2, 2, *shape[1:])
+    out = network(x, torch.randn(2), torch.zeros(2, 5), image)
     assert out.shape == x.shape
     assert float(out.abs().max()) == 0
 
 
 @pytest.mark.parametrize("factory", [unet, dit])
-def test_class_noise_and_base_all_matter(factory) -> None:
+def test_class_noise_and_conditioning_image_all_matter(factory) -> None:
     network = randomised(factory((1, 8, 8), 3, conditioning_channels=2))
     x, t, c, b = torch.randn(1, 1, 8, 8), torch.zeros(1), torch.eye(3)[:1], torch.zeros(1, 2, 8, 8)
     out = network(x, t, c, b)

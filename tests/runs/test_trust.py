@@ -15,6 +15,7 @@ from genai import runs
 from genai.cli import main
 from genai.errors import UserError
 from genai.runs.loading import check_trusted
+from genai.runs.signature import is_own, key, key_path
 from tests.families import family
 
 HERE = Path("config.yaml")
@@ -25,7 +26,7 @@ HERE = Path("config.yaml")
     [
         ({"class_path": "subprocess.Popen"}, "subprocess"),
         ({"init_args": {"generator_optimizer": "subprocess.Popen"}}, "subprocess"),
-        ({"init_args": {"generator": {"class_path": "genai.runs.os.system"}}}, "posix"),
+        ({"init_args": {"generator": {"class_path": "genai.runs.directory.os.system"}}}, "posix"),
         ({"init_args": {"networks": [{"class_path": "torch.os.system"}]}}, "posix"),
         ({"init_args": {"objective": "torch.serialization.pickle.loads"}}, "_pickle"),
         ({"init_args": {"objective": "tests.families.Logits"}}, "tests"),
@@ -54,21 +55,81 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return runs.find("digits-features").path
 
 
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be another user, for whom the run comes from elsewhere."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "of-a-stranger"))
+
+
 @pytest.mark.parametrize(
     "command", [["fit", "--resume"], ["test"], ["validate"], ["predict"], ["sample"], ["export", "zoo/x"]], ids=" ".join
 )
-def test_every_verb_asks(command: list[str], trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_asks(
+    command: list[str], trained: Path, stranger: None, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [command[0], str(trained), *command[1:]] if command[0] == "export" else [*command, str(trained)]
     assert main(arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "names tests.families.Logits, outside genai and torch: if you trust it, add --trust tests" in line
 
 
-def test_trust_is_given_package_by_package(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trust_is_given_package_by_package(trained: Path, stranger: None, capsys: pytest.CaptureFixture[str]) -> None:
     quiet = ["--tracker", "none", "--trainer.enable_progress_bar", "false"]
     assert main(["test", str(trained), "--trust", "numpy", "--trust=tests", "--checkpoint", "last", *quiet]) == 0
     assert main(["test", str(trained), "--trust", "numpy", *quiet]) == 2
     assert genai.load(trained, "last", trust=["tests"]).num_classes == 10
+
+
+def test_a_run_of_ones_own_needs_no_trust(trained: Path, workspace: Path) -> None:
+    quiet = ["--tracker", "none", "--trainer.enable_progress_bar", "false"]
+    assert main(["test", str(trained), "--checkpoint", "last", *quiet]) == 0
+    assert genai.load(trained, "last").num_classes == 10
+    assert is_own(trained)
+
+
+@pytest.mark.parametrize("change", ["config", "signature", "key"])
+def test_a_run_that_was_changed_is_not_ones_own(change: str, trained: Path, workspace: Path) -> None:
+    copy = workspace / "runs/e/copy"
+    shutil.copytree(trained, copy)
+    assert is_own(copy)
+    if change == "config":
+        config = (copy / "config.yaml").read_text()
+        (copy / "config.yaml").write_text(config.replace("tests.families.Logits", "tests.families.family"))
+    elif change == "signature":
+        runs.merge_json(copy / "run.json", {"signature": "0" * 64})
+    else:
+        key_path().unlink()
+    assert not is_own(copy)
+    with pytest.raises(UserError, match="--trust tests"):
+        genai.load(copy, "last")
+
+
+def test_the_key_is_for_this_user_alone(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(workspace / "config"))
+    assert key() is None
+    first = key(create=True)
+    assert first is not None
+    assert key(create=True) == key() == first
+    assert key_path().stat().st_mode & 0o077 == 0
+    (workspace / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(workspace / "file"))  # no folder can be made there
+    assert key(create=True) is None
+
+
+def test_a_run_of_another_format_is_refused_with_its_version(
+    trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = workspace / "runs/e/copy"
+    shutil.copytree(trained, copy)
+    record = json.loads((copy / "run.json").read_text())
+    for name in ("format", "seed_scheme"):
+        assert record.pop(name)
+    (copy / "run.json").write_text(json.dumps(record | {"versions": {"genai": "0.0.1"}}))
+    for command in (["fit", "--resume", str(copy)], ["test", str(copy)], ["sample", str(copy)]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"run format 1 (written by genai 0.0.1), and genai {genai.__version__} reads format 2" in error
 
 
 class Evil:

@@ -8,6 +8,7 @@ import pytest
 
 import genai
 from genai.cli import main
+from genai.networks.mlp import MLPGenerator
 from genai.runs import REPOSITORY, find
 from tests.cli.test_cli import DIGITS, QUICK
 
@@ -55,6 +56,30 @@ def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) ->
     assert {path: path.read_bytes() for path in Path("zoo/mine").iterdir()} == before
     assert main(["export", str(run), "zoo/mine"]) == 2
     assert "--force" in capsys.readouterr().err
+
+
+class Tied(MLPGenerator):
+    """A generator with one weight under two names, in a package that is not genai's."""
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes, hidden=[16, 16])
+        self.again = self.layers[0]
+
+
+def test_a_model_of_another_package_with_tied_weights_exports(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*QUICK, "--quality.num_samples", "50"]
+    network = "--model.init_args.generator=tests.runs.test_zoo.Tied"
+    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--quality.every_n_epochs", "0"]
+    assert main(["fit", "-c", DIGITS, *options, *short, network]) == 0
+    run = find("digits-gan").path
+    assert main(["test", str(run), *options]) == 0
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(workspace / "of-a-stranger"))
+    assert main(["export", str(run), "zoo/tied"]) == 2
+    assert "--trust tests" in capsys.readouterr().err
+    assert main(["export", str(run), "zoo/tied", "--dtype", "bfloat16", "--trust", "tests"]) == 0
+    assert main(["sample", "zoo/tied", "--num", "4", "--out", "four.npz", "--trust", "tests"]) == 0
 
 
 def test_validate_prints_the_scores(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from genai.training import cluster
 from genai.training.callbacks.preemption import Stopped
-from genai.training.engine import num_processes, strategy
+from genai.training.devices import num_processes, strategy
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}
@@ -55,8 +55,8 @@ def test_a_shell_inside_of_a_job_is_not_launched_by_srun(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("optimizers", "expected"), [(1, "ddp"), (2, "ddp_find_unused_parameters_true")])
 def test_the_strategy_suits_the_optimisers(optimizers: int, expected: str) -> None:
     model = Optimised(optimizers)
-    for asked in ("auto", "ddp"):
-        assert strategy(options(devices=2, strategy=asked), model) == expected  # type: ignore[arg-type]
+    for given in ("auto", "ddp"):
+        assert strategy(options(devices=2, strategy=given), model) == expected  # type: ignore[arg-type]
     assert strategy(options(devices=2, strategy="ddp_spawn"), model) == "ddp_spawn"  # type: ignore[arg-type]
     assert strategy(options(devices=1), model) == "auto"  # type: ignore[arg-type]
 

@@ -29,14 +29,14 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen]:
     process.communicate()
 
 
-def test_a_second_fit_is_refused_and_told_who_has_the_first(tmp_path: Path, holder: subprocess.Popen) -> None:
+def test_a_second_fit_is_refused_and_the_first_is_named(tmp_path: Path, holder: subprocess.Popen) -> None:
     with pytest.raises(
         UserError, match=rf"{tmp_path} is being written by process {holder.pid} on {socket.gethostname()} since"
     ):
         RunLock(tmp_path).acquire()
     with pytest.raises(UserError, match="is being written"):
         RunLock(tmp_path, "slurm-1").acquire()  # the same job on the same host is another process still
-    assert json.loads((tmp_path / "lock").read_text())["pid"] == holder.pid
+    assert json.loads((tmp_path / "lock.json").read_text())["pid"] == holder.pid
 
 
 def test_the_lock_of_a_killed_fit_is_stale(tmp_path: Path, holder: subprocess.Popen) -> None:
@@ -44,19 +44,20 @@ def test_the_lock_of_a_killed_fit_is_stale(tmp_path: Path, holder: subprocess.Po
     holder.wait()
     lock = RunLock(tmp_path)
     lock.acquire()
-    assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+    assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
     lock.release()
     assert not list(tmp_path.iterdir())
 
 
-def test_another_host_is_believed_unless_it_was_the_same_job(tmp_path: Path) -> None:
-    (tmp_path / "lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "noon", "job": "slurm-1"}))
+def test_a_lock_of_another_host_holds_unless_it_was_the_same_job(tmp_path: Path) -> None:
+    (tmp_path / "lock.json").write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "noon", "job": "slurm-1"}))
     for job in ("", "slurm-2"):
-        with pytest.raises(UserError, match=r"process 1 on elsewhere since noon.*delete .*lock"):
+        with pytest.raises(UserError, match=r"process 1 on elsewhere since noon.*delete .*lock.json"):
             RunLock(tmp_path, job).acquire()
     RunLock(tmp_path, "slurm-1").acquire()
 
 
 def test_a_lock_without_content_is_stale(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
+    (tmp_path / "lock.json").touch()
     RunLock(tmp_path).acquire()

@@ -22,7 +22,7 @@ def test_csv_rows_are_keyed_by_images_seen(tmp_path: Path) -> None:
     logger.log_metrics({"train/loss": 2.0}, step=64)
     logger.log_metrics({"val/fid": 9.0}, step=64)
     logger.log_metrics({"train/loss": 1.0}, step=128)
-    logger.save()
+    logger.write()
     assert read(tmp_path / "metrics.csv") == [
         {"images_seen": "64", "train/loss": "2.0", "val/fid": "9.0"},
         {"images_seen": "128", "train/loss": "1.0", "val/fid": ""},
@@ -33,11 +33,11 @@ def test_csv_goes_on_where_the_checkpoint_was(tmp_path: Path) -> None:
     logger = MetricsCSV(tmp_path)
     for step in (64, 128, 192):
         logger.log_metrics({"train/loss": float(step)}, step=step)
-    logger.save()
+    logger.write()
     resumed = MetricsCSV(tmp_path)
     resumed.forget_after(128)
     resumed.log_metrics({"train/loss": 7.0}, step=192)
-    resumed.save()
+    resumed.write()
     assert [row["train/loss"] for row in read(tmp_path / "metrics.csv")] == ["64.0", "128.0", "7.0"]
 
 

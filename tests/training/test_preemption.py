@@ -1,4 +1,4 @@
-"""Told to stop in any phase, a fit leaves a checkpoint from which it goes on to the same end; SLURM queues it again."""
+"""Stopped by a signal in any phase, a fit leaves a checkpoint from which it resumes to the same end; SLURM queues it again."""
 
 import csv
 import json
@@ -15,8 +15,8 @@ import torch
 import genai.training.callbacks.checkpoints as checkpoints
 from genai import runs
 from genai.cli import main
-from genai.models.base import Model
 from genai.training.callbacks.evaluation import EvaluateSamples
+from genai.training.callbacks.randomness import CountedRandomness
 from tests.families import FAMILIES, family
 from tests.forks import Forks
 
@@ -90,7 +90,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("phase", SIGNALS)
-def test_told_to_stop(
+def test_stopped_by_a_signal(
     phase: str, whole: tuple[str, Path], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, uninterrupted = whole
@@ -99,7 +99,8 @@ def test_told_to_stop(
     number = SIGNALS[phase]
     with monkeypatch.context() as patch:
         if phase == "training":
-            patch.setattr(Model, "advance", after(6, Model.advance, number))
+            hook = "on_train_batch_start"
+            patch.setattr(CountedRandomness, hook, after(6, getattr(CountedRandomness, hook), number))
         elif phase == "validation":
             hook = f"on_{phase}_batch_start"
             patch.setattr(EvaluateSamples, hook, after(2, getattr(EvaluateSamples, hook), number))
@@ -109,9 +110,11 @@ def test_told_to_stop(
             patch.setattr(checkpoints, "write", after(1, checkpoints.write, number))
         assert main(fit(name)) == 2
     run = only_run(workspace)
-    assert f"stopped by {NAMES[number]}; to go on: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
+    assert (
+        f"stopped by {NAMES[number]}; to continue: genai fit --resume {run.relative_to(workspace)}" in capsys.readouterr().err
+    )
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["images_seen"] < state(uninterrupted)["images_seen"]
-    assert main(["fit", "--resume", str(run), "--trust", "tests"]) == 0
+    assert main(["fit", "--resume", str(run)]) == 0
     assert_same(run, uninterrupted)
 
 
@@ -119,8 +122,9 @@ def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.
     """And the run, which had no checkpoint yet, hides no other of its experiment."""
     assert main(fit("gan")) == 0
     whole = runs.find("digits-gan").path
-    twice = after(1, after(1, Model.advance, signal.SIGINT), signal.SIGINT)
-    monkeypatch.setattr(Model, "advance", twice)
+    hook = CountedRandomness.on_train_batch_start
+    twice = after(1, after(1, hook, signal.SIGINT), signal.SIGINT)
+    monkeypatch.setattr(CountedRandomness, "on_train_batch_start", twice)
     with pytest.raises(SystemExit):
         main(fit("gan"))
     assert len(list(whole.parent.iterdir())) == 2
@@ -129,7 +133,7 @@ def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# SLURM, of which there are the variables, the signals and a scontrol that writes down what it is asked
+# SLURM: its environment variables, its signals, and a scontrol that writes its arguments into a file
 
 
 JOB = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
@@ -137,10 +141,10 @@ JOB |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS_PER_NODE": "1",
 
 
 def fake_scontrol(folder: Path) -> Path:
-    """A scontrol that writes its arguments into asked.txt; returns the folder to put on PATH."""
+    """A scontrol that writes its arguments into requests.txt; returns the folder to put on PATH."""
     script = folder / "bin/scontrol"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked.txt\n')
+    script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/requests.txt\n')
     script.chmod(0o755)
     return script.parent
 
@@ -154,10 +158,11 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
     command = fit("gan")
     monkeypatch.setattr(sys, "argv", ["genai", *command])
     with monkeypatch.context() as patch:
-        patch.setattr(Model, "advance", after(6, Model.advance, signal.SIGUSR1))
+        hook = "on_train_batch_start"
+        patch.setattr(CountedRandomness, hook, after(6, getattr(CountedRandomness, hook), signal.SIGUSR1))
         assert main(command) == 2
     assert "job 4711 is queued again" in capsys.readouterr().err
-    assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
+    assert (workspace / "requests.txt").read_text() == "requeue 4711\n"
     run = only_run(workspace)
     before = runs.Run(run).record()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
@@ -178,9 +183,9 @@ def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
         tasks = [forks.start(command, workspace, **job | rank) for rank in ranks]
         while not list(workspace.glob("runs/*/*/checkpoints/last.ckpt")):
             assert all(task.is_running() for task in tasks), tasks[0].output.read_text()
-        tasks[1].kill(signal.SIGUSR1)  # one is told, both stop
+        tasks[1].kill(signal.SIGUSR1)  # one process gets it, both stop
         assert [task.wait() for task in tasks] == [2, 2], [task.output.read_text() for task in tasks]
-        assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
+        assert (workspace / "requests.txt").read_text() == "requeue 4711\n"
         seen = state(only_run(workspace))["images_seen"]
         job |= {"SLURM_RESTART_COUNT": "1"}
         tasks = [forks.start(command, workspace, **job | rank) for rank in ranks]
@@ -188,5 +193,5 @@ def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
             assert all(task.is_running() for task in tasks), tasks[0].output.read_text()
         tasks[0].kill(signal.SIGTERM)
         assert [task.wait() for task in tasks] == [2, 2], [task.output.read_text() for task in tasks]
-    assert (workspace / "asked.txt").read_text() == "requeue 4711\n"
+    assert (workspace / "requests.txt").read_text() == "requeue 4711\n"
     assert len(json.loads((only_run(workspace) / "run.json").read_text())["resumed_with"]) == 1

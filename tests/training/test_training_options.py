@@ -1,4 +1,4 @@
-"""Accumulation, compiling and bfloat16 change what a fit costs, not what it learns."""
+"""Microbatches, compiling and bfloat16 change what a fit costs, not what it learns."""
 
 import csv
 import math
@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from genai import runs
 from genai.cli import main
@@ -19,12 +20,12 @@ from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import Relativistic
 from genai.models.optimization import split_batch
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
-from genai.training.callbacks.announcement import describe_step
+from genai.training.callbacks.announcement import describe_step, images_per_batch
 from tests.families import FAMILIES, family
 
 STEPS = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "50", "--trainer.limit_val_batches", "0"]
 STEPS += ["--data.init_args.batch_size", "16", "--data.init_args.augment", "null"]
-TWO_PARTS = ["--model.init_args.accumulate", "2"]
+MICROBATCHES = ["--model.init_args.num_microbatches", "2"]
 COMPILED = ["--model.init_args.compile", "aot_eager"]
 
 
@@ -46,8 +47,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str,
     return {name: fit(name, tmp_path_factory.mktemp(name)) for name in FAMILIES}
 
 
-@pytest.mark.parametrize("options", [TWO_PARTS, COMPILED], ids=["accumulate", "compile"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "options"), [("gan", MICROBATCHES), *((name, COMPILED) for name in FAMILIES)])
 def test_the_steps_are_the_same(name: str, options: list[str], plain: dict, tmp_path: Path) -> None:
     weights, losses = fit(name, tmp_path, *options)
     assert list(weights) == list(plain[name][0])
@@ -67,7 +67,7 @@ def test_bfloat16_learns_the_same(name: str, plain: dict, tmp_path: Path) -> Non
         np.testing.assert_allclose(losses[key][-10:].mean(), expected[-10:].mean(), rtol=0.03)
 
 
-def test_parts_are_the_batch() -> None:
+def test_microbatches_are_the_batch() -> None:
     images, labels = torch.arange(7.0), torch.arange(7)
     parts = split_batch(3, images, None, labels)
     assert [len(part[0]) for part in parts] == [3, 2, 2]
@@ -75,19 +75,24 @@ def test_parts_are_the_batch() -> None:
     assert torch.equal(torch.cat([part[2] for part in parts]), labels)
     assert len(split_batch(9, images)) == 7
     with pytest.raises(UserError, match="1 or more"):
-        game(accumulate=0)
+        sgd_gan(num_microbatches=0)
 
 
 def test_the_announcement_counts_what_a_step_sees() -> None:
-    assert describe_step(2, 64, 2) == "2 devices x 32 images x 2 parts accumulated = 128 images per step"
-    assert describe_step(1, 64, 1) == "1 device x 64 images = 64 images per step"
+    assert describe_step(2, 64) == "2 devices x 64 images = 128 images per step"
+    assert describe_step(1, 64, batches=3) == "1 device x 64 images x 3 accumulated batches = 192 images per step"
+    assert describe_step(1, 64, microbatches=2) == "1 device x 64 images = 64 images per step (each batch in 2 parts)"
+    few = DataLoader(TensorDataset(torch.zeros(10)), batch_size=64)
+    assert images_per_batch(few) == 10
+    assert images_per_batch(DataLoader(TensorDataset(torch.zeros(99)), batch_size=64)) == 64
+    assert images_per_batch(None) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Clipping, in a game with plain gradient descent: a step is as long as the gradient
+# Clipping, in a GAN with plain gradient descent: a step is as long as the gradient
 
 
-def game(**options: object) -> GAN:
+def sgd_gan(**options: object) -> GAN:
     sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0}}
     networks = {"generator": lambda *shape: MLPGenerator(*shape, hidden=[16])}
     networks |= {"discriminator": lambda *shape: MLPDiscriminator(*shape, hidden=[16], dropout=0)}
@@ -106,26 +111,26 @@ def moves(model: GAN, **options: object) -> dict[str, float]:
     return {net: math.sqrt(sum(float(c) for name, c in changes.items() if name.startswith(net))) for net in networks}
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_clipping_bounds_the_gradient_of_both_players(accumulate: int) -> None:
-    free = moves(game())
+@pytest.mark.parametrize("num_microbatches", [1, 2])
+def test_clipping_bounds_the_gradient_of_both_networks(num_microbatches: int) -> None:
+    free = moves(sgd_gan())
     assert all(length > 0.01 for length in free.values())
-    clipped = moves(game(max_grad_norm=0.01, accumulate=accumulate))
+    clipped = moves(sgd_gan(max_grad_norm=0.01, num_microbatches=num_microbatches))
     assert clipped == {name: pytest.approx(0.01, rel=1e-2) for name in free}
-    loose = moves(game(max_grad_norm=1e6, accumulate=accumulate))
+    loose = moves(sgd_gan(max_grad_norm=1e6, num_microbatches=num_microbatches))
     assert loose["discriminator"] == pytest.approx(free["discriminator"], rel=0.5)
 
 
 def test_clipping_sees_the_true_gradient_under_a_scaler() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
     plugin = MixedPrecision("16-mixed", "cpu", scaler)
-    assert moves(game(max_grad_norm=0.01), plugins=[plugin]) == pytest.approx(
+    assert moves(sgd_gan(max_grad_norm=0.01), plugins=[plugin]) == pytest.approx(
         {"generator": 0.01, "discriminator": 0.01}, rel=0.02
     )
 
 
-def test_no_network_sees_more_than_a_part() -> None:
-    model, seen = game(accumulate=4), []
+def test_no_network_sees_more_than_a_microbatch() -> None:
+    model, seen = sgd_gan(num_microbatches=4), []
     for network in (model.generator, model.discriminator):
         network.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
     moves(model)
@@ -133,7 +138,7 @@ def test_no_network_sees_more_than_a_part() -> None:
 
 
 def test_a_penalised_discriminator_is_not_compiled() -> None:
-    model = game(objective=Relativistic(), compile="aot_eager")
+    model = sgd_gan(objective=Relativistic(), compile="aot_eager")
     moves(model)
     assert model.generator._compiled_call_impl is not None
     assert model.discriminator._compiled_call_impl is None

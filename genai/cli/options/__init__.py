@@ -1,1 +1,11 @@
-"""Options that several verbs share, and what they select."""
+"""Option groups that several verbs share: each is a frozen dataclass with `add_to(parser)` and `from_namespace(namespace)`.
+
+arguments.py: the parser and the types of option values.
+run.py: RUN, --checkpoint, --device, --trust; what a verb needs of a model.
+labels.py, prompts.py: the condition of each image.
+images.py: images to read, and rows of tiles.
+sampling.py: sampler, steps, schedule, guidance.
+output.py: --out and --force.
+realness.py: `genai sample --realness`.
+trainer.py: fit, validate, test and predict.
+"""

@@ -1,49 +1,120 @@
-"""An argument parser whose mistakes are one line."""
+"""The parser of our own verbs, groups of options as frozen dataclasses, and the types of option values."""
 
 import argparse
-from pathlib import Path
-from typing import NoReturn
+import math
+import shlex
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NoReturn, Self
 
 from genai.errors import UserError
 
+MAX_SEED = 2**31 - 1
+
 
 class VerbParser(argparse.ArgumentParser):
-    """argparse, raising UserError in the place of printing its usage and leaving."""
+    """The options of one verb. A mistake raises UserError, one line, where argparse would print its usage and exit.
+
+    Args:
+        name: of the verb.
+        usage: what follows the name in the usage line, such as `RUN IMAGE... [options]`.
+        description: one to three sentences.
+    """
+
+    def __init__(self, name: str, usage: str, description: str) -> None:
+        prog = f"genai {name}"
+        super().__init__(prog=prog, usage=f"{prog} {usage}", description=description, formatter_class=HelpFormatter)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; `{self.prog} --help` explains the options")
 
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The parsed arguments, for `Options.from_namespace`. Without any it prints the help, if the verb needs one."""
+        if not arguments and any(action.required for action in self._actions):
+            self.print_help()
+            self.exit()
+        return self.parse_args(arguments)
 
-def add_trust_option(verb: VerbParser) -> None:
-    """`--trust PACKAGE`, as often as needed."""
-    verb.add_argument("--trust", action="append", default=[], help="a package whose classes the config may name")
+
+class HelpFormatter(argparse.HelpFormatter):
+    """argparse's layout, which does not break a line inside of a word such as `no-beard`."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
-def whole_numbers(text: str) -> list[int]:
-    """`1,60,200` -> [1, 60, 200]."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 1,60,200") from None
+@dataclass(frozen=True)
+class Options:
+    """A group of options: a subclass has one field for each and adds them to a parser in `add_to`."""
+
+    @classmethod
+    def from_namespace(cls, namespace: argparse.Namespace) -> Self:
+        """The group's values; a field whose option the verb lacks keeps its default."""
+        return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls) if field.name in namespace})
+
+
+def add_trust_option(parser: argparse._ActionsContainer) -> None:
+    """Add `--trust PACKAGE`, which every verb has."""
+    parser.add_argument(
+        "--trust",
+        metavar="PACKAGE",
+        action="append",
+        default=[],
+        help="a package besides genai and torch whose classes the run's config may name; may be repeated",
+    )
+
+
+def command(*words: object) -> str:
+    """A `genai` command for a person to copy: words with spaces are quoted."""
+    return shlex.join(["genai", *map(str, words)])
+
+
+# -- types of option values ----------------------------------------------------------------------------------------------
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """An integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
 
 
-def output_path(given: str | None, default: Path, force: bool) -> Path:
-    """The path to write: `given`, never over something there unless `force`; else the first free name like `default`."""
-    if given is not None:
-        path = Path(given)
-        if not force and (any(path.iterdir()) if path.is_dir() else path.exists()):
-            raise UserError(f"{path} is there already: choose another --out, or add --force")
-        return path
-    path = default
-    count = 1
-    while path.exists():
-        path = default.with_stem(f"{default.stem}-{count}")
-        count += 1
-    return path
+def positives(text: str) -> list[int]:
+    """`1,60,200` -> [1, 60, 200]."""
+    try:
+        return [positive(part) for part in text.split(",")]
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 1,60,200") from None
+
+
+def random_seed(text: str) -> int:
+    """An integer from 0 to 2147483647."""
+    if not text.isdecimal() or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: use an integer from 0 to {MAX_SEED}")
+    return int(text)
+
+
+def finite(text: str) -> float:
+    """A number that is neither infinite nor NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 2")
+    return value
+
+
+def non_negative(text: str) -> float:
+    """A number of at least 0."""
+    if finite(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: use 0 or more")
+    return finite(text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    if not 0 <= finite(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: use 0 to 1")
+    return finite(text)

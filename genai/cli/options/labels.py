@@ -1,84 +1,184 @@
-"""What a conditional model is asked to draw: from `--label` to a class or an attribute vector, or words, for each image."""
+"""From --label and --prompt to the condition of each image: a class, an attribute vector or the words of a caption."""
 
-import argparse
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from genai.cli.options.prompts import is_prompted, prompt_labels
+from genai.cli.options.arguments import Options, VerbParser, command, positive
+from genai.cli.options.prompts import caption_tokens, read_prompts
+from genai.cli.options.run import Loaded
 from genai.data.words import decode
 from genai.errors import UserError
-from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.data import data_of
 
+PER_PROMPT = 8  # images of each line of --prompts, without --per-label
 LABEL_OPTIONS = {"class": "--label 4, or a class name", "attributes": "--label glasses,no-beard"}
 
 
-def labels_for(options: argparse.Namespace, model: ImageModel, run: Run) -> Tensor | None:
-    """What each image to draw is asked to be: (N,) int64 classes, (N, K) float32 attributes or (N, L) int64 words.
+@dataclass(frozen=True)
+class LabelOptions(Options):
+    """What to condition on. Verbs that edit images have --label, --prompt and --unknown-words; `genai sample` has all."""
 
-    None for an unconditional model.
+    label: str | None = None
+    prompt: str | None = None
+    unknown_words: bool = False
+    prompts: str | None = None
+    per_label: int | None = None
+    same_noise: bool = False
+
+    @staticmethod
+    def add_to(parser: VerbParser, default: str = "unconditional (null condition)", text: bool = True) -> None:
+        """Add the options of a verb that gives all its images one condition."""
+        group = parser.add_argument_group("condition")
+        about = "4 or a class name; for attributes: glasses,no-beard"
+        group.add_argument("--label", metavar="LABEL", help=f"{about}; default: {default}")
+        if text:
+            add_prompt_option(group)
+
+    @staticmethod
+    def add_sample_options(parser: VerbParser) -> None:
+        """Add the options of `genai sample`, which can give each image a condition of its own."""
+        group = parser.add_argument_group("condition")
+        about = "4, a class name, 3,4,5 or all; for attributes: glasses,no-beard or all"
+        group.add_argument("--label", metavar="LABEL", help=f"{about}; default: all classes, or labels of training images")
+        group.add_argument("--per-label", type=positive, metavar="N", help="number of images of each label, in place of --num")
+        add_prompt_option(group)
+        text = f"text file with one prompt per line; each is a row of --per-label images (default: {PER_PROMPT})"
+        group.add_argument("--prompts", metavar="FILE", help=text)
+        group.add_argument("--same-noise", action="store_true", help="image j of each label or prompt has the same seed")
+
+    @property
+    def has_prompt(self) -> bool:
+        return self.prompt is not None or self.prompts is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing says what to condition on."""
+        return not self.label and not self.has_prompt
+
+    def counted(self, num: int | None) -> "LabelOptions":
+        """These options, with the default of --per-label for --prompts.
+
+        Raises:
+            UserError: --num and other options both say how many images to generate, or --same-noise has nothing to pair.
+        """
+        if num and (self.per_label or self.prompts):
+            other = "--prompts (--per-label images of each)" if self.prompts else "--per-label"
+            raise UserError(f"--num and {other} both set the number of images: leave one of them out")
+        if self.same_noise and not (self.per_label or self.prompts):
+            raise UserError("--same-noise compares labels image by image: add --per-label N, or --prompts FILE")
+        return replace(self, per_label=self.per_label or PER_PROMPT) if self.prompts else self
+
+    def seeds(self, seed: int, num: int) -> list[int]:
+        """A seed for each of `num` images; with --same-noise those of one label are repeated for the others."""
+        if self.same_noise and self.per_label:
+            return image_seeds(seed, self.per_label) * (num // self.per_label)
+        return image_seeds(seed, num)
+
+    def metadata(self) -> dict[str, str]:
+        """The condition as PNG metadata."""
+        text = self.label if self.prompt is None else self.prompt
+        return {"Label": text} if text else {}
+
+
+def add_prompt_option(group: Any) -> None:
+    """Add --prompt and --unknown-words."""
+    group.add_argument("--prompt", metavar="TEXT", help="caption, for a text-conditional model")
+    group.add_argument("--unknown-words", action="store_true", help="allow words that no training caption has")
+
+
+# -- conditions of images ------------------------------------------------------------------------------------------------
+
+
+def sample_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor | None:
+    """Conditions (N,) int64 classes, (N, K) float32 attributes or (N, L) int64 words; None for an unconditional model.
+
+    N is `num`, or the number of labels times --per-label. Without a label, classes take turns, and attributes and captions
+    are those of training images.
+
+    Raises:
+        UserError: the options do not fit the model's kind of condition, or name a label that does not exist.
     """
-    if not model.conditional:
-        if options.label or options.per_label or is_prompted(options):
-            raise UserError(f"{options.run} is unconditional: it draws without --label, --per-label and --prompt")
+    run = source.run
+    if not source.model.conditional:
+        if not labels.is_empty or labels.per_label:
+            raise UserError(f"{run.path} is unconditional: leave --label, --per-label and --prompt out")
         return None
-    names, kind = run.record()["class_names"], label_kind(run, options.trust)
+    names, kind = run.record()["class_names"], label_kind(source)
     if kind == "text":
-        return prompt_labels(options, names, label_examples(run))
-    if is_prompted(options):
-        raise UserError(f"{options.run} knows labels and no words: ask with {LABEL_OPTIONS[kind]}")
+        return text_condition(labels, num, run, names)
+    if labels.has_prompt:
+        raise UserError(f"{run.path} is conditioned on labels, not on text: use {LABEL_OPTIONS[kind]}")
     if kind == "attributes":
-        settings = attribute_settings(options.label, options.per_label, names, exclusive(run))
-        return attribute_labels(settings, options.num, options.per_label, label_examples(run).float())
-    return class_labels(options.label, options.num, options.per_label, names)
+        settings = attribute_settings(labels.label, labels.per_label, names, exclusive_pairs(run))
+        return attribute_vectors(settings, num, labels.per_label, label_examples(run).float())
+    return class_labels(labels.label, num, labels.per_label, names)
 
 
-def label_kind(run: Run, trust: Sequence[str]) -> str:
-    """`class`, `attributes` or `text`; of a run whose record does not say, as its data module does."""
-    return run.record().get("label_kind") or data_of(run, trust).label_kind
+def edit_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor | None:
+    """As `sample_condition`, but `num` null conditions where no option names a label or prompt."""
+    if source.model.conditional and labels.is_empty:
+        return null_condition(source, num)
+    return sample_condition(labels, num, source)
+
+
+def null_condition(source: Loaded, num: int) -> Tensor:
+    """`num` null conditions, which make a conditional model unconditional: (num,), (num, K) or (num, L)."""
+    kind = label_kind(source)
+    if kind == "text":
+        return torch.zeros_like(label_examples(source.run)[:1]).repeat(num, 1)
+    return torch.full((num,), -1) if kind == "class" else torch.full((num, source.model.num_classes), 0.5)
+
+
+def label_kind(source: Loaded) -> str:
+    """`class`, `attributes` or `text`; where the run's record does not say, its data module does."""
+    return source.run.record().get("label_kind") or data_of(source.run, source.trust).label_kind
 
 
 def label_examples(run: Run) -> Tensor:
-    """Attribute vectors (M, K) or words (M, L) of training images, int64.
-
-    Raises:
-        UserError: the run's record has none.
-    """
+    """Attribute vectors (M, K) or words (M, L) of training images, int64; UserError where the run's record has none."""
     examples = run.record().get("label_examples")
     if not examples:
-        raise UserError(f"{run.path}/run.json lacks label_examples to draw: `genai fit --resume {run.path}` adds them")
+        raise UserError(f"{run.path}/run.json has no label_examples: `{command('fit', '--resume', run.path)}` adds them")
     return torch.tensor(examples)
 
 
-def seeds_for(options: argparse.Namespace, num: int) -> list[int]:
-    """A seed for each of `num` images; with `--same-noise` those of one label are those of every other."""
-    if options.same_noise:
-        return image_seeds(options.seed, options.per_label) * (num // options.per_label)
-    return image_seeds(options.seed, num)
+def text_condition(labels: LabelOptions, num: int, run: Run, vocabulary: Sequence[str]) -> Tensor:
+    """The words (N, L) of the prompts, or of the captions of training images in turn."""
+    examples = label_examples(run)
+    if labels.label:
+        caption = decode(examples[0].tolist(), vocabulary)
+        raise UserError(f'{run.path} is conditioned on text: use --prompt "{caption}"')
+    rows = examples
+    if labels.has_prompt:
+        texts = read_prompts(labels.prompt, labels.prompts)
+        rows = caption_tokens(texts, vocabulary, examples.shape[1], labels.unknown_words)
+    elif labels.per_label:
+        raise UserError("--per-label is the number of images of each prompt: add --prompts FILE, or use --num")
+    if labels.per_label:
+        return rows.repeat_interleave(labels.per_label, dim=0)
+    return rows[torch.arange(num) % len(rows)]
 
 
 # -- classes -------------------------------------------------------------------------------------------------------------
 
 
-def class_labels(label: str | None, num: int, per_label: int | None, class_names: list[str]) -> Tensor:
-    """`per_label` images of each class that `label` names, or `num` that cycle them: (N,) int64."""
+def class_labels(label: str | None, num: int, per_label: int | None, class_names: Sequence[str]) -> Tensor:
+    """`per_label` images of each class that `label` names, or `num` images of these classes in turn: (N,) int64."""
     numbers = class_numbers(label or "all", class_names)
     if per_label:
         return torch.tensor(numbers).repeat_interleave(per_label)
     return torch.tensor(numbers).repeat(num // len(numbers) + 1)[:num]
 
 
-def class_numbers(text: str, class_names: list[str]) -> list[int]:
-    """`4`, `four`, `3,4` or `all` -> class numbers.
-
-    Raises:
-        UserError: there is no such class.
-    """
+def class_numbers(text: str, class_names: Sequence[str]) -> list[int]:
+    """`4`, `four`, `3,4` or `all` -> class numbers; UserError for a class that does not exist."""
     if text == "all":
         return list(range(len(class_names)))
     numbers = []
@@ -94,10 +194,10 @@ def class_numbers(text: str, class_names: list[str]) -> list[int]:
 
 # -- attributes ----------------------------------------------------------------------------------------------------------
 
-Setting = dict[int, float]  # attribute number -> the value asked for
+Setting = dict[int, float]  # attribute number -> its value, 0 or 1
 
 
-def exclusive(run: Run) -> list[tuple[int, int]]:
+def exclusive_pairs(run: Run) -> list[tuple[int, int]]:
     """Pairs of attributes, by number, that no training image has both."""
     record = run.record()
     index = record["class_names"].index
@@ -105,21 +205,22 @@ def exclusive(run: Run) -> list[tuple[int, int]]:
 
 
 def attribute_settings(
-    label: str | None, per_label: int | None, names: list[str], pairs: list[tuple[int, int]]
+    label: str | None, per_label: int | None, names: Sequence[str], pairs: Sequence[tuple[int, int]]
 ) -> list[Setting]:
-    """What to change in the examples: one setting of all that `label` names, or for `all` one for each attribute in turn."""
+    """The attributes to set: those that `label` names, or for `all` one setting for each attribute."""
     if label == "all" or (label is None and per_label):
-        asked = [{k: 1.0} for k in range(len(names))]
+        settings = [{k: 1.0} for k in range(len(names))]
     else:
-        asked = [attribute_values(label, names)] if label else [{}]
-    return [excluded(setting, pairs) | setting for setting in asked]
+        settings = [attribute_values(label, names)] if label else [{}]
+    either_way = [*pairs, *((other, one) for one, other in pairs)]
+    return [{other: 0.0 for one, other in either_way if setting.get(one)} | setting for setting in settings]
 
 
-def attribute_values(text: str, names: list[str]) -> Setting:
+def attribute_values(text: str, names: Sequence[str]) -> Setting:
     """`glasses,no-beard` -> the value of each attribute named.
 
     Raises:
-        UserError: there is no such attribute, or it is asked for both ways.
+        UserError: there is no such attribute, or it is named with and without `no-`.
     """
     values: Setting = {}
     for part in text.split(","):
@@ -129,18 +230,12 @@ def attribute_values(text: str, names: list[str]) -> Setting:
             hint = f"did you mean {close[0]}? " if close else ""
             raise UserError(f"there is no attribute {name!r}: {hint}choose from {', '.join(names)} (or no-NAME), or all")
         if values.setdefault(names.index(name), value) != value:
-            raise UserError(f"--label {text} asks for {name} and no-{name}: give one of them")
+            raise UserError(f"--label {text} names both {name} and no-{name}: leave one of them out")
     return values
 
 
-def excluded(setting: Setting, pairs: list[tuple[int, int]]) -> Setting:
-    """Zeros for the attributes that no image has together with one that is set."""
-    both_ways = [*pairs, *((other, one) for one, other in pairs)]
-    return {other: 0.0 for one, other in both_ways if setting.get(one)}
-
-
-def attribute_labels(settings: list[Setting], num: int, per_label: int | None, examples: Tensor) -> Tensor:
-    """The vectors `examples` (M, K) in turn, changed by `per_label` of each setting, or `num` that cycle them: (N, K)."""
+def attribute_vectors(settings: Sequence[Setting], num: int, per_label: int | None, examples: Tensor) -> Tensor:
+    """Vectors (N, K): `examples` (M, K) in turn, with `per_label` of each setting, or `num` that take the settings in turn."""
     vectors = []
     for i in range(len(settings) * per_label if per_label else num):
         which, row = divmod(i, per_label) if per_label else (i % len(settings), i // len(settings))
@@ -151,16 +246,19 @@ def attribute_labels(settings: list[Setting], num: int, per_label: int | None, e
     return torch.stack(vectors)
 
 
-def row_names(label: str | None, run: Run) -> list[str]:
-    """What each row of a grid of classes, or attributes, is asked to be, where `label` says so."""
-    names: list[str] = run.record()["class_names"]
+# -- labels in words -----------------------------------------------------------------------------------------------------
+
+
+def row_names(label: str | None, source: Loaded) -> list[str]:
+    """The class or attributes of each row of a grid made with --per-label."""
+    names: list[str] = source.run.record()["class_names"]
     if label in (None, "all"):
         return names
-    return [label] if label_kind(run, ()) == "attributes" else [names[k] for k in class_numbers(label, names)]
+    return [str(label)] if label_kind(source) == "attributes" else [names[k] for k in class_numbers(str(label), names)]
 
 
 def label_texts(labels: Tensor, run: Run) -> list[str]:
-    """Labels (N,), (N, K) or (N, L) in words: the number of a class, the names of the attributes that are set, or the text."""
+    """Labels (N,), (N, K) or (N, L) as text: the number of a class, the names of the attributes that are set, the caption."""
     if labels.ndim == 1:
         return [str(int(label)) for label in labels]
     names = run.record()["class_names"]

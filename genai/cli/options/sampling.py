@@ -1,105 +1,120 @@
-"""How a model that draws in steps is told to draw."""
+"""The options of models that sample in steps: sampler, noise schedule and guidance."""
 
 import argparse
 import math
+from dataclasses import dataclass
 from typing import Any
 
-from genai.cli.options.arguments import positive
+from genai.cli.options.arguments import Options, VerbParser, finite, positive
+from genai.cli.options.run import Loaded
 from genai.errors import UserError
-from genai.models.base import ImageModel
 from genai.models.capabilities import HasSampler
-from genai.models.diffusion.samplers import SAMPLERS
+from genai.models.diffusion.samplers import SAMPLERS, option_types, parse_options
 from genai.models.diffusion.sigmas import SCHEDULES
 from genai.runs import load
 
 
-def add_step_options(verb: argparse.ArgumentParser) -> None:
-    """The options of models that draw in steps; each is the model's own unless given."""
-    verb.add_argument("--sampler", help=", ".join(SAMPLERS))
-    verb.add_argument("--steps", type=positive, help="noise levels passed")
-    verb.add_argument("--schedule", help=f"of the noise levels: {', '.join(SCHEDULES)}")
-    verb.add_argument("--guidance", type=finite, metavar="SCALE", help="push towards what is asked; 1 is none")
-    verb.add_argument("--guidance-interval", type=interval, metavar="LOW,HIGH", help="noise levels that are guided")
-    verb.add_argument("--autoguidance", metavar="RUN", help="a worse model to push away from, not an unconditional one")
+@dataclass(frozen=True)
+class SamplerOptions(Options):
+    """How a model that samples in steps does so; None: as the model's config says."""
+
+    sampler: str | None = None
+    sampler_option: tuple[tuple[str, str], ...] = ()
+    steps: int | None = None
+    schedule: str | None = None
+    guidance: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    autoguidance: str | None = None
+
+    @staticmethod
+    def add_to(parser: VerbParser) -> None:
+        """Add the options."""
+        group = parser.add_argument_group("sampler (default: as in the run's config)")
+        group.add_argument("--sampler", metavar="NAME", help=", ".join(SAMPLERS))
+        names = ", ".join(f"{key} of {name}" for name in SAMPLERS for key in option_types(name))
+        text = f"option of the sampler, repeatable: {names}"
+        group.add_argument("--sampler-option", type=key_value, action="append", default=[], metavar="NAME=VALUE", help=text)
+        group.add_argument("--steps", type=positive, metavar="N", help="number of steps")
+        group.add_argument("--schedule", metavar="NAME", help=f"noise schedule: {', '.join(SCHEDULES)}")
+        group.add_argument("--guidance", type=finite, metavar="SCALE", help="guidance scale; 1 is no guidance")
+        group.add_argument("--guidance-interval", type=interval, metavar="LOW,HIGH", help="noise levels that are guided")
+        text = "run whose model guides (autoguidance), instead of the null condition"
+        group.add_argument("--autoguidance", metavar="RUN", help=text)
+
+    def settings(self, source: Loaded, device: str) -> dict[str, Any]:
+        """The options given, as keyword arguments of the model's `sample`.
+
+        Raises:
+            UserError: the model does not sample in steps, or the options would change nothing.
+        """
+        given = {
+            "sampler": self.sampler,
+            "sampler_options": dict(self.sampler_option) or None,
+            "steps": self.steps,
+            "schedule": self.schedule,
+            "guidance_scale": self.guidance,
+            "guidance_interval": self.guidance_interval,
+            "guiding_model": self.autoguidance,
+        }
+        settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if not settings:
+            return {}
+        run, model = source.run, source.model
+        if not isinstance(model, HasSampler):
+            raise UserError(
+                f"{run.path} is a {type(model).__name__}, which samples in one step: leave the sampler's options out"
+            )
+        for option, value, known in (("--sampler", self.sampler, SAMPLERS), ("--schedule", self.schedule, SCHEDULES)):
+            if value is not None and value not in known:
+                raise UserError(f"there is no {option} {value!r}: choose from {', '.join(known)}")
+        if "sampler_options" in settings:
+            settings["sampler_options"] = parse_options(self.sampler or model.sampling.sampler, settings["sampler_options"])
+        self.check_guidance(source)
+        if self.autoguidance is not None:
+            settings["guiding_model"] = load_guiding_model(self.autoguidance, source, device)
+        return settings
+
+    def check_guidance(self, source: Loaded) -> None:
+        """Raise UserError where there is no guidance scale, or no guiding model."""
+        guided = self.guidance is not None or source.model.sampling.guidance_scale != 1
+        if not guided and (self.autoguidance is not None or self.guidance_interval is not None):
+            raise UserError("--autoguidance and --guidance-interval have no effect without guidance: add --guidance 2")
+        if not source.model.conditional and self.guidance is not None and self.autoguidance is None:
+            raise UserError(f"{source.run.path} is unconditional: --guidance needs --autoguidance RUN, a less trained model")
 
 
-def finite(text: str) -> float:
-    """A number, but neither infinity nor nan."""
-    value = number(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 2")
-    return value
+def load_guiding_model(name: str, source: Loaded, device: str) -> Any:
+    """The model of `--autoguidance`; UserError where it cannot guide that of `source`."""
+    model = source.model
+    guiding_model: Any = load(name, "best", device, source.trust)
+    if not isinstance(guiding_model, type(model)) or guiding_model.image_shape != model.image_shape:
+        shape = "x".join(map(str, guiding_model.image_shape))
+        raise UserError(
+            f"--autoguidance {name} is a {type(guiding_model).__name__} of {shape} images: name a less trained "
+            f"{type(model).__name__} of the images of {source.run.path}"
+        )
+    fits = not (model.conditional and guiding_model.conditional) or guiding_model.num_classes == model.num_classes
+    if not fits or type(guiding_model.conditioning_image) is not type(model.conditioning_image):
+        raise UserError(
+            f"--autoguidance {name} has another condition or conditioning image than {source.run.path}: train it alike"
+        )
+    return guiding_model
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """`churn=20` -> ("churn", "20")."""
+    key, separator, value = text.partition("=")
+    if not (key and separator and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as churn=20")
+    return key, value
 
 
 def interval(text: str) -> tuple[float, float]:
     """`0.2,5` -> (0.2, 5.0)."""
-    low, high = (number(part) for part in text.split(",")) if text.count(",") == 1 else (math.nan, math.nan)
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
     if not 0 <= low <= high:
         raise argparse.ArgumentTypeError(f"{text!r} is not two noise levels, the lower first, such as 0.2,5")
     return low, high
-
-
-def number(text: str) -> float:
-    """A float; nan for anything else."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def step_settings(options: argparse.Namespace, model: ImageModel) -> dict[str, Any]:
-    """The options given, as `sample` takes them.
-
-    Raises:
-        UserError: the model does not draw in steps, or the options would change nothing.
-    """
-    given = {
-        "sampler": options.sampler,
-        "steps": options.steps,
-        "schedule": options.schedule,
-        "guidance_scale": options.guidance,
-        "guidance_interval": options.guidance_interval,
-        "guiding_model": options.autoguidance,
-    }
-    settings = {name: value for name, value in given.items() if value is not None}
-    if not settings:
-        return {}
-    if not isinstance(model, HasSampler):
-        raise UserError(f"{options.run} is a {type(model).__name__}, which draws in one step: leave --sampler and its like out")
-    for option, value, known in (("--sampler", options.sampler, SAMPLERS), ("--schedule", options.schedule, SCHEDULES)):
-        if value is not None and value not in known:
-            raise UserError(f"there is no {option} {value!r}: choose from {', '.join(known)}")
-    check_guidance(options, model)
-    if options.autoguidance is not None:
-        settings["guiding_model"] = load_guiding_model(options, model)
-    return settings
-
-
-def check_guidance(options: argparse.Namespace, model: Any) -> None:
-    """Raise UserError where there is nothing to be guided by, or nothing that guides."""
-    guided = options.guidance is not None or model.sampling.guidance_scale != 1
-    if not guided and (options.autoguidance is not None or options.guidance_interval is not None):
-        raise UserError("--autoguidance and --guidance-interval change nothing by themselves: add --guidance SCALE, such as 2")
-    if not model.conditional and options.guidance is not None and options.autoguidance is None:
-        raise UserError(f"{options.run} is unconditional: --guidance needs --autoguidance RUN, a worse model to push away from")
-
-
-def load_guiding_model(options: argparse.Namespace, model: Any) -> Any:
-    """The model of `--autoguidance`.
-
-    Raises:
-        UserError: it cannot take the place of `model`.
-    """
-    guiding_model = load(options.autoguidance, "best", options.device, options.trust)
-    if not isinstance(guiding_model, type(model)) or guiding_model.image_shape != model.image_shape:
-        shape = "x".join(map(str, guiding_model.image_shape))
-        raise UserError(
-            f"--autoguidance {options.autoguidance} is a {type(guiding_model).__name__} of {shape} images: name a worse "
-            f"{type(model).__name__} of the images of {options.run}"
-        )
-    fits = not (model.conditional and guiding_model.conditional) or guiding_model.num_classes == model.num_classes
-    if not fits or type(guiding_model.base) is not type(model.base):
-        raise UserError(
-            f"--autoguidance {options.autoguidance} is told or shown something else than {options.run}: train it alike"
-        )
-    return guiding_model

@@ -1,11 +1,13 @@
-"""genai anomalies: images ranked by how unlikely a model finds them."""
+"""genai anomalies: rank images by anomaly score
 
-import argparse
+Group: inspect
+"""
+
 import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from rich.progress import track
@@ -13,124 +15,120 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchmetrics.functional.classification import binary_auroc
 
-from genai.cli.options.arguments import VerbParser, output_path, positive
-from genai.cli.options.codes import A_VAE
-from genai.cli.options.images import load_capable, nothing_said, run_parser
+from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.labels import null_condition
+from genai.cli.options.output import OutputOptions
+from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.data import archives
 from genai.data.avatars.styles import STYLES, draw_style
 from genai.data.base import ImageDataModule, data_roots
+from genai.data.decoding import decode_image
 from genai.data.digits import Digits
-from genai.data.faces import decode
 from genai.data.mnist import MNIST
 from genai.errors import UserError
 from genai.images import captioned, to_float, to_uint8
 from genai.metrics.novelty import excess, novelty, standardised
 from genai.metrics.reference import subset_indices
-from genai.models.base import ImageModel, Shape
-from genai.models.capabilities import EvaluatesBound
+from genai.models.base import Shape
+from genai.models.capabilities import Encodes, EvaluatesBound
 from genai.models.seeds import image_seeds
-from genai.runs import Run
-from genai.runs.data import data_of
 
-STRANGEST = 36  # in the picture
+BOUND = Ability(EvaluatesBound, "evaluate a bound of the likelihood", ("configs/digits/vae.yaml",))
+ENCODE = Ability(Encodes, "encode images", ("configs/digits/vae.yaml",))
+ABILITIES = {"bound": (BOUND,), "excess": (BOUND,), "codes": (ENCODE,), "both": (BOUND, ENCODE)}
+UNITS = {"bound": "nats", "excess": "nats above expectation", "codes": "code distance", "both": "standard deviations"}
+NUM_SHOWN = 36  # images in the picture
 BATCH_SIZE = 50
-NUM_KNOWN = 10_000  # training images that codes are compared with
-NUM_USUAL = 1000  # other training images, which say what scores are usual
-KNOWN = ("mnist", "fashion", "digits")
-
-
-Score = Callable[[Tensor], Tensor]  # uint8 images (N, C, H, W) -> how strange each is, (N,)
-
-
-class Judged(NamedTuple):
-    """Images uint8 (N, C, H, W), their names and labels in words, and how strange each is, (N,)."""
-
-    images: Tensor
-    names: list[str]
-    labels: list[str]
-    scores: Tensor
+NUM_KNOWN = 10_000  # training images whose codes are the reference
+NUM_USUAL = 1000  # other training images, whose scores are the scale
+DATASETS = ("mnist", "fashion", "digits")
 
 
 def parser() -> VerbParser:
     """The options of `genai anomalies`."""
-    verb = run_parser("anomalies", "Rank images by how strange the model finds them: a CSV, and a picture of the strangest.")
-    verb.add_argument(
-        "data",
-        metavar="DATA",
-        help=f"test (the run's own), {', '.join(KNOWN)}, a style of faces ({', '.join(STYLES)}), "
-        "or a folder, zip or tar of pictures",
+    verb = VerbParser(
+        "anomalies",
+        "RUN DATA [options]",
+        "Rank images by how anomalous the model finds them: a CSV of all, and a PNG of the highest scores. Where DATA has "
+        "classes excluded from training, or is another dataset, the area under the ROC curve is printed.",
     )
-    verb.add_argument(
-        "--out", dest="table", help="the CSV to write, the PNG beside it; default: new ones in RUN/samples (zoo: here)"
+    RunOptions.add_to(verb)
+    text = (
+        f"test (the run's own test split), {', '.join(DATASETS)}, a style of faces ({', '.join(STYLES)}), or a folder, zip or "
     )
-    verb.add_argument(
-        "--score",
-        choices=tuple(SCORES),
-        default="both",
-        help="bound: of -ln p(x); excess: the bound less what is usual for an image as bright and intricate; codes: how far "
-        "the code lies from those of training images, for its length; both: excess and codes, standardised and added (both)",
+    verb.add_argument("data", metavar="DATA", help=text + "tar of images")
+    text = (
+        "bound: upper bound of -ln p(x); excess: bound minus its expectation for the image's brightness and complexity; codes: "
     )
-    verb.add_argument("--num", type=positive, default=1000, help="images of a dataset, at most (1000)")
-    verb.add_argument("--samples", type=positive, default=8, help="importance samples of the bound (8)")
+    text += "distance of the code to those of training images; both: excess and codes, standardised and added (default: both)"
+    verb.add_argument("--score", choices=tuple(UNITS), default="both", help=text)
+    text = "maximum number of images of a dataset (default: 1000)"
+    verb.add_argument("--num", type=positive, default=1000, metavar="N", help=text)
+    verb.add_argument("--samples", type=positive, default=8, metavar="N", help="importance samples per image (default: 8)")
+    add_seed_option(verb)
+    OutputOptions.add_to(verb, "the CSV to write; the PNG is written beside it")
     return verb
 
 
 def run(arguments: list[str]) -> None:
-    """Write the table and the picture; print how well the scores tell what is strange, where that is known."""
-    options = parser().parse_args(arguments)
-    source, model = load_capable(options, EvaluatesBound, "bound a likelihood", A_VAE)
-    table, picture = output_paths(options, source)
-    data = data_of(source, options.trust)
-    images, names, labels = images_of(options, data, model.image_shape)
-    score = SCORES[options.score](options, source, model, data)
-    judged = Judged(images, names, labels, score(images))
-    print(summary(options, data, judged, score))
-    order = judged.scores.argsort(descending=True, stable=True)
-    write_csv(judged, order, table)
-    shown = order[:STRANGEST]
-    captions = [f"{brief(judged.scores[i])}{f' ({judged.labels[i]})' if judged.labels[i] else ''}" for i in shown]
-    heading = f"{len(shown)} strangest of {len(order)}, {UNITS[options.score]}"
-    captioned(judged.images[shown], captions, heading).save(picture)
+    """Write the table and the picture; print the mean score, and the AUROC where anomalies are known."""
+    options = parser().parse(arguments)
+    run, kind = RunOptions.from_namespace(options), options.score
+    stem = f"anomalies-{Path(options.data).stem}"
+    table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), stem)
+    source = run.load(*ABILITIES[kind])
+    data = source.data()
+    named = read(options.data, options.num, data, source.model.image_shape)
+    score = make_score(kind, source, data, options.samples, options.seed)
+    scores = score(named.images)
+    print(f"{scores.mean():.2f} {UNITS[kind]}, mean over {len(scores)} images")
+    is_excluded = excluded(data, named) if options.data == "test" else torch.ones(len(scores), dtype=torch.bool)
+    anomalous, normal = scores[is_excluded], scores[~is_excluded]
+    if options.data != "test":
+        own = read("test", options.num, data, data.image_shape)
+        normal = score(own.images)[~excluded(data, own)]
+    if len(anomalous) and len(normal):
+        counts = f"{len(anomalous)} anomalous images, {len(normal)} test images of the run's data"
+        print(f"AUROC {auroc(anomalous, normal):.4f} ({counts})")
+    order = scores.argsort(descending=True, stable=True)
+    write_csv(named, scores, order, table)
+    top = order[:NUM_SHOWN]
+    captions = [f"{brief(scores[i])}{f' ({named.labels[i]})' if named.labels[i] else ''}" for i in top]
+    captioned(named.images[top], captions, f"{len(top)} most anomalous of {len(order)}, {UNITS[kind]}").save(picture)
     print(f"wrote {table} and {picture}")
 
 
 def brief(score: Tensor) -> str:
-    """Three digits, or all before the point."""
+    """Three significant digits, or all digits before the point."""
     return f"{score:.0f}" if abs(score) >= 1000 else f"{score:.3g}"
-
-
-def output_paths(options: argparse.Namespace, run: Run) -> tuple[Path, Path]:
-    """The CSV and the PNG to write: --out NAME.csv and NAME.png, or new ones.
-
-    Raises:
-        UserError: one is there already, or --out is no .csv.
-    """
-    folder, prefix = (Path(), f"{run.path.name}-") if run.is_exported else (run.path / "samples", "")
-    default = folder / f"{prefix}anomalies-{Path(options.data).stem}.csv"
-    table = output_path(options.table, default, options.force)
-    if table.suffix != ".csv":
-        raise UserError(f"--out {table} should end in .csv; the picture goes beside it, as {table.stem}.png")
-    return table, output_path(str(table.with_suffix(".png")), default, options.force)
 
 
 # -- images --------------------------------------------------------------------------------------------------------------
 
 
-def images_of(options: argparse.Namespace, data: ImageDataModule, shape: Shape) -> tuple[Tensor, list[str], list[str]]:
-    """Images (N, C, H, W) uint8 of --data, as the model takes them, with their names and labels in words (or "")."""
-    if options.data == "test" or options.data in KNOWN:
-        return images_of_split(data if options.data == "test" else known(options.data, data.root), options.num, shape)
-    if options.data in STYLES:
-        return images_of_style(options.data, options.num, shape)
-    return images_of_files(options.data, data.root, shape)
+class Named(NamedTuple):
+    """Images uint8 (N, C, H, W), their names, and their classes by name ("" where unknown)."""
+
+    images: Tensor
+    names: list[str]
+    labels: list[str]
 
 
-def known(name: str, root: str | None) -> ImageDataModule:
+def read(name: str, num: int, data: ImageDataModule, shape: Shape) -> Named:
+    """The images of DATA, converted to the model's shape (C, H, W); at most `num` of a dataset."""
+    if name == "test" or name in DATASETS:
+        return images_of_split(data if name == "test" else dataset(name, data.root), num, shape)
+    if name in STYLES:
+        return images_of_style(name, num, shape)
+    return images_of_files(name, data.root, shape)
+
+
+def dataset(name: str, root: str | None) -> ImageDataModule:
     """The dataset of that name."""
     return Digits() if name == "digits" else MNIST(variant=name, root=root)  # type: ignore[arg-type]
 
 
-def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> tuple[Tensor, list[str], list[str]]:
+def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> Named:
     """`num` images of a test split."""
     data.prepare_data()
     data.setup("test")
@@ -138,40 +136,40 @@ def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> tuple[Tens
     rows = subset_indices(len(split), num)
     images, labels = split.batch(rows)
     texts = [data.class_names[k] for k in labels.tolist()] if data.label_kind == "class" else [""] * len(rows)
-    return fitted(images, shape), [f"test/{i}" for i in rows], texts
+    return Named(converted(images, shape), [f"test/{i}" for i in rows], texts)
 
 
-def images_of_style(name: str, num: int, shape: Shape) -> tuple[Tensor, list[str], list[str]]:
-    """`num` faces of another style than that of the avatars."""
+def images_of_style(name: str, num: int, shape: Shape) -> Named:
+    """`num` faces of another style than that of the avatars dataset."""
     faces = torch.stack([torch.from_numpy(draw_style(name, seed, shape[1])) for seed in range(num)])
-    return fitted(faces, shape), [f"{name}/{seed}" for seed in range(num)], [""] * num
+    return Named(converted(faces, shape), [f"{name}/{seed}" for seed in range(num)], [""] * num)
 
 
-def images_of_files(name: str, root: str | None, shape: Shape) -> tuple[Tensor, list[str], list[str]]:
-    """All pictures of a folder or archive that can be read.
+def images_of_files(name: str, root: str | None, shape: Shape) -> Named:
+    """All images of a folder or archive that can be read; the others are named on stderr.
 
     Raises:
-        UserError: there is no such place, or no picture in it can be read.
+        UserError: there is no such place, or no image in it can be read.
     """
     places = [Path(name).expanduser(), *(folder / name for folder in data_roots(root))]
     place = next((path for path in places if path.exists()), None)
     if place is None:
-        named = ", ".join(("test", *KNOWN, *STYLES))
-        raise UserError(f"there is no {name}: name {named}, or a folder, zip or tar of pictures")
+        named = ", ".join(("test", *DATASETS, *STYLES))
+        raise UserError(f"there is no {name}: name {named}, or a folder, zip or tar of images")
     images, names = [], []
     for picture in archives.pictures(place):
         try:
-            images.append(torch.from_numpy(decode(picture.content, shape[1], shape[0]).copy()))
+            images.append(torch.from_numpy(decode_image(picture.content, shape[1], shape[0]).copy()))
             names.append(picture.name)
         except Exception as error:  # Pillow raises nearly anything on damaged bytes
-            print(f"left out: {picture.name} ({picture.problem or type(error).__name__})", file=sys.stderr)
+            print(f"skipped {picture.name} ({picture.problem or type(error).__name__})", file=sys.stderr)
     if not images:
-        raise UserError(f"{place} has no picture that can be read: name another")
-    return torch.stack(images), names, [""] * len(names)
+        raise UserError(f"{place} has no image that can be read: name another")
+    return Named(torch.stack(images), names, [""] * len(names))
 
 
-def fitted(images: Tensor, shape: Shape) -> Tensor:
-    """uint8 images (N, c, h, w) -> (N, C, H, W): enlarged or reduced bicubically, grey of colours, or colours of grey."""
+def converted(images: Tensor, shape: Shape) -> Tensor:
+    """uint8 images (N, c, h, w) -> (N, C, H, W): resized bicubically, colour to grey or grey to colour."""
     channels, *sides = shape
     x = to_float(images)
     if list(x.shape[2:]) != sides:
@@ -182,61 +180,61 @@ def fitted(images: Tensor, shape: Shape) -> Tensor:
 
 # -- scores --------------------------------------------------------------------------------------------------------------
 
-
-def told(options: argparse.Namespace, run: Run, model: ImageModel, num: int) -> Tensor | None:
-    """Labels that say nothing, of `num` images; None for an unconditional model."""
-    return nothing_said(run, model, num, options.trust) if model.conditional else None
+Score = Callable[[Tensor], Tensor]  # uint8 images (N, C, H, W) -> anomaly scores (N,)
 
 
-def by_bound(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule) -> Score:
-    """The bound of -ln p(x) in nats."""
+def make_score(kind: str, source: Loaded, data: ImageDataModule, num_samples: int, seed: int) -> Score:
+    """The anomaly score `bound`, `excess`, `codes` or `both`, calibrated on training images."""
 
-    def score(images: Tensor) -> Tensor:
-        seeds = image_seeds(options.seed, len(images))
-        parts = []
-        for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):
-            batch = to_float(images[start : start + BATCH_SIZE])
-            condition = told(options, run, model, len(batch))
-            nats = -model.log_likelihood(batch, seeds[start : start + len(batch)], options.samples, condition)
-            parts.append(nats.cpu())
-        return torch.cat(parts)
+    def bound(images: Tensor) -> Tensor:
+        return negative_bound(images, source, num_samples, seed)
 
-    return score
+    if kind == "bound":
+        return bound
+    known, usual = training_images(data)
+    usual_bound = bound(usual) if kind in ("excess", "both") else None
+    known_codes = encode(known, source) if kind in ("codes", "both") else None
 
+    def parts(images: Tensor, bounds: Tensor | None) -> list[Tensor]:
+        """The excess and the novelty of the codes, as far as `kind` needs them."""
+        found = []
+        if usual_bound is not None and bounds is not None:
+            found.append(excess(bounds, to_float(images), usual_bound, to_float(usual)))
+        if known_codes is not None:
+            found.append(novelty(encode(images, source), known_codes))
+        return found
 
-def by_excess(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule) -> Score:
-    """The bound less what is usual, see `excess`."""
-    bound, usual = by_bound(options, run, model, data), training_images(data)[1]
-    usual_nats = bound(usual)
-    return lambda images: excess(bound(images), to_float(images), usual_nats, to_float(usual))
-
-
-def by_codes(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule) -> Score:
-    """The novelty of codes among those of training images."""
-
-    def codes(images: Tensor) -> Tensor:
-        batches = images.split(10 * BATCH_SIZE)
-        return torch.cat([model.encode(to_float(batch), told(options, run, model, len(batch))).cpu() for batch in batches])
-
-    known = codes(training_images(data)[0])
-    return lambda images: novelty(codes(images), known)
-
-
-def by_both(options: argparse.Namespace, run: Run, model: Any, data: ImageDataModule) -> Score:
-    """Excess and novelty of codes, each in standard deviations of what is usual, added."""
-    bound, codes = by_bound(options, run, model, data), by_codes(options, run, model, data)
-    usual = training_images(data)[1]
-    usual_nats = bound(usual)
-
-    def parts(images: Tensor, nats: Tensor) -> tuple[Tensor, Tensor]:
-        return excess(nats, to_float(images), usual_nats, to_float(usual)), codes(images)
-
-    usual_parts = parts(usual, usual_nats)
+    if kind != "both":
+        return lambda images: parts(images, bound(images) if kind == "excess" else None)[0]
+    usual_parts = parts(usual, usual_bound)
     return lambda images: sum(map(standardised, parts(images, bound(images)), usual_parts), torch.zeros(len(images)))
 
 
+def negative_bound(images: Tensor, source: Loaded, num_samples: int, seed: int) -> Tensor:
+    """The bound of -ln p(x) in nats (N,) of uint8 images (N, C, H, W)."""
+    seeds = image_seeds(seed, len(images))
+    parts = []
+    for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):
+        batch = to_float(images[start : start + BATCH_SIZE])
+        own_seeds = seeds[start : start + len(batch)]
+        estimate = source.model.likelihood_bound(batch, own_seeds, null(source, len(batch)), num_samples)
+        parts.append(estimate.nats.cpu())
+    return torch.cat(parts)
+
+
+def encode(images: Tensor, source: Loaded) -> Tensor:
+    """Codes (N, D) of uint8 images (N, C, H, W)."""
+    batches = images.split(10 * BATCH_SIZE)
+    return torch.cat([source.model.encode(to_float(batch), null(source, len(batch))).cpu() for batch in batches])
+
+
+def null(source: Loaded, num: int) -> Tensor | None:
+    """`num` null conditions; None for an unconditional model."""
+    return null_condition(source, num) if source.model.conditional else None
+
+
 def training_images(data: ImageDataModule) -> tuple[Tensor, Tensor]:
-    """Training images uint8 (N, C, H, W) that codes are compared with, and others that say what is usual."""
+    """Two disjoint sets of training images, uint8 (N, C, H, W): the reference of the codes, and those that set the scale."""
     data.setup("fit")
     train = data.split("train")
     rows = torch.as_tensor(subset_indices(len(train), NUM_KNOWN + NUM_USUAL))
@@ -245,37 +243,27 @@ def training_images(data: ImageDataModule) -> tuple[Tensor, Tensor]:
     return known, usual
 
 
-SCORES = {"bound": by_bound, "excess": by_excess, "codes": by_codes, "both": by_both}
-UNITS = {"bound": "nats", "excess": "nats more than usual", "codes": "distance of codes", "both": "standard deviations"}
+# -- results -------------------------------------------------------------------------------------------------------------
 
 
-def summary(options: argparse.Namespace, data: ImageDataModule, judged: Judged, score: Score) -> str:
-    """The mean score; and how well scores tell strange images from those of the training classes (area under ROC)."""
-    line = f"{judged.scores.mean():.2f} {UNITS[options.score]}, mean over {len(judged.scores)} images"
-    strange, ordinary = split_by_class(data, judged) if options.data == "test" else (judged.scores, None)
-    if ordinary is None:
-        images, _, labels = images_of_split(data, options.num, data.image_shape)
-        ordinary = split_by_class(data, Judged(images, [], labels, score(images)))[1]
-    if not len(strange) or not len(ordinary):
-        return line
-    is_strange = torch.cat([torch.ones(len(strange)), torch.zeros(len(ordinary))]).int()
-    ranks = torch.cat([strange, ordinary]).argsort().argsort().double() / len(is_strange)  # in [0, 1], as the metric wants
-    auroc = float(binary_auroc(ranks, is_strange))
-    return f"{line}; AUROC {auroc:.4f} ({len(strange)} strange, {len(ordinary)} of the run's own test images)"
+def excluded(data: ImageDataModule, named: Named) -> Tensor:
+    """Which images are of a class that was excluded from training: (N,) bool."""
+    classes = {data.class_names[k] for k in data.exclude}
+    return torch.tensor([label in classes for label in named.labels])
 
 
-def split_by_class(data: ImageDataModule, judged: Judged) -> tuple[Tensor, Tensor]:
-    """Scores of the images whose class training left out, and of the others."""
-    left_out = {data.class_names[k] for k in data.exclude}
-    is_strange = torch.tensor([label in left_out for label in judged.labels])
-    return judged.scores[is_strange], judged.scores[~is_strange]
+def auroc(anomalous: Tensor, normal: Tensor) -> float:
+    """The probability that an anomalous image has a higher score than a normal one."""
+    target = torch.cat([torch.ones(len(anomalous)), torch.zeros(len(normal))]).int()
+    ranks = torch.cat([anomalous, normal]).argsort().argsort().double() / len(target)  # torchmetrics needs values in [0, 1]
+    return float(binary_auroc(ranks, target))
 
 
-def write_csv(judged: Judged, order: Tensor, path: Path) -> None:
-    """One row per image, the strangest first: rank, image, label, score."""
+def write_csv(named: Named, scores: Tensor, order: Tensor, path: Path) -> None:
+    """One row per image, the highest score first: rank, image, label, score."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["rank", "image", "label", "score"])
         for rank, i in enumerate(order.tolist(), start=1):
-            writer.writerow([rank, judged.names[i], judged.labels[i], f"{judged.scores[i]:.3f}"])
+            writer.writerow([rank, named.names[i], named.labels[i], f"{scores[i]:.3f}"])

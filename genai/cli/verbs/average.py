@@ -1,4 +1,7 @@
-"""genai average: averaged weights of another length, from the snapshots of a run (EDM2, Karras et al. 2023)."""
+"""genai average: make averaged weights of another EMA length after training
+
+Group: share
+"""
 
 import re
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from genai.cli.options.arguments import VerbParser
+from genai.cli.options.arguments import VerbParser, add_trust_option, command
 from genai.errors import UserError
 from genai.models.ema import Snapshot, gamma_of, reconstruct
 from genai.runs import Run, find
@@ -15,19 +18,23 @@ from genai.runs.loading import read_checkpoint
 
 def parser() -> VerbParser:
     """The options of `genai average`."""
-    verb = VerbParser(prog="genai average", description="Make a checkpoint whose averaged weights have another length.")
-    verb.add_argument("run", metavar="RUN", help="a run trained with power_stds")
-    verb.add_argument("--std", type=float, required=True, help="width of the average, as a share of the training: 0.01 to 0.25")
-    verb.add_argument("--kimg", type=float, help="thousands of images at which it ends; default: the last snapshot")
+    verb = VerbParser(
+        "average",
+        "RUN --std X [options]",
+        "Write a checkpoint whose averaged weights have another EMA length, reconstructed from the snapshots of a run that was "
+        "trained with power_stds (post-hoc EMA, EDM2, Karras et al. 2023).",
+    )
+    verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
+    text = "width of the average as a share of the training: 0.01 to 0.25"
+    verb.add_argument("--std", type=float, required=True, metavar="X", help=text)
+    text = "thousands of images seen at which the average ends; default: the last snapshot"
+    verb.add_argument("--kimg", type=float, metavar="X", help=text)
+    add_trust_option(verb)
     return verb
 
 
 def snapshots(run: Run) -> list[Snapshot]:
-    """Of all widths and times, the earliest first.
-
-    Raises:
-        UserError: there are none.
-    """
+    """The run's snapshots, the earliest first; UserError where there are none."""
     found = []
     for path in (run.path / "averages").glob("*.safetensors"):
         if match := re.fullmatch(r"([\d.e-]+)-(\d+)", path.stem):
@@ -39,14 +46,13 @@ def snapshots(run: Run) -> list[Snapshot]:
 
 def run(arguments: list[str]) -> None:
     """Write checkpoints/average-STD.ckpt: the run's last checkpoint with other averaged weights."""
-    options = parser().parse_args(arguments)
+    options = parser().parse(arguments)
     source = find(options.run)
     taken = snapshots(source)
     end = taken[-1].t if options.kimg is None else options.kimg * 1000
     if not taken[0].t <= end <= taken[-1].t:
-        raise UserError(
-            f"--kimg {options.kimg:g} is outside of the snapshots: use {taken[0].t / 1000:g} to {taken[-1].t / 1000:g}"
-        )
+        earliest, latest = taken[0].t / 1000, taken[-1].t / 1000
+        raise UserError(f"--kimg {options.kimg:g} is outside of the snapshots: use {earliest:g} to {latest:g}")
     try:
         state = reconstruct([snapshot for snapshot in taken if snapshot.t <= end], end, options.std)
     except ValueError as error:
@@ -56,4 +62,4 @@ def run(arguments: list[str]) -> None:
     name = f"average-{options.std:g}" + ("" if options.kimg is None else f"-{options.kimg:g}")
     path: Path = source.path / "checkpoints" / f"{name}.ckpt"
     torch.save(checkpoint, path)
-    print(f"wrote {path}\nnext: genai test {options.run} --checkpoint {name}")
+    print(f"wrote {path}\nnext: {command('test', options.run, '--checkpoint', name)}")

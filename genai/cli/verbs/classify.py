@@ -1,9 +1,12 @@
-"""genai classify: models of density as classifiers, by Bayes' rule, beside discriminative ones."""
+"""genai classify: compare generative and discriminative classification
 
-import argparse
+Group: inspect
+"""
+
 import csv
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,22 +16,22 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, output_path, positive
-from genai.data.base import Batch, ImageDataModule
+from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.output import OutputOptions
+from genai.cli.options.run import Loaded, RunOptions, add_seed_option
+from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.images import to_float
 from genai.metrics.discriminative import BASELINES, baseline, classification, posterior
 from genai.metrics.reference import subset_indices
 from genai.models.capabilities import Classifies, EvaluatesBound
 from genai.models.seeds import image_seeds
-from genai.runs import Run, find, load
-from genai.runs.data import data_of
 
 BATCH_SIZE = 50
 
 
 class Row(NamedTuple):
-    """A method, how many training images it had, and what it reaches on the test images."""
+    """A method, its number of training images, and its scores on the test images."""
 
     method: str
     training_images: int
@@ -40,114 +43,95 @@ class Row(NamedTuple):
 def parser() -> VerbParser:
     """The options of `genai classify`."""
     verb = VerbParser(
-        prog="genai classify",
-        description="Classify test images: conditional models with a likelihood by Bayes' rule, argmax of ln p(x|y) + ln p(y); "
+        "classify",
+        "RUN... [options]",
+        "Classify test images and compare: conditional generative models by Bayes' rule, argmax of ln p(x|y) + ln p(y); "
         "classifiers; and naive Bayes, QDA and logistic regression on the same training images.",
     )
-    verb.add_argument("runs", metavar="RUN", nargs="+", help="runs of the same dataset, of a VAE or a classifier")
-    verb.add_argument("--num", type=positive, default=1000, help="test images (1000)")
-    verb.add_argument("--samples", type=positive, default=32, help="importance samples of each bound (32)")
-    verb.add_argument("--out", help="the CSV to write, the plot beside it; default: new ones in the first RUN/samples")
-    verb.add_argument("--seed", type=int, default=0, help="of the bounds' noise (0)")
-    verb.add_argument("--force", action="store_true", help="write over --out if it is there")
-    verb.add_argument("--checkpoint", default="best", help="best, last or a file")
-    verb.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    verb.add_argument("--trust", action="append", default=[], help="a package whose classes the config may name")
+    verb.add_argument("runs", metavar="RUN", nargs="+", help="runs of one dataset")
+    RunOptions.add_model_options(verb)
+    verb.add_argument("--num", type=positive, default=1000, metavar="N", help="number of test images (default: 1000)")
+    verb.add_argument("--samples", type=positive, default=32, metavar="N", help="importance samples per bound (default: 32)")
+    add_seed_option(verb, "seed of the importance samples (default: 0)")
+    OutputOptions.add_to(verb, "the CSV to write; the plot is written beside it")
     return verb
 
 
 def run(arguments: list[str]) -> None:
     """Print the table; write it and its plot."""
-    options = parser().parse_args(arguments)
-    sources = [find(name) for name in options.runs]
-    table = table_path(options, sources[0])
-    data = [ready(data_of(source, options.trust)) for source in sources]
+    options = parser().parse(arguments)
+    runs = [replace(RunOptions.from_namespace(options), run=name) for name in options.runs]
+    table, plot_path = OutputOptions.from_namespace(options).table_and_picture(runs[0].find(), "classify")
+    sources = [run.load() for run in runs]
+    data = [opened(source) for source in sources]
     if len({part.name for part in data}) > 1:
-        raise UserError(f"the runs are of {' and '.join(sorted({part.name for part in data}))}: compare runs of one dataset")
+        names = " and ".join(sorted({part.name for part in data}))
+        raise UserError(f"the runs are of {names}: compare runs of one dataset")
     split = data[0].split("test")
-    tested = split.batch(subset_indices(len(split), options.num))
-    rows = [*of_runs(options, sources, data, tested), *of_baselines(data, tested)]
+    images, labels = split.batch(subset_indices(len(split), options.num))
+    rows = []
+    for source, own in zip(sources, data, strict=True):
+        began = time.perf_counter()
+        method, probabilities = predict(source, own, images, options.samples, options.seed)
+        rows.append(row(method, len(own.split("train")), probabilities, labels, began))
+    rows += baseline_rows(data, images, labels)
     rows.sort(key=lambda row: (row.training_images, row.accuracy))
-    show(rows, len(tested.images))
+    show(rows, len(images))
     write(rows, table)
-    plot(rows, table.with_suffix(".png"))
-    print(f"wrote {table} and {table.with_suffix('.png')}")
+    plot(rows, plot_path)
+    print(f"wrote {table} and {plot_path}")
 
 
-def table_path(options: argparse.Namespace, first: Run) -> Path:
-    """The CSV to write.
-
-    Raises:
-        UserError: it, or the plot, is there already, or it is no .csv.
-    """
-    default = Path("classify.csv") if first.is_exported else first.path / "samples" / "classify.csv"
-    path = output_path(options.out, default, options.force)
-    if path.suffix != ".csv":
-        raise UserError(f"--out {path} should end in .csv; the plot goes beside it, as {path.stem}.png")
-    output_path(str(path.with_suffix(".png")), default, options.force)
-    return path
-
-
-def ready(data: ImageDataModule) -> ImageDataModule:
-    """The data, opened.
-
-    Raises:
-        UserError: they have no classes.
-    """
+def opened(source: Loaded) -> ImageDataModule:
+    """The run's data; UserError where they have no classes."""
+    data = source.data()
     if data.label_kind != "class":
-        raise UserError(f"{data.name} has no classes to tell apart: classify runs of mnist or digits")
-    data.prepare_data()
-    data.setup("test")
+        raise UserError(f"{data.name} has no classes: name runs of mnist or digits")
     return data
 
 
 # -- methods -------------------------------------------------------------------------------------------------------------
 
 
-def of_runs(
-    options: argparse.Namespace, sources: Sequence[Run], data: Sequence[ImageDataModule], tested: Batch
-) -> Iterator[Row]:
-    """A row for each run."""
-    for source, own in zip(sources, data, strict=True):
-        model: Any = load(source, options.checkpoint, options.device, options.trust)
-        train = own.split("train")
-        began = time.perf_counter()
-        if isinstance(model, Classifies):
-            method, probabilities = type(model).__name__.lower(), model.predict(tested.images).cpu()
-        elif isinstance(model, EvaluatesBound) and getattr(model, "conditional", False):
-            shares = torch.bincount(torch.as_tensor(train.labels), minlength=own.num_classes) / len(train)
-            method = f"{type(model).__name__} by Bayes' rule"
-            probabilities = posterior(log_likelihoods(options, model, tested.images), shares)
-        else:
-            raise UserError(
-                f"{source.path} is no classifier, nor a conditional model with a likelihood: "
-                "name a run of configs/mnist/cvae.yaml or features.yaml"
-            )
-        yield row(method, len(train), probabilities, tested.labels, began)
+def predict(source: Loaded, data: ImageDataModule, images: Tensor, num_samples: int, seed: int) -> tuple[str, Tensor]:
+    """The method's name and the class probabilities (N, K) of uint8 images (N, C, H, W)."""
+    model = source.model
+    name = type(model).__name__
+    if isinstance(model, Classifies):
+        return name.lower(), model.predict(images).cpu()
+    if not (isinstance(model, EvaluatesBound) and source.model.conditional):
+        raise UserError(
+            f"{source.run.path} is a {name}, which cannot classify: name a run of a preset that can, such as "
+            "configs/digits/cvae.yaml (a conditional model with a likelihood) or configs/digits/features.yaml (a classifier)"
+        )
+    train = data.split("train")
+    prior = torch.bincount(torch.as_tensor(train.labels), minlength=data.num_classes) / len(train)
+    return f"{name} by Bayes' rule", posterior(log_likelihoods(model, images, num_samples, seed), prior)
 
 
-def log_likelihoods(options: argparse.Namespace, model: Any, images: Tensor) -> Tensor:
+def log_likelihoods(model: Any, images: Tensor, num_samples: int, seed: int) -> Tensor:
     """The bounds of ln p(x|y) of uint8 images (N, C, H, W) for every class, with the same noise: (N, K) float64."""
-    seeds = image_seeds(options.seed, len(images))
+    seeds = image_seeds(seed, len(images))
     columns = []
     for k in range(model.num_classes):
         parts = []
         for start in range(0, len(images), BATCH_SIZE):
             batch = to_float(images[start : start + BATCH_SIZE])
-            told = torch.full((len(batch),), k)
-            parts.append(model.log_likelihood(batch, seeds[start : start + len(batch)], options.samples, told).cpu())
+            condition = torch.full((len(batch),), k)
+            own_seeds = seeds[start : start + len(batch)]
+            parts.append(-model.likelihood_bound(batch, own_seeds, condition, num_samples).nats.cpu())
         columns.append(torch.cat(parts))
     return torch.stack(columns, dim=1)
 
 
-def of_baselines(data: Sequence[ImageDataModule], tested: Batch) -> Iterator[Row]:
+def baseline_rows(data: Sequence[ImageDataModule], images: Tensor, labels: Tensor) -> Iterator[Row]:
     """A row for each baseline and each set of training images."""
     for own in {part.fingerprint("train"): part for part in data}.values():
         train = own.split("train")
         for name in BASELINES:
             began = time.perf_counter()
-            probabilities = baseline(name, np.asarray(train.images), np.asarray(train.labels), tested.images.numpy())
-            yield row(name, len(train), probabilities, tested.labels, began)
+            probabilities = baseline(name, np.asarray(train.images), np.asarray(train.labels), images.numpy())
+            yield row(name, len(train), probabilities, labels, began)
 
 
 def row(method: str, num: int, probabilities: Tensor, labels: Tensor, began: float) -> Row:
@@ -160,9 +144,9 @@ def row(method: str, num: int, probabilities: Tensor, labels: Tensor, began: flo
 
 def show(rows: Sequence[Row], num: int) -> None:
     """Print the table."""
-    table = Table(title=f"{num} test images")
-    for column in ("training images", "method", "accuracy, %", "calibration error, %", "seconds"):
-        table.add_column(column)
+    table = Table(caption=f"{num} test images; ECE: expected calibration error")
+    for column in ("training images", "method", "accuracy (%)", "ECE (%)", "seconds"):
+        table.add_column(column, justify="left" if column == "method" else "right")
     for r in rows:
         scores = (f"{100 * r.accuracy:.1f}", f"{100 * r.calibration_error:.1f}", f"{r.seconds:.1f}")
         table.add_row(f"{r.training_images:,}", r.method, *scores)

@@ -1,34 +1,48 @@
-"""genai denoise: what a model's code keeps of noisy images."""
+"""genai denoise: reconstruct images from their noisy versions
+
+Group: sample and edit
+"""
 
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from genai.cli.options.arguments import VerbParser
-from genai.cli.options.codes import A_VAE, examples, examples_parser, stacked
-from genai.cli.options.images import load_capable, write_rows
-from genai.cli.options.sampling import finite
-from genai.errors import UserError
-from genai.models.capabilities import Reconstructs
+from genai.cli.options.arguments import VerbParser, non_negative
+from genai.cli.options.images import add_optional_image_options, read_examples, stack_rows
+from genai.cli.options.labels import LabelOptions
+from genai.cli.options.output import OutputOptions, write_tiles
+from genai.cli.options.run import RunOptions, add_seed_option
+from genai.cli.verbs.reconstruct import OWN_LABELS, RECONSTRUCT
 from genai.models.seeds import image_seeds, seeded_normal
 
 
 def parser() -> VerbParser:
     """The options of `genai denoise`."""
-    verb = examples_parser("denoise", "Add noise to pictures, and draw what the model makes of their codes.", 16)
-    verb.add_argument("--noise", type=finite, default=0.5, help="standard deviation; white is 1, black is -1 (0.5)")
+    verb = VerbParser(
+        "denoise",
+        "RUN [IMAGE...] [options]",
+        "Add Gaussian noise to images and show their reconstructions from the noisy codes.",
+    )
+    RunOptions.add_to(verb)
+    add_optional_image_options(verb, 16)
+    text = "standard deviation of the noise; pixels lie in [-1, 1] (default: 0.5)"
+    verb.add_argument("--noise", type=non_negative, default=0.5, metavar="STD", help=text)
+    add_seed_option(verb, "seed of the noise (default: 0)")
+    LabelOptions.add_to(verb, default=OWN_LABELS, text=False)
+    OutputOptions.add_to(verb)
     return verb
 
 
 def run(arguments: list[str]) -> None:
-    """Draw originals over noisy images over denoised ones, and print how near these come."""
-    options = parser().parse_args(arguments)
-    if options.noise < 0:
-        raise UserError(f"--noise {options.noise} is out of range: use 0 or more")
-    source, model = load_capable(options, Reconstructs, "denoise", A_VAE)
-    images, condition = examples(options, source, model)
-    noise = seeded_normal(image_seeds(options.seed, len(images)), model.image_shape, torch.device("cpu"))
+    """Write the images over the noisy images over the reconstructions, and print the mean PSNR of both."""
+    options = parser().parse(arguments)
+    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
+    path = OutputOptions.from_namespace(options).png(run.find(), "denoise")
+    source = run.load(RECONSTRUCT)
+    images, condition = read_examples(options.images, options.num, labels, source)
+    noise = seeded_normal(image_seeds(options.seed, len(images)), source.model.image_shape, torch.device("cpu"))
     noisy = (images + options.noise * noise).clamp(-1, 1)
-    results = model.reconstruct(noisy, condition).cpu()
+    results = source.model.reconstruct(noisy, condition).cpu()
     before, after = (peak_signal_noise_ratio(x, images, data_range=2.0, dim=(1, 2, 3)) for x in (noisy, results))
     print(f"PSNR {before:.2f} dB noisy, {after:.2f} dB denoised, mean over {len(images)} images")
-    write_rows(options, source, model, *stacked([images, noisy, results]), "denoise")
+    metadata = {"Seed": str(options.seed), "Verb": "denoise", **labels.metadata()}
+    write_tiles(path, *stack_rows([images, noisy, results]), source, metadata)

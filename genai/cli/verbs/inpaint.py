@@ -1,44 +1,53 @@
-"""genai inpaint: fill in a part of a picture."""
+"""genai inpaint: fill in a masked part of images
+
+Group: sample and edit
+"""
 
 import torch
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser
-from genai.cli.options.images import (
-    add_image_options,
-    asked,
-    edit_parser,
-    load_capable,
-    read_images,
-    read_picture,
-    rows_of,
-    write_rows,
-)
-from genai.cli.options.sampling import step_settings
+from genai.cli.options.images import add_image_options, read_images, read_picture, tile_rows
+from genai.cli.options.labels import LabelOptions, edit_condition
+from genai.cli.options.output import OutputOptions, write_tiles
+from genai.cli.options.run import Ability, RunOptions, add_seed_option
+from genai.cli.options.sampling import SamplerOptions
 from genai.errors import UserError
 from genai.models.capabilities import Restores
 from genai.models.seeds import image_seeds
 
+INPAINT = Ability(Restores, "inpaint images", ("configs/digits/diffusion.yaml", "configs/digits/inpaint.yaml"))
+
 
 def parser() -> VerbParser:
     """The options of `genai inpaint`."""
-    verb = edit_parser("inpaint", "Fill in a part of pictures; all other pixels stay exactly as they are.")
-    add_image_options(verb, 6)
-    verb.add_argument(
-        "--mask", default="box", help="box (the middle), left, right, top, bottom, or a picture, filled in where white"
+    verb = VerbParser(
+        "inpaint", "RUN IMAGE... [options]", "Fill in a masked part of images; all pixels outside of the mask stay as they are."
     )
+    RunOptions.add_to(verb)
+    add_image_options(verb, 6)
+    add_mask_option(verb)
+    add_seed_option(verb)
+    LabelOptions.add_to(verb)
+    SamplerOptions.add_to(verb)
+    OutputOptions.add_to(verb)
     return verb
 
 
+def add_mask_option(parser: VerbParser) -> None:
+    """Add `--mask`."""
+    text = "what to fill in: box (the middle), left, right, top, bottom, or an image file that is white there (default: box)"
+    parser.add_argument("--mask", default="box", metavar="MASK", help=text)
+
+
 def make_mask(name: str, size: int) -> Tensor:
-    """What to fill in: (1, size, size) of 0 and 1.
+    """The mask (1, size, size), 1 where to fill in and 0 elsewhere.
 
     Raises:
-        UserError: there is no such mask, or it fills in nothing or everything.
+        UserError: there is no such mask, or it covers nothing or everything.
     """
     half = size // 2
-    middle = slice(size // 4, size - size // 4)
-    whole = slice(None)
+    middle, whole = slice(size // 4, size - size // 4), slice(None)
     regions = {
         "box": (middle, middle),
         "left": (whole, slice(half)),
@@ -50,22 +59,26 @@ def make_mask(name: str, size: int) -> Tensor:
     if name in regions:
         mask[0, regions[name][0], regions[name][1]] = 1
         return mask
-    choice = f"{', '.join(regions)}, or a picture that is white where to fill in"
-    mask = read_picture(name, size, 1, "mask", choice).gt(127).float()
+    mask = read_picture(name, size, 1, "mask", f"{', '.join(regions)}, or an image that is white where to fill in")
+    mask = mask.gt(127).float()
     if mask.mean() in (0, 1):
-        raise UserError(f"the mask {name} is {'white' if mask.mean() else 'black'} all over: make white what to fill in")
+        color = "white" if mask.mean() else "black"
+        raise UserError(f"the mask {name} is {color} everywhere: make it white where to fill in and black elsewhere")
     return mask
 
 
 def run(arguments: list[str]) -> None:
-    """Draw each picture, what is given of it, and the fillings in a row."""
-    options = parser().parse_args(arguments)
-    source, model = load_capable(options, Restores, "inpaint")
-    settings = step_settings(options, model)
-    images = read_images(options, source, model)
-    mask = make_mask(options.mask, model.image_shape[-1]).expand(len(images), -1, -1, -1)
-    repeated, masks = images.repeat_interleave(options.num, dim=0), mask.repeat_interleave(options.num, dim=0)
-    condition = asked(options, model, source, len(repeated))
-    results = model.restore(repeated, masks, image_seeds(options.seed, len(repeated)), condition, **settings)
-    given = torch.where(mask > 0, torch.zeros_like(images), images)
-    write_rows(options, source, model, rows_of([images, given], results), len(results) // len(images) + 2, "inpaint")
+    """Write a row for each image: the image, the masked image, the results."""
+    options = parser().parse(arguments)
+    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
+    path = OutputOptions.from_namespace(options).png(run.find(), "inpaint")
+    source = run.load(INPAINT)
+    settings = SamplerOptions.from_namespace(options).settings(source, run.device)
+    images = read_images(options.images, source)
+    mask = make_mask(options.mask, images.shape[-1]).expand(len(images), -1, -1, -1)
+    repeated, masks = (tensor.repeat_interleave(options.num, dim=0) for tensor in (images, mask))
+    condition = edit_condition(labels, len(repeated), source)
+    results = source.model.restore(repeated, masks, image_seeds(options.seed, len(repeated)), condition, **settings)
+    masked = torch.where(mask > 0, torch.zeros_like(images), images)
+    metadata = {"Seed": str(options.seed), "Verb": "inpaint", **labels.metadata()}
+    write_tiles(path, *tile_rows([images, masked], results), source, metadata)

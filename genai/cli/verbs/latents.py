@@ -1,6 +1,8 @@
-"""genai latents: a latent space of two numbers as pictures, what is decoded where and which class lies where."""
+"""genai latents: show a two-dimensional latent space, decoded and by class
 
-import argparse
+Group: inspect
+"""
+
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +12,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, output_path, positive
-from genai.cli.options.codes import A_VAE
-from genai.cli.options.images import asked, load_capable, picture_parser, test_split
-from genai.data.base import ImageArray
+from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.labels import LabelOptions, edit_condition
+from genai.cli.options.output import OutputOptions, checked, default_path, free_path
+from genai.cli.options.run import Ability, Loaded, RunOptions
 from genai.errors import UserError
 from genai.images import grid, save_png, to_float, to_uint8
-from genai.models.base import ImageModel
 from genai.models.capabilities import Encodes
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 
+ENCODE = Ability(Encodes, "encode images", ("configs/digits/vae-2d.yaml",))
 PRIOR_SAMPLES = 10_000
 MAX_CLASSES = 20  # that colours tell apart
 BATCH_SIZE = 500
@@ -28,68 +30,76 @@ BATCH_SIZE = 500
 
 def parser() -> VerbParser:
     """The options of `genai latents`."""
-    verb = picture_parser("latents", "Draw a two-dimensional latent space: decoded on a grid, and the encoded test split.")
-    verb.add_argument("--side", type=positive, default=20, help="images along each axis of the grid (20)")
-    verb.add_argument("--num", type=positive, default=10_000, help="test images encoded, at most (10000)")
+    verb = VerbParser(
+        "latents",
+        "RUN [options]",
+        "Show a two-dimensional latent space in two pictures: images decoded at a grid of quantiles of the prior, and codes of "
+        "the test split, coloured by class.",
+    )
+    RunOptions.add_to(verb)
+    verb.add_argument("--side", type=positive, default=20, metavar="N", help="images along each axis (default: 20)")
+    text = "maximum number of test images to encode (default: 10000)"
+    verb.add_argument("--num", type=positive, default=10_000, metavar="N", help=text)
+    LabelOptions.add_to(verb, text=False)
+    OutputOptions.add_to(verb, "the PNG of decoded images; the codes are written as NAME-codes.png")
     return verb
 
 
 def run(arguments: list[str]) -> None:
-    """Write the manifold, and beside it the codes."""
-    options = parser().parse_args(arguments)
-    source, model = load_capable(options, Encodes, "encode", A_VAE)
-    paths = output_paths(options, source)
-    prior = model.latents(image_seeds(0, PRIOR_SAMPLES)).cpu()
+    """Write the decoded grid and the scatter plot of codes."""
+    options = parser().parse(arguments)
+    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
+    paths = output_paths(OutputOptions.from_namespace(options), run.find())
+    source = run.load(ENCODE)
+    prior = source.model.latents(image_seeds(0, PRIOR_SAMPLES)).cpu()
     if prior.shape[1] != 2:
         raise UserError(
-            f"{source.path} has a latent of {prior.shape[1]} numbers, and two can be drawn: "
-            "train one with --model.init_args.latent_dim 2, such as configs/mnist/vae-2d.yaml"
+            f"the latent space of {source.run.path} has {prior.shape[1]} dimensions, and only 2 can be shown: "
+            "train with --model.init_args.latent_dim 2, as configs/digits/vae-2d.yaml does"
         )
-    split = test_split(source, options.trust)
-    pictures = (manifold(options, source, model, prior), scatter(*encoded(model, split, options.num), source))
-    metadata = {"Model": type(model).__name__, "Run": source.name, "Verb": "latents"}
+    split = source.test_split()
+    codes = encode(source.model, to_float(split.batch(range(min(options.num, len(split)))).images), split.labels)
+    pictures = (decoded_grid(source, labels, prior, options.side), scatter(codes, split.labels[: len(codes)], source.run))
+    metadata = {"Model": type(source.model).__name__, "Run": source.run.name, "Verb": "latents"}
     for picture, path in zip(pictures, paths, strict=True):
         save_png(picture, path, metadata)
-    print(f"wrote {paths[0]} and {paths[1]}")
+        print(f"wrote {path}")
 
 
-def output_paths(options: argparse.Namespace, run: Run) -> list[Path]:
-    """Where the two pictures go: --out NAME.png and NAME-codes.png, or new ones.
+def output_paths(output: OutputOptions, run: Run) -> tuple[Path, Path]:
+    """The two PNGs: --out NAME.png and NAME-codes.png, or new ones.
 
     Raises:
-        UserError: one is there already, or would be no PNG.
+        UserError: one of them exists, or --out does not end in .png.
     """
-    folder, prefix = (Path(), f"{run.path.name}-") if run.is_exported else (run.path / "samples", "")
-    if options.out is None:
-        return [output_path(None, folder / f"{prefix}{name}.png", False) for name in ("manifold", "codes")]
-    path = Path(options.out)
-    if path.suffix != ".png":
-        raise UserError(f"--out {path} should be the name of a file that ends in .png")
-    return [output_path(str(given), folder, options.force) for given in (path, path.with_stem(f"{path.stem}-codes"))]
+    if output.out is None:
+        return free_path(default_path(run, "latents.png")), free_path(default_path(run, "latents-codes.png"))
+    path = output.png(run, "latents")
+    return path, checked(path.with_stem(f"{path.stem}-codes"), output.force)
 
 
-def manifold(options: argparse.Namespace, run: Run, model: Encodes, prior: Tensor) -> Image.Image:
-    """Images decoded where the prior's samples (M, 2) have even shares left and below: the second latent rises upwards."""
-    assert isinstance(model, ImageModel)
-    shares = (torch.arange(options.side) + 0.5) / options.side
-    across, up = prior.quantile(shares, dim=0).unbind(dim=1)
-    z = torch.cartesian_prod(up.flip(0), across).flip(1)  # row by row from above: (side^2, 2)
-    images = model.decode(z.to(model.device), asked(options, model, run, len(z)))
-    return grid(to_uint8(images).cpu(), options.side)
+def decoded_grid(source: Loaded, labels: LabelOptions, prior: Tensor, side: int) -> Image.Image:
+    """Images decoded at quantiles of the prior's samples (M, 2): the first latent rises to the right, the second upwards."""
+    quantiles = (torch.arange(side) + 0.5) / side
+    z_1, z_2 = prior.quantile(quantiles, dim=0).unbind(dim=1)
+    z = torch.cartesian_prod(z_2.flip(0), z_1).flip(1)  # row by row from the top: (side^2, 2)
+    images = source.model.decode(z.to(source.model.device), edit_condition(labels, len(z), source))
+    return grid(to_uint8(images).cpu(), side)
 
 
-def encoded(model: Encodes, split: ImageArray, num: int) -> tuple[Tensor, np.ndarray]:
-    """Codes (N, 2) of the first `num` images at most, and their labels."""
-    assert isinstance(model, ImageModel)
+def encode(model: Encodes, images: Tensor, labels: np.ndarray) -> Tensor:
+    """Codes (N, 2) of images (N, C, H, W) in [-1, 1]."""
+    conditional = getattr(model, "conditional", False)
     parts = []
-    for start in range(0, min(num, len(split)), BATCH_SIZE):
-        images, labels = split.batch(range(start, min(start + BATCH_SIZE, num, len(split))))
-        parts.append(model.encode(to_float(images), labels if model.conditional else None).cpu())
-    return torch.cat(parts), np.asarray(split.labels[: sum(map(len, parts))])
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
+        condition = torch.as_tensor(labels[start : start + len(batch)]) if conditional else None
+        parts.append(model.encode(batch, condition).cpu())
+    return torch.cat(parts)
 
 
 def scatter(codes: Tensor, labels: np.ndarray, run: Run) -> Image.Image:
-    """A point for each code (N, 2), in the colour of its class where there are classes few enough."""
+    """A plot of codes (N, 2), coloured by class where there are few enough classes."""
     names = run.record()["class_names"]
     classes = range(len(names)) if labels.ndim == 1 and len(names) <= MAX_CLASSES else []
     figure = Figure(figsize=(8, 8), dpi=120, layout="constrained")
@@ -104,6 +114,6 @@ def scatter(codes: Tensor, labels: np.ndarray, run: Run) -> Image.Image:
         axes.legend(markerscale=2, loc="upper right")
     else:
         axes.scatter(x, y, s=size, linewidths=0)
-    axes.set_title(f"{len(codes):,} test images of {run.name}, by the means of their posteriors")
+    axes.set_title(f"posterior means of {len(codes):,} test images, {run.name}")
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

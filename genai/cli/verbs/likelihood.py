@@ -1,9 +1,12 @@
-"""genai likelihood: bits per dimension of held-out images, or for a bound by importance sampling their nats."""
+"""genai likelihood: estimate the log-likelihood of test images
 
-import argparse
+Group: inspect
+"""
+
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,24 +14,29 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, add_trust_option, positive
-from genai.cli.options.images import load_capable, nothing_said, test_split
+from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.labels import null_condition
+from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.images import to_float
 from genai.metrics.reference import subset_indices
-from genai.models.base import ImageModel
-from genai.models.capabilities import EvaluatesBound, ExactLikelihood
+from genai.models.capabilities import EvaluatesBound, ExactLikelihood, LikelihoodEstimate
 from genai.models.seeds import image_seeds
-from genai.runs import Run, merge_json
+from genai.runs import merge_json
 
+PRESETS = ("configs/digits/vae.yaml", "configs/digits/diffusion.yaml")
+LIKELIHOOD = Ability((ExactLikelihood, EvaluatesBound), "estimate a likelihood", PRESETS)
 BATCH_SIZE = 64
-Score = Callable[[Tensor, list[int], Tensor | None], Tensor]  # images, seeds, labels -> (N,)
+Estimator = Callable[[Tensor, list[int], Tensor | None], LikelihoodEstimate]  # images, seeds, condition -> N estimates
 
 
-class Estimate(NamedTuple):
-    """A mean over test images with its standard error."""
+class Summary(NamedTuple):
+    """Means over test images with their standard errors, and what was estimated."""
 
-    mean: float
-    standard_error: float
+    nats: float
+    nats_standard_error: float
+    bits_per_dim: float
+    bits_per_dim_standard_error: float
+    kind: str
     num: int
     seconds: float
 
@@ -36,64 +44,63 @@ class Estimate(NamedTuple):
 def parser() -> VerbParser:
     """The options of `genai likelihood`."""
     verb = VerbParser(
-        prog="genai likelihood", description="Bits per dimension, or nats, of the test split, by the model's own density."
+        "likelihood",
+        "RUN [options]",
+        "Estimate the log-likelihood of images of the test split; the result is kept in RUN/metrics.json.",
     )
-    verb.add_argument("run", metavar="RUN", help="run directory, experiment (its newest run) or zoo/NAME")
-    verb.add_argument("--num", type=positive, default=256, help="test images (256)")
-    verb.add_argument("--samples", type=positive, default=5000, help="of a VAE's posterior for each image (5000)")
-    verb.add_argument("--steps", type=positive, default=100, help="noise levels of a diffusion model's ODE solver (100)")
-    verb.add_argument("--unconditional", action="store_true", help="do not tell the model the labels")
-    verb.add_argument("--seed", type=int, default=0, help="of binarisation, dequantising noise, probe and samples (0)")
-    verb.add_argument("--bfloat16", action="store_true", help="let the networks compute in bfloat16, faster and less exact")
-    verb.add_argument("--checkpoint", default="best", help="best, last or a file")
-    verb.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    add_trust_option(verb)
+    RunOptions.add_to(verb)
+    verb.add_argument("--num", type=positive, default=256, metavar="N", help="number of test images (default: 256)")
+    text = "importance samples per image, for a bound (default: 5000)"
+    verb.add_argument("--samples", type=positive, default=5000, metavar="N", help=text)
+    verb.add_argument("--steps", type=positive, default=100, metavar="N", help="steps of an ODE solver (default: 100)")
+    verb.add_argument("--unconditional", action="store_true", help="use the null condition instead of the images' labels")
+    text = "seed of dequantisation, binarisation, probes and importance samples (default: 0)"
+    add_seed_option(verb, text)
+    verb.add_argument("--bfloat16", action="store_true", help="run the networks in bfloat16: faster, less exact")
     return verb
 
 
 def run(arguments: list[str]) -> None:
-    """Print the mean and its standard error, and keep them in RUN/metrics.json."""
-    options = parser().parse_args(arguments)
-    source, model = load_capable(options, ExactLikelihood, "count bits", "a diffusion or VAE run")
-    is_bound = isinstance(model, EvaluatesBound)
-    if is_bound:
-        estimate = measure(options, source, model, partial(negative_bound, model, options.samples))
-        entry: dict[str, Any] = {"nats": {"samples": options.samples}}
-        unit, how = "nats", f"IWAE-{options.samples}"
+    """Print the means and their standard errors, and keep them in RUN/metrics.json."""
+    options = parser().parse(arguments)
+    run = RunOptions.from_namespace(options)
+    source = run.load(LIKELIHOOD)
+    model, is_conditional = source.model, source.model.conditional and not options.unconditional
+    estimate: Estimator
+    if isinstance(model, EvaluatesBound):
+        estimate = partial(model.likelihood_bound, num_samples=options.samples)
     else:
-        estimate = measure(options, source, model, partial(model.bits_per_dim, steps=options.steps))
-        entry = {"bits_per_dim": {"steps": options.steps}}
-        unit, how = "bits/dim", f"{options.steps} steps of Heun's method"
-    tells = model.conditional and not options.unconditional
-    about = f"{estimate.num} test images, {how}, {'labels told' if tells else 'no labels told'}"
-    print(f"{estimate.mean:.4f} +- {estimate.standard_error:.4f} {unit} ({about}; {estimate.seconds:.0f} s)")
-    if not source.is_exported:
-        settings = {"labels": tells, "seed": options.seed, "bfloat16": options.bfloat16}
-        filled = {name: estimate._asdict() | own | settings for name, own in entry.items()}
-        merge_json(source.path / "metrics.json", filled)
+        estimate = partial(model.likelihood, steps=options.steps)
+    with torch.autocast(torch.device(run.device).type, torch.bfloat16, enabled=options.bfloat16):
+        summary = measure(source, estimate, options.num, options.seed, is_conditional)
+    print(f"nats      {summary.nats:.4f} +- {summary.nats_standard_error:.4f}")
+    print(f"bits/dim  {summary.bits_per_dim:.4f} +- {summary.bits_per_dim_standard_error:.4f}")
+    print(textwrap.fill(summary.kind, 80))
+    labels = "conditional on the labels" if is_conditional else "unconditional"
+    print(f"{summary.num} test images, {labels}, {summary.seconds:.0f} s")
+    if not source.run.is_exported:
+        settings: dict[str, Any] = {"labels": is_conditional, "seed": options.seed, "bfloat16": options.bfloat16}
+        merge_json(source.run.path / "metrics.json", {"likelihood": summary._asdict() | settings})
 
 
-def negative_bound(
-    model: EvaluatesBound, num_samples: int, images: Tensor, seeds: Sequence[int], told: Tensor | None
-) -> Tensor:
-    """Bound of -ln p(x) in nats (N,)."""
-    return -model.log_likelihood(images, seeds, num_samples, told)
-
-
-def measure(options: argparse.Namespace, run: Run, model: ImageModel, score: Score) -> Estimate:
-    """The mean score of test images, each with a seed of its own and told what the options say."""
-    split = test_split(run, options.trust)
-    images, labels = split.batch(subset_indices(len(split), options.num))
-    told = None
-    if model.conditional:
-        told = nothing_said(run, model, len(images), options.trust) if options.unconditional else labels
-    seeds = image_seeds(options.seed, len(images))
+def measure(source: Loaded, estimate: Estimator, num: int, seed: int, is_conditional: bool) -> Summary:
+    """The mean estimate of `num` test images, each with a seed of its own, with their labels where `is_conditional`."""
+    split = source.test_split()
+    images, labels = split.batch(subset_indices(len(split), num))
+    condition: Tensor | None = labels
+    if not is_conditional:
+        condition = null_condition(source, len(images)) if source.model.conditional else None
+    seeds = image_seeds(seed, len(images))
     starts = range(0, len(images), BATCH_SIZE)
     before, parts = time.perf_counter(), []
-    for start in track(starts, "scoring", transient=True, disable=not sys.stderr.isatty()):
+    for start in track(starts, "estimating", transient=True, disable=not sys.stderr.isatty()):
         rows = slice(start, start + BATCH_SIZE)
-        with torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.bfloat16):
-            parts.append(score(to_float(images[rows]), seeds[rows], None if told is None else told[rows]).cpu())
-    scores = torch.cat(parts)
+        parts.append(estimate(to_float(images[rows]), seeds[rows], None if condition is None else condition[rows]))
     seconds = time.perf_counter() - before
-    return Estimate(float(scores.mean()), float(scores.std() / len(scores) ** 0.5), len(scores), seconds)
+    nats, bits = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("nats", "bits_per_dim"))
+    return Summary(*mean_and_error(nats), *mean_and_error(bits), parts[0].kind, len(nats), seconds)
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """The mean of N values and its standard error."""
+    return float(values.mean()), float(values.std() / len(values) ** 0.5)

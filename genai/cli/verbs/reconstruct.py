@@ -1,24 +1,41 @@
-"""genai reconstruct: images, and under them what their codes keep."""
+"""genai reconstruct: encode and decode images
+
+Group: sample and edit
+"""
 
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from genai.cli.options.arguments import VerbParser
-from genai.cli.options.codes import A_VAE, examples, examples_parser, stacked
-from genai.cli.options.images import load_capable, write_rows
+from genai.cli.options.images import add_optional_image_options, read_examples, stack_rows
+from genai.cli.options.labels import LabelOptions
+from genai.cli.options.output import OutputOptions, write_tiles
+from genai.cli.options.run import Ability, RunOptions
 from genai.models.capabilities import Reconstructs
+
+RECONSTRUCT = Ability(Reconstructs, "reconstruct images", ("configs/digits/vae.yaml", "configs/digits/vqvae.yaml"))
+OWN_LABELS = "the labels of test images; unconditional for other images"
 
 
 def parser() -> VerbParser:
     """The options of `genai reconstruct`."""
-    return examples_parser("reconstruct", "Draw pictures, and under each what the model makes of its code.", 32)
+    verb = VerbParser(
+        "reconstruct", "RUN [IMAGE...] [options]", "Show images, and under each its reconstruction from its code."
+    )
+    RunOptions.add_to(verb)
+    add_optional_image_options(verb, 32)
+    LabelOptions.add_to(verb, default=OWN_LABELS, text=False)
+    OutputOptions.add_to(verb)
+    return verb
 
 
 def run(arguments: list[str]) -> None:
-    """Draw originals over reconstructions, and print how near they are."""
-    options = parser().parse_args(arguments)
-    source, model = load_capable(options, Reconstructs, "reconstruct", A_VAE)
-    images, condition = examples(options, source, model)
-    results = model.reconstruct(images, condition).cpu()
+    """Write the images over their reconstructions, and print the mean PSNR."""
+    options = parser().parse(arguments)
+    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
+    path = OutputOptions.from_namespace(options).png(run.find(), "reconstruct")
+    source = run.load(RECONSTRUCT)
+    images, condition = read_examples(options.images, options.num, labels, source)
+    results = source.model.reconstruct(images, condition).cpu()
     psnr = peak_signal_noise_ratio(results, images, data_range=2.0, dim=(1, 2, 3))
     print(f"PSNR {psnr:.2f} dB, mean over {len(images)} images")
-    write_rows(options, source, model, *stacked([images, results]), "reconstruct")
+    write_tiles(path, *stack_rows([images, results]), source, {"Verb": "reconstruct", **labels.metadata()})

@@ -1,4 +1,7 @@
-"""genai restoration: how near inpainted and upscaled images come to those that were hidden."""
+"""genai restoration: score inpainting and upscaling on held-out images
+
+Group: inspect
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +13,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from genai.cli.options.arguments import VerbParser, positive
-from genai.cli.options.images import asked, edit_parser, load_capable
-from genai.cli.options.sampling import step_settings
-from genai.cli.verbs.inpaint import make_mask
+from genai.cli.options.labels import LabelOptions, edit_condition
+from genai.cli.options.run import RunOptions, add_seed_option
+from genai.cli.options.sampling import SamplerOptions
+from genai.cli.verbs.inpaint import INPAINT, add_mask_option, make_mask
 from genai.errors import UserError
 from genai.images import to_float, to_uint8
 from genai.metrics.features import FeatureNetwork, default_features, load_extractor
@@ -21,67 +25,78 @@ from genai.metrics.restoration import Fidelity, fidelity
 from genai.models.capabilities import Restores, Upscales
 from genai.models.seeds import image_seeds
 from genai.runs import Run, merge_json
-from genai.runs.data import data_of
 
 FACTORS = (2, 4)
 
 
 def parser() -> VerbParser:
     """The options of `genai restoration`."""
-    verb = edit_parser("restoration", "Score inpainting and upscaling on the test split, against bicubic and the mean colour.")
-    verb.add_argument("--num", type=positive, default=500, help="test images (500)")
-    verb.add_argument("--mask", default="box", help="what is hidden, as in `genai inpaint` (box)")
-    verb.add_argument("--features", default=None, help="feature network; default: the built-in one of the data, else inception")
+    verb = VerbParser(
+        "restoration",
+        "RUN [options]",
+        "Score inpainting and upscaling on the test split, beside two baselines: the mean colour and bicubic interpolation. "
+        "The scores are kept in RUN/metrics.json.",
+    )
+    RunOptions.add_to(verb)
+    verb.add_argument("--num", type=positive, default=500, metavar="N", help="number of test images (default: 500)")
+    add_mask_option(verb)
+    text = "feature network; default: the built-in one for the data, else inception"
+    verb.add_argument("--features", metavar="NAME", help=text)
+    add_seed_option(verb)
+    LabelOptions.add_to(verb)
+    SamplerOptions.add_to(verb)
     return verb
 
 
 def run(arguments: list[str]) -> None:
     """Print the table and keep it in RUN/metrics.json."""
-    options = parser().parse_args(arguments)
-    source, model = load_capable(options, Restores, "fill in images")
-    settings = step_settings(options, model)
-    data = data_of(source, options.trust)
+    options = parser().parse(arguments)
+    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
+    source = run.load(INPAINT)
+    settings = SamplerOptions.from_namespace(options).settings(source, run.device)
+    data = source.data()
     network = load_extractor(options.features or default_features(data.name))
-    data.prepare_data()
-    data.setup("test")
     split = data.split("test")
     originals = split.batch(subset_indices(len(split), options.num)).images
     images = to_float(originals)
-    condition = asked(options, model, source, len(images))
+    condition = edit_condition(labels, len(images), source)
     seeds = image_seeds(options.seed, len(images))
     mask = make_mask(options.mask, images.shape[-1]).expand(len(images), -1, -1, -1)
-    rows = dict(inpainted(model, images, mask, seeds, condition, settings))
-    if isinstance(model, Upscales):
+    rows = dict(inpainted(source.model, images, mask, seeds, condition, settings))
+    if isinstance(source.model, Upscales):
         for factor in (f for f in FACTORS if images.shape[-1] % f == 0):
             try:
-                rows |= dict(upscaled(model, images, factor, seeds, condition, settings))
+                rows |= dict(upscaled(source.model, images, factor, seeds, condition, settings))
             except UserError as error:
-                print(f"left out: {error}")
-    report(source, {name: fidelity(to_uint8(x.cpu()), originals, network) for name, x in rows.items()}, network, len(images))
+                print(f"upscaling x{factor} is skipped: {error}")
+    fidelities = {name: fidelity(to_uint8(x.cpu()), originals, network) for name, x in rows.items()}
+    report(source.run, fidelities, network, len(images))
 
 
 def inpainted(
     model: Restores, images: Tensor, mask: Tensor, seeds: list[int], condition: Tensor | None, settings: dict[str, Any]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The model's fillings, and the mean of the pixels that are given."""
+    """The images inpainted by the model, and with the mean of the known pixels."""
     yield "inpainting: model", model.restore(images, mask, seeds, condition, **settings)
-    given = 1 - mask
-    mean = (images * given).sum(dim=(2, 3), keepdim=True) / given.sum(dim=(2, 3), keepdim=True)
+    known = 1 - mask
+    mean = (images * known).sum(dim=(2, 3), keepdim=True) / known.sum(dim=(2, 3), keepdim=True)
     yield "inpainting: mean", torch.where(mask > 0, mean, images)
 
 
 def upscaled(
     model: Upscales, images: Tensor, factor: int, seeds: list[int], condition: Tensor | None, settings: dict[str, Any]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The model's enlargements of reduced images, and the bicubic ones."""
+    """Downsampled images upscaled by the model, and by bicubic interpolation."""
     small = avg_pool2d(images, factor)
     yield f"upscaling x{factor}: model", model.upscale(small, seeds, condition, **settings)
     yield f"upscaling x{factor}: bicubic", interpolate(small, scale_factor=float(factor), mode="bicubic").clamp(-1, 1)
 
 
 def report(run: Run, rows: dict[str, Fidelity], network: FeatureNetwork, num: int) -> None:
-    """Print a line for each way, and write them to a run's metrics.json; a zoo entry is left as it is."""
-    table = Table("", "PSNR (dB)", "SSIM", "feature distance", caption=f"{num} test images, features `{network.name}`")
+    """Print one row per method, and write the scores to the run's metrics.json; a zoo entry is not changed."""
+    table = Table("method", caption=f"{num} test images, features `{network.name}`")
+    for column in ("PSNR (dB)", "SSIM", "feature distance"):
+        table.add_column(column, justify="right")
     for name, values in rows.items():
         table.add_row(name, f"{values.psnr:.2f}", f"{values.ssim:.4f}", f"{values.feature_distance:.4f}")
     Console().print(table)

@@ -1,4 +1,7 @@
-"""genai ship: a classifier's run as a feature network, with a card that says how well it classifies."""
+"""genai ship: write a classifier as a feature network for scoring
+
+Group: share
+"""
 
 import hashlib
 import json
@@ -10,24 +13,26 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, add_trust_option
-from genai.cli.verbs.export import data_of
+from genai.cli.options.arguments import VerbParser
+from genai.cli.options.run import Ability, RunOptions
 from genai.data.base import ImageArray, ImageDataModule
 from genai.errors import UserError
 from genai.files import write_atomically
 from genai.images import to_float
 from genai.metrics.features.trained import SHIPPED, UTKFACE, weights_path
+from genai.models.capabilities import Classifies
 from genai.models.classifier.classifier import Classifier, classification_loss
-from genai.models.classifier.scores import Scores
-from genai.runs import Run, find, load
+from genai.models.classifier.metrics import ClassifierMetrics
+from genai.runs import Run
 
+CLASSIFY = Ability(Classifies, "classify images", ("configs/digits/features.yaml",))
 MAX_BYTES = 2_000_000
 AUC_TOLERANCE = 1e-4
 
 CARD = """\
 # The feature network `{name}`
 
-A {network} ({parameters:,} parameters) that tells the {kind} of {data} apart. FID, KID, precision and recall are computed
+A {network} ({parameters:,} parameters) that classifies the {kind} of {data}. FID, KID, precision and recall are computed
 on its penultimate layer ({feature_dim} features){logits_use}.
 
 | | |
@@ -40,19 +45,19 @@ on its penultimate layer ({feature_dim} features){logits_use}.
 | sha256 | `{sha256}` |
 | genai, torch | {genai}, {torch} |
 
-## On the test split, {num_images:,} images that chose nothing
+## On the test split, {num_images:,} images not used for training or selection
 
 | | {metric} |
 |---|---|
 {rows}
 
-Limits: it knows {data} alone, and scores on its features compare models of {data} with each other, not with figures that
-others computed on Inception features.
+Limits: scores on these features compare models of {data} with each other, not with published scores on Inception
+features.
 
 {terms}
 """
 TERMS = {
-    "mnist": "MNIST is by LeCun, Cortes and Burges, made of NIST's databases.",
+    "mnist": "MNIST is by LeCun, Cortes and Burges, from NIST's databases.",
     "digits": "The digits are Alpaydin and Kaynak's, of the UCI repository (CC BY 4.0).",
     "avatars": "The faces are a remix of Avataaars by Pablo Stanley, free for personal and commercial use.",
     "utkface": "UTKFace is for non-commercial research, and so are these weights. Its ages, genders and ethnicities are\n"
@@ -61,12 +66,16 @@ TERMS = {
 
 
 def parser() -> VerbParser:
-    """The options of this verb."""
-    verb = VerbParser(prog="genai ship", description="Write a classifier's run as a feature network and its card.")
+    """The options of `genai ship`."""
+    verb = VerbParser(
+        "ship",
+        "RUN NAME [options]",
+        "Write a classifier's run as a feature network for scoring, with a card that says how well it classifies.",
+    )
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
-    verb.add_argument("name", metavar="NAME", help=f"{', '.join(SHIPPED)}, {UTKFACE}, or the path of a .safetensors file")
-    verb.add_argument("--checkpoint", default="best", help="best, last or a file")
-    add_trust_option(verb)
+    names = f"{', '.join(SHIPPED)}, {UTKFACE}, or the path of a .safetensors file"
+    verb.add_argument("name", metavar="NAME", help=names)
+    RunOptions.add_model_options(verb)
     return verb
 
 
@@ -80,7 +89,7 @@ def target(name: str) -> Path:
 @torch.no_grad()
 def measure(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> dict[str, float]:
     """Scores of the averaged network on a split: loss, accuracy or AUC, and those of each class or attribute."""
-    scores = Scores(model.num_classes, model.attributes)
+    scores = ClassifierMetrics(model.num_classes, model.attributes)
     for rows in torch.arange(len(split)).split(500):
         images, labels = split.batch(rows)
         logits = model.averaged(to_float(images))
@@ -109,7 +118,7 @@ def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def metric(model: Classifier) -> str:
-    """The figure the card states."""
+    """The metric on the card."""
     return "auc" if model.attributes else "accuracy"
 
 
@@ -121,7 +130,7 @@ def network_spec(run: Run, model: Classifier) -> dict[str, Any]:
 
 
 def header(run: Run, model: Classifier, data: ImageDataModule, scores: dict[str, float]) -> dict[str, str]:
-    """What the weights file says of itself: how to rebuild the network, and the card's fields."""
+    """Metadata of the weights file: how to rebuild the network, and fields of the card."""
     record = run.record()
     return {
         "network": json.dumps(network_spec(run, model)),
@@ -177,24 +186,21 @@ def minutes(run: Run) -> float:
 
 
 def run(arguments: list[str]) -> None:
-    """Measure the run on the test split and write the weights and the card beside them."""
-    options = parser().parse_args(arguments)
+    """Score the classifier on the test split and write the weights and the card beside them."""
+    options = parser().parse(arguments)
     path = target(options.name)
-    source = find(options.run)
-    model = load(source, options.checkpoint, trust=options.trust)
-    if not isinstance(model, Classifier):
-        raise UserError(f"{source.path} is a {type(model).__name__}: a feature network is the run of a Classifier")
-    data = data_of(source, options.trust)
+    source = RunOptions.from_namespace(options).load(CLASSIFY)
+    run, model, data = source.run, source.model, source.data()
     split = data.split("test")
     dtype = narrow(model, data.split("val"), data.class_names)
     scores = measure(model, split, data.class_names)
-    about = header(source, model, data, scores)
+    about = header(run, model, data, scores)
     state = model.export_state()
     content = serialised(half(state) if dtype == "float16" else state, about)
     if len(content) > MAX_BYTES:
         raise UserError(f"the weights take {len(content):,} bytes, more than {MAX_BYTES:,}: train a smaller network")
     facts = {"checkpoint": options.checkpoint, "dtype": dtype, "size": len(content), "num_images": len(split)}
-    text = card(path.stem, source, model, about, scores, sha256=hashlib.sha256(content).hexdigest(), **facts)
+    text = card(path.stem, run, model, about, scores, sha256=hashlib.sha256(content).hexdigest(), **facts)
     write_atomically(path, content)
     write_atomically(path.with_suffix(".md"), text.encode())
-    print(f"wrote {path} ({dtype}, {len(content):,} bytes) and its card\n{text}")
+    print(f"wrote {path} ({dtype}, {len(content):,} bytes) and {path.with_suffix('.md')}")

@@ -1,37 +1,56 @@
-"""genai upscale: a larger picture from a small one."""
+"""genai upscale: generate high-resolution images from low resolution
 
-import torch
+Group: sample and edit
+"""
+
 from torch.nn.functional import avg_pool2d, interpolate
 
 from genai.cli.options.arguments import VerbParser
-from genai.cli.options.images import add_image_options, asked, edit_parser, load_capable, read_images, rows_of, write_rows
-from genai.cli.options.sampling import step_settings
+from genai.cli.options.images import add_image_options, read_images, tile_rows
+from genai.cli.options.labels import LabelOptions, edit_condition
+from genai.cli.options.output import OutputOptions, write_tiles
+from genai.cli.options.run import Ability, RunOptions, add_seed_option
+from genai.cli.options.sampling import SamplerOptions
 from genai.errors import UserError
 from genai.models.capabilities import Upscales
 from genai.models.seeds import image_seeds
 
+UPSCALE = Ability(Upscales, "upscale images", ("configs/digits/diffusion.yaml", "configs/digits/upscale.yaml"))
+
 
 def parser() -> VerbParser:
     """The options of `genai upscale`."""
-    verb = edit_parser("upscale", "Reduce pictures, and draw them large again: reduced, bicubic, drawn.")
+    verb = VerbParser(
+        "upscale",
+        "RUN IMAGE... [options]",
+        "Downsample images and generate them at full resolution again. A row shows the image, the downsampled image, its "
+        "bicubic interpolation and the results.",
+    )
+    RunOptions.add_to(verb)
     add_image_options(verb, 4)
-    verb.add_argument("--factor", type=int, choices=(2, 4), default=2, help="how much smaller the picture is made (2)")
+    verb.add_argument("--factor", type=int, choices=(2, 4), default=2, help="downsampling factor (default: 2)")
+    add_seed_option(verb)
+    LabelOptions.add_to(verb)
+    SamplerOptions.add_to(verb)
+    OutputOptions.add_to(verb)
     return verb
 
 
 def run(arguments: list[str]) -> None:
-    """Draw each picture, the reduced one, its bicubic enlargement and the model's in a row."""
-    options = parser().parse_args(arguments)
-    source, model = load_capable(options, Upscales, "upscale")
-    if model.image_shape[-1] % options.factor:
-        raise UserError(f"{model.image_shape[-1]} pixels are no multiple of {options.factor}: choose another --factor")
-    settings = step_settings(options, model)
-    images = read_images(options, source, model)
+    """Write a row for each image: the image, the downsampled image, its bicubic interpolation, the results."""
+    options = parser().parse(arguments)
+    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
+    path = OutputOptions.from_namespace(options).png(run.find(), "upscale")
+    source = run.load(UPSCALE)
+    size = source.model.image_shape[-1]
+    if size % options.factor:
+        raise UserError(f"the resolution {size} is not a multiple of {options.factor}: choose another --factor")
+    settings = SamplerOptions.from_namespace(options).settings(source, run.device)
+    images = read_images(options.images, source)
     small = avg_pool2d(images, options.factor)
     repeated = small.repeat_interleave(options.num, dim=0)
-    condition = asked(options, model, source, len(repeated))
-    results = model.upscale(repeated, image_seeds(options.seed, len(repeated)), condition, **settings)
-    size = list(images.shape[2:])
-    bicubic = interpolate(small, size, mode="bicubic").clamp(-1, 1)
-    tiles = rows_of([images, interpolate(small, size), bicubic], results)
-    write_rows(options, source, model, torch.as_tensor(tiles), len(results) // len(images) + 3, "upscale")
+    condition = edit_condition(labels, len(repeated), source)
+    results = source.model.upscale(repeated, image_seeds(options.seed, len(repeated)), condition, **settings)
+    bicubic = interpolate(small, [size, size], mode="bicubic").clamp(-1, 1)
+    metadata = {"Seed": str(options.seed), "Verb": "upscale", **labels.metadata()}
+    write_tiles(path, *tile_rows([images, interpolate(small, [size, size]), bicubic], results), source, metadata)

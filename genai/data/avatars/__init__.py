@@ -1,11 +1,16 @@
-"""Avatars: rendered faces with sixteen known attributes and a caption each. Nothing is downloaded."""
+"""Avatars: rendered cartoon faces, each with sixteen known attributes and a caption. Nothing is downloaded.
+
+drawing.py    the face of a seed and its attributes
+captions.py   the caption of a seed and its attributes
+styles.py     faces of other styles, as outliers
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import repeat
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,33 +18,33 @@ from genai.data.augment import Augment
 from genai.data.avatars.captions import MAX_WORDS, caption, caption_words
 from genai.data.avatars.drawing import ATTRIBUTES, CHOICES, VERSION, attributes, draw
 from genai.data.base import ImageDataModule, Split
-from genai.data.cache import Writer
+from genai.data.cache import Recipe, Writer
+from genai.data.words import CaptionTokens
 
 __all__ = ["ATTRIBUTES", "CHOICES", "Avatars", "attributes", "caption", "draw"]
 
 FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
 EVAL_SHARE = 4
-CHUNK = 50  # images a process renders at a time
-WORTH_A_POOL = 500
+CHUNK = 50  # images that a process renders at a time
+WORTH_A_POOL = 500  # images that are worth starting processes
 
 
 class Avatars(ImageDataModule):
-    """Cartoon faces (DiceBear's avataaars): `num_images` for train, a quarter as many for val, as many for test.
+    """Cartoon faces (DiceBear's avataaars): `num_images` for train, a quarter as many each for val and test.
 
-    Each has the attributes ATTRIBUTES, 0 or 1, drawn with the probabilities CHOICES. Image i of a split is the face of seed
-    FIRST_SEED[split] + i, so it is the same whatever `num_images`.
+    Each face has the attributes ATTRIBUTES, 0 or 1, sampled with the probabilities CHOICES. Image i of a split is the face of
+    seed FIRST_SEED[split] + i, whatever `num_images` is.
 
     Args:
-        size: of the square images, in pixels. At 64 a person sees every attribute; at 32 eyebrows and closed eyes are lost.
+        size: of the square images, in pixels. At 64 all attributes are visible; at 32 eyebrows and closed eyes are lost.
         num_images: training images.
-        labels: `attributes` (N, 16), or `captions`, sentences that say all of them as words (N, 48); of the same images.
+        labels: `attributes` (N, 16), or `captions`, sentences that name all attributes, as tokens (N, 48); same images.
         root: not used: the faces are rendered here.
         seed: of the order and the augmentation; the faces do not depend on it.
     """
 
     name = "avatars"
     attribute_names = ATTRIBUTES
-    caption_length = MAX_WORDS
     padding = "border"
 
     def __init__(
@@ -50,7 +55,7 @@ class Avatars(ImageDataModule):
         root: str | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
         augment: Augment | None = None,
     ) -> None:
         super().__init__(root, batch_size, num_workers, seed, augment)
@@ -60,15 +65,15 @@ class Avatars(ImageDataModule):
         self.label_kind = "text" if labels == "captions" else "attributes"
         self.class_names = caption_words() if labels == "captions" else ATTRIBUTES
         self.num_classes = len(self.class_names)
+        self.caption_tokens = CaptionTokens(self.captions, self.class_names, MAX_WORDS) if labels == "captions" else None
 
-    def cache_options(self) -> dict[str, Any]:
-        return {"size": self.size, "num_images": self.num_images, "version": VERSION}
-
-    def source(self) -> Any:
-        return {package: version(package) for package in ("dicebear-core", "dicebear-styles", "resvg-py")}
+    def recipe(self) -> Recipe:
+        options = {"size": self.size, "num_images": self.num_images, "version": VERSION}
+        source = {package: version(package) for package in ("dicebear-core", "dicebear-styles", "resvg-py")}
+        return Recipe(options, source, self.build)
 
     def counts(self) -> dict[Split, int]:
-        """Images of each split."""
+        """Number of images of each split."""
         num_eval = max(1, self.num_images // EVAL_SHARE)
         return {"train": self.num_images, "val": num_eval, "test": num_eval}
 
@@ -77,9 +82,9 @@ class Avatars(ImageDataModule):
         return range(FIRST_SEED[split], FIRST_SEED[split] + self.counts()[split])
 
     def attributes(self, split: Split) -> np.ndarray:
-        """The attributes of the split's faces (N, 16) float32, whatever the labels are."""
-        stored = self.stored()
-        return stored.labels[stored.rows(split)]
+        """The attributes of the split's faces, float32 (N, 16), also if the labels are captions."""
+        entry = self.cache_entry()
+        return entry.labels[entry.rows(split)]
 
     def captions(self, split: Split) -> list[str]:
         """A caption for each image of the split."""
@@ -97,7 +102,7 @@ class Avatars(ImageDataModule):
 
 @contextmanager
 def renderers(num: int) -> Iterator[Callable[[Iterable[int], int], Iterator[np.ndarray]]]:
-    """`render(seeds, size)` gives the faces in order, drawn by all cores where `num` images are worth starting them."""
+    """`render(seeds, size)` yields the faces in order; on all cores if `num` images are worth starting processes."""
     if num < WORTH_A_POOL:
         yield lambda seeds, size: (draw({}, seed, size) for seed in seeds)
         return

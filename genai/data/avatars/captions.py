@@ -1,4 +1,4 @@
-"""Plain English for the attributes of a face."""
+"""Captions: the attributes of a face in plain English."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from genai.data.avatars.drawing import ATTRIBUTES, Attributes, as_dict
 from genai.data.words import vocabulary
 
-PARTS = {  # attributes that are told only where they are true, each in either of two ways
+PARTS = {  # attributes that are mentioned only if they are true, each in one of two phrasings
     "beard": ("a beard", "a full beard"),
     "glasses": ("glasses", "a pair of glasses"),
     "hat": ("a hat", "a sun hat"),
@@ -22,17 +22,17 @@ SUBJECTS = ("face", "person", "cartoon face", "portrait of a person")
 COLORS = {"black_hair": "black", "blond_hair": "blond", "red_hair": "red", "": "brown"}
 TILTS = {"tilted_left": "left", "tilted_right": "right"}
 BETWEEN = "a, an, with and to the hair skin"
-MAX_WORDS = 48  # more than the longest caption has, which says eight parts in 43 words and commas
+MAX_WORDS = 48  # the longest caption has eight parts, 43 words and commas
 
 
 def caption_words() -> tuple[str, ...]:
-    """The vocabulary of all captions there can be."""
+    """The vocabulary of all possible captions."""
     phrases = (*PARTS.values(), LENGTHS, TEXTURES, SKINS, MOODS, LEANS, SUBJECTS, COLORS.values(), TILTS.values())
     return vocabulary([BETWEEN, *(words for phrase in phrases for words in phrase)])
 
 
 def caption(values: Attributes, seed: int = 0) -> str:
-    """A sentence that says all of the attributes; what `values` does not name counts as false. `seed` chooses the words."""
+    """A sentence that states all attributes; those that `values` lacks count as false. `seed` chooses the phrasing."""
     has = dict.fromkeys(ATTRIBUTES, False) | {name: bool(value) for name, value in as_dict(values).items()}
     rng = np.random.default_rng(seed)
     parts = [hair(has), f"{SKINS[has['dark_skin']]} skin"]

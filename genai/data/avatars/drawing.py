@@ -1,4 +1,4 @@
-"""Rendered faces whose every attribute is known: DiceBear's style "avataaars", drawn by resvg.
+"""Rendered faces whose every attribute is known: DiceBear's style "avataaars", rendered by resvg.
 
 The style is a remix of "Avataaars" by Pablo Stanley, free for personal and commercial use (https://avataaars.com/);
 DiceBear's code is MIT, resvg's Apache 2.0 or MIT. Its layers are changed so that no attribute hides another: hats lie on the
@@ -21,7 +21,7 @@ VERSION = 1  # raised when the same seed gives another face
 
 Attributes = Mapping[str, bool] | Sequence[float] | np.ndarray
 
-# Each line is one draw; of the attributes in a line at most one is true, with these probabilities.
+# Each line is one random choice: at most one of its attributes is true, with these probabilities.
 CHOICES: tuple[dict[str, float], ...] = (
     {"glasses": 0.4},
     {"beard": 0.3},
@@ -64,7 +64,7 @@ BACKGROUNDS = ("#b6e3f4", "#c0aede", "#d1d4f9", "#ffd5dc", "#ffdfbf", "#c8ecc9")
 
 
 def attributes(seed: int, fixed: Mapping[str, bool] | None = None) -> dict[str, bool]:
-    """All attributes of face `seed`, in the order of ATTRIBUTES; those in `fixed` as given, the rest drawn as in CHOICES.
+    """All attributes of face `seed`, in the order of ATTRIBUTES; those in `fixed` as given, the rest sampled as in CHOICES.
 
     Raises:
         UserError: `fixed` names an unknown attribute, or two that exclude each other.
@@ -77,7 +77,7 @@ def attributes(seed: int, fixed: Mapping[str, bool] | None = None) -> dict[str, 
 
 
 def overrides(fixed: Mapping[str, bool]) -> dict[str, bool]:
-    """`fixed`, and false for whatever its true attributes exclude."""
+    """`fixed`, with False for the attributes that its true ones exclude."""
     unknown = sorted(set(fixed) - set(ATTRIBUTES))
     if unknown:
         raise UserError(f"unknown attribute {unknown[0]}: choose among {', '.join(ATTRIBUTES)}")
@@ -91,7 +91,7 @@ def overrides(fixed: Mapping[str, bool]) -> dict[str, bool]:
 
 
 def as_dict(values: Attributes) -> dict[str, bool]:
-    """A mapping as it is; a sequence of all attributes (0 or 1, in the order of ATTRIBUTES) as a dict."""
+    """A mapping as it is; a sequence of all attributes (0 or 1, in the order of ATTRIBUTES) as a dict by name."""
     if isinstance(values, Mapping):
         return dict(values)
     return {name: bool(value) for name, value in zip(ATTRIBUTES, values, strict=True)}
@@ -100,8 +100,8 @@ def as_dict(values: Attributes) -> dict[str, bool]:
 def draw(values: Attributes, seed: int, size: int = 64) -> np.ndarray:
     """Face `seed` with these attributes, uint8 (3, size, size).
 
-    What `values` does not name (other attributes, the cut of hair and clothes, colours, position) depends on `seed` only,
-    so the same face can be drawn with and without glasses.
+    Attributes that `values` lacks and all other details (cut of hair and clothes, colours, position) depend on `seed` only, so
+    the same face can be rendered with and without glasses.
     """
     return pixels(svg(values, seed), size)
 
@@ -116,19 +116,19 @@ def pixels(drawing: str, size: int) -> np.ndarray:
 
 
 def svg(values: Attributes, seed: int) -> str:
-    """The same as a drawing of 280x280 units."""
+    """Face `seed` with these attributes as an SVG of 280x280 units."""
     from dicebear import Avatar
 
     return str(Avatar(style(), options(attributes(seed, as_dict(values)), random(seed)[len(CHOICES) :])))
 
 
 def random(seed: int) -> np.ndarray:
-    """The numbers in [0, 1) that make face `seed`: one for each of CHOICES, then those for `options`."""
+    """The uniform numbers in [0, 1) that determine face `seed`: one for each of CHOICES, then those for `options`."""
     return np.random.default_rng(seed).random(len(CHOICES) + 20)
 
 
 def options(has: Mapping[str, bool], u: np.ndarray) -> dict[str, Any]:
-    """DiceBear's options for a face; each free detail has its own number of `u`, so that no attribute shifts another."""
+    """DiceBear's options for a face; each detail has its own number of `u`, so no attribute changes another detail."""
 
     def pick(i: int, values: Sequence[str]) -> str:
         return values[int(u[i] * len(values))]

@@ -1,7 +1,7 @@
 """Faces of DiceBear's other styles, which no model of avatars has seen: outliers for anomaly detection.
 
-Each is another artist's; `Style.meta` of the package dicebear-styles has names and licences (CC0 or CC BY 4.0). They are drawn
-here when asked for; none is shipped.
+Each style is by another artist; `Style.meta` of the package dicebear-styles has names and licences (CC0 or CC BY 4.0). Faces
+are rendered on demand; none is shipped.
 """
 
 import json

@@ -1,20 +1,18 @@
-"""A classifier of images: the discriminative baseline, and how the suite's feature networks are trained."""
+"""A classifier of images: the discriminative baseline; it also trains the feature networks of the suite."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from lightning.pytorch.cli import OptimizerCallable, instantiate_class
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
 from genai.images import to_float
 from genai.models.base import Model, NetworkFactory, Shape
-from genai.models.classifier.scores import Scores
+from genai.models.classifier.metrics import ClassifierMetrics
 from genai.models.ema import Averaged
-from genai.models.optimization import build_optimizer
+from genai.models.optimization import optimizer_and_schedule
 from genai.models.schedules import Cosine
 
 CONVNET = {"class_path": "genai.networks.convnet.ConvNet"}
@@ -22,7 +20,7 @@ ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 3e-3, "weight_de
 
 
 class Classifier(Model):
-    """Learns classes by cross-entropy, or binary attributes by one logistic regression each.
+    """Predicts classes (trained with cross-entropy) or binary attributes (one binary cross-entropy each).
 
     Args:
         image_shape: (C, H, W), linked from the data.
@@ -30,7 +28,7 @@ class Classifier(Model):
         network: factory of the network images -> logits.
         optimizer: any torch optimiser.
         attributes: the labels are (N, K) attributes of 0 and 1, not (N,) classes.
-        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
+        label_smoothing: share of the target probability that is spread over all classes (Szegedy et al. 2016, section 7).
         lr_schedule: factor on the learning rate, a function of the images seen.
         ema_halflife_kimg: half-life of the averaged network, in thousands of images.
         options: of `Model`.
@@ -49,93 +47,80 @@ class Classifier(Model):
         **options: Any,
     ) -> None:
         super().__init__(image_shape, num_classes, **options)
-        self.automatic_optimization = False
-        self.network = network(self.image_shape, num_classes)
+        shape = self.image_shape, num_classes
+        self.network = instantiate_class(shape, network) if isinstance(network, dict) else network(*shape)  # default: a dict
         self.averaged = Averaged(self.network, ema_halflife_kimg)
+        self.metrics = ClassifierMetrics(num_classes, attributes)
         self.optimizer = optimizer
         self.attributes = attributes
         self.label_smoothing = label_smoothing
         self.lr_schedule = lr_schedule
 
-    def configure_optimizers(self) -> Optimizer:
-        return build_optimizer(self.optimizer, self.network)
+    def trained_network(self) -> nn.Module:
+        return self.network
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def configure_optimizers(self) -> Any:
+        return optimizer_and_schedule(self.optimizer, self.network, self.lr_schedule, self)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        optimizer: Any = self.optimizers()
-        self.set_learning_rates([optimizer], self.lr_schedule)
-        loss = self.descend(optimizer, self.training_loss, images, labels)
-        num_images = self.advance(len(images))
-        self.averaged.update(self.network, num_images, self.images_seen)
-        self.track({"train/loss": loss, "train/lr": optimizer.param_groups[0]["lr"]})
-
-    def training_loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each image (N,)."""
-        return classification_loss(self.network(images), labels, self.attributes, self.label_smoothing)
-
-    def on_validation_epoch_start(self) -> None:
-        self.scores = Scores(self.num_classes, self.attributes)
+        loss = classification_loss(self.network(images), labels, self.attributes, self.label_smoothing).mean()
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        self.count_images(len(images))
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.score(batch)
+        self.evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.publish("val")
-
-    def on_test_epoch_start(self) -> None:
-        self.scores = Scores(self.num_classes, self.attributes)
+        self.log_metrics("val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.score(batch)
+        self.evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
-        self.publish("test")
+        self.log_metrics("test")
 
-    def score(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Add a batch to the scores of the averaged network."""
+    def evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Add a batch to the metrics of the averaged network."""
         images, labels = batch
         logits = self.averaged(images)
-        self.scores.update(logits, labels, classification_loss(logits, labels, self.attributes))
+        self.metrics.update(logits, labels, classification_loss(logits, labels, self.attributes))
 
-    def publish(self, split: str) -> None:
-        """Log the split's scores at `images_seen`; `val/loss` is what a checkpoint should minimise."""
-        metrics = {f"{split}/{name}": value for name, value in self.scores.compute(self.class_names()).items()}
-        self.log_dict(metrics, logger=False)
-        if self.trainer.sanity_checking:
-            return
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.images_seen)
-        if split == "test":
-            rank_zero_info("\n".join(f"{name:<28} {value:.4f}" for name, value in metrics.items()))
+    def log_metrics(self, split: str) -> None:
+        """Log the metrics of the split, see `ClassifierMetrics.compute`."""
+        metrics = self.metrics.compute(self.class_names())
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, sync_dist=True)
+        self.metrics.reset()
 
     def class_names(self) -> Sequence[str]:
-        """The data's names of the classes or attributes; their numbers where the data have none."""
+        """The names of the classes or attributes that the data module has, or their numbers."""
         names: Sequence[str] = getattr(getattr(self.trainer, "datamodule", None), "class_names", ())
         return names or [str(i) for i in range(self.num_classes)]
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Probabilities (N, num_classes) by the averaged network, for images (N, C, H, W), uint8 or float in [-1, 1].
+        """Probabilities (N, num_classes) of the averaged network for images (N, C, H, W), uint8 or float in [-1, 1].
 
-        Those of classes sum to 1; those of attributes are independent.
+        Probabilities of classes sum to 1; probabilities of attributes are independent.
         """
         x = to_float(images) if images.dtype == torch.uint8 else images
         logits = self.averaged(x.to(self.device))
         return torch.sigmoid(logits) if self.attributes else torch.softmax(logits, dim=1)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """`predict` for a batch of the test split."""
+        """Lightning's hook: `predict` for a batch."""
         return self.predict(batch[0]).cpu()
 
 
 def classification_loss(logits: Tensor, labels: Tensor, attributes: bool, label_smoothing: float = 0.0) -> Tensor:
     """Loss of each image (N,), in nats, from logits (N, K).
 
-    For classes (N,), the cross-entropy. For attributes (N, K) in [0, 1], the binary cross-entropy, mean over attributes;
-    smoothing moves their targets towards 1/2.
+    For classes (N,): the cross-entropy. For attributes (N, K) in [0, 1]: the binary cross-entropy, mean over attributes, whose
+    targets move towards 1/2 with label smoothing.
 
     Raises:
-        ValueError: the labels are of the other kind.
+        ValueError: the labels are attributes but `attributes` is False, or the reverse.
     """
     if attributes != (labels.ndim == 2):
         kind = "attributes" if labels.ndim == 2 else "classes"

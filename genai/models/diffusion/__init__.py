@@ -1,0 +1,16 @@
+"""Diffusion and rectified flow.
+
+diffusion.py            Diffusion, the LightningModule: training, sampling, editing, likelihood
+preconditioning.py      from a network to a denoiser: EDM, XPrediction, Velocity
+noise.py                distributions of the noise levels in training
+weighting.py            the denoising loss and its weights
+consistency.py          the loss of consistency tuning
+sampling.py             Sampling: sampler, noise schedule, guidance scale
+samplers.py             the samplers: euler, heun, ddpm, ddim, dpmpp, unipc, adaptive, consistency
+sigmas.py               noise schedules of samplers
+guidance.py             classifier-free guidance and autoguidance
+editing.py              variation, inpainting, zero-shot super-resolution
+conditioning_image.py   conditioning images for inpainting and super-resolution
+likelihood.py           log-density by the probability-flow ODE
+process.py              the forward process as images
+"""

@@ -1,6 +1,6 @@
-"""Image variation, inpainting and zero-shot super-resolution: wrappers of the denoiser, for every sampler.
+"""Variation, inpainting and zero-shot super-resolution: wrappers of the denoiser that compose with every sampler.
 
-All images are (N, C, H, W) in [-1, 1].
+Images are (N, C, H, W) in [-1, 1].
 """
 
 import math
@@ -11,56 +11,56 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from genai.models.diffusion.samplers import Denoise
+from genai.models.diffusion.preconditioning import Denoise
 from genai.models.precision import is_slow
 
 
-def start_level(sigmas: Tensor, strength: float) -> Tensor:
-    """The last share `strength` of a schedule's steps, at least one of them unless it is 0 (SDEdit, Meng et al. 2021).
+def last_levels(sigmas: Tensor, strength: float) -> Tensor:
+    """The noise levels of the last share `strength` of the steps, rounded up to whole steps (SDEdit, Meng et al. 2021).
 
     Args:
-        sigmas: decreasing levels and a final 0.
-        strength: from 0 (change nothing) to 1 (start from noise alone).
+        sigmas: decreasing noise levels; the last one is 0.
+        strength: from 0 (no step, the image stays) to 1 (all steps, from pure noise).
     """
     steps = len(sigmas) - 1
     kept = math.ceil(round(strength * steps, 6))
     return sigmas[steps - kept :]
 
 
-def known_pixels(denoise: Denoise, image: Tensor, mask: Tensor) -> Denoise:
-    """Every denoised image is `image` where `mask` (N, 1, H, W) is 0, so that a sampler fills in the rest only.
+def inpainting(denoise: Denoise, image: Tensor, mask: Tensor) -> Denoise:
+    """Replace the denoised image by `image` where `mask` (N, 1, H, W) is 0.
 
-    As the last level of a sampler is 0, the known pixels come out exactly (replacement; Song et al. 2020, arXiv:2011.13456,
-    appendix I.2, on the denoised image).
+    Replacement (Song et al. 2020, arXiv:2011.13456, appendix I.2), of the denoised image. The last level of a sampler is 0, so
+    the known pixels are exact in its result.
     """
     return lambda x, sigma: torch.where(mask > 0, denoise(x, sigma), image)
 
 
-def consistent(denoise: Denoise, small: Tensor, factor: int) -> Denoise:
-    """Every denoised image, averaged over squares of `factor` pixels, is `small` (ILVR / DDNM's projection, Wang et al. 2022).
+def super_resolution(denoise: Denoise, small: Tensor, factor: int) -> Denoise:
+    """Project the denoised image to those whose means over squares of factor x factor pixels are `small` (N, C, H / f, W / f).
 
-    DDNM, arXiv:2212.00490, with A the mean of factor x factor pixels and its pseudo-inverse their repetition.
+    DDNM (Wang et al. 2022, arXiv:2212.00490), where A is the mean over squares and its pseudo-inverse repeats pixels.
     """
 
     def wrapped(x: Tensor, sigma: Tensor) -> Tensor:
         denoised = denoise(x, sigma)
-        return denoised + enlarge(small - avg_pool2d(denoised, factor), factor)
+        return denoised + repeat_pixels(small - avg_pool2d(denoised, factor), factor)
 
     return wrapped
 
 
-def watched(denoise: Denoise, watch: Callable[[Tensor, Tensor], Any]) -> Denoise:
-    """Call `watch(x, sigma)` before each evaluation."""
+def with_callback(denoise: Denoise, callback: Callable[[Tensor, Tensor], Any]) -> Denoise:
+    """Call `callback(x, sigma)` before each evaluation."""
 
     def wrapped(x: Tensor, sigma: Tensor) -> Tensor:
-        watch(x, sigma)
+        callback(x, sigma)
         return denoise(x, sigma)
 
     return wrapped
 
 
 def in_bfloat16(denoise: Denoise) -> Denoise:
-    """Autocast the network to bfloat16, but where that is slow; what a denoiser returns is float32 all the same."""
+    """Compute the network in bfloat16 (autocast), except on processors where that is slow. The result stays float32."""
 
     def wrapped(x: Tensor, sigma: Tensor) -> Tensor:
         if is_slow("bf16", x.device):
@@ -71,6 +71,6 @@ def in_bfloat16(denoise: Denoise) -> Denoise:
     return wrapped
 
 
-def enlarge(image: Tensor, factor: int) -> Tensor:
-    """Each pixel repeated factor x factor times."""
+def repeat_pixels(image: Tensor, factor: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, H factor, W factor), each pixel repeated factor x factor times."""
     return interpolate(image, scale_factor=float(factor), mode="nearest")

@@ -1,4 +1,4 @@
-"""Exact likelihood by the probability-flow ODE (Song et al. 2020, arXiv:2011.13456, section 4.3 and appendix D.2)."""
+"""Likelihood by the probability-flow ODE (Song et al. 2020, arXiv:2011.13456, section 4.3 and appendix D.2)."""
 
 import math
 from itertools import pairwise
@@ -6,8 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from genai.models.diffusion.preconditioning import rows
-from genai.models.diffusion.samplers import Denoise
+from genai.models.diffusion.preconditioning import Denoise, append_dims
 
 LEVELS_PER_UNIT = 127.5  # of uint8 pixels in [-1, 1]
 
@@ -15,25 +14,25 @@ LEVELS_PER_UNIT = 127.5  # of uint8 pixels in [-1, 1]
 def log_density(denoise: Denoise, x: Tensor, sigmas: Tensor, probe: Tensor) -> Tensor:
     """ln p(x) in nats, summed over pixels: (N,) float64.
 
-    Along dx/dsigma = f(x, sigma), ln p changes by -div f, so the density of x at the lowest level is that of the normal
-    distribution at the highest, plus the integral of div f. Heun's method on the given levels; the divergence is
-    Hutchinson's estimate probe^T (df/dx) probe, exact on average.
+    Along dx/dsigma = f(x, sigma), d ln p / dsigma = -div f. So the log-density of x at the lowest level is that of the normal
+    distribution at the highest, plus the integral of div f. The solver is Heun's method on the given levels; the divergence is
+    Hutchinson's estimate probe^T (df/dx) probe, which is unbiased.
 
     Args:
-        denoise: (x, sigma) -> denoised; differentiable.
-        x: images (N, C, H, W) at the lowest level, whose noise they are taken to have.
-        sigmas: rising levels (K,), the last one so high that nothing of the images is left.
-        probe: (N, C, H, W) of 1 and -1.
+        denoise: D, differentiable.
+        x: images (N, C, H, W) with noise of the lowest level.
+        sigmas: increasing noise levels (K,), the last one so high that x is noise only.
+        probe: (N, C, H, W) of random signs, 1 and -1.
     """
     integral = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     levels = sigmas.tolist()
     slope, divergence = slope_and_divergence(denoise, x, levels[0], probe)
-    for low, high in pairwise(levels):
-        step = high - low
-        ahead, ahead_divergence = slope_and_divergence(denoise, x + step * slope, high, probe)
-        x = x + step * (slope + ahead) / 2
-        integral = integral + step * (divergence + ahead_divergence) / 2
-        slope, divergence = slope_and_divergence(denoise, x, high, probe)
+    for sigma, sigma_next in pairwise(levels):
+        step = sigma_next - sigma
+        slope_next, divergence_next = slope_and_divergence(denoise, x + step * slope, sigma_next, probe)
+        x = x + step * (slope + slope_next) / 2
+        integral = integral + step * (divergence + divergence_next) / 2
+        slope, divergence = slope_and_divergence(denoise, x, sigma_next, probe)
     variance = levels[-1] ** 2
     prior = -0.5 * (x.double().square() / variance + math.log(2 * math.pi * variance)).flatten(1).sum(dim=1)
     return prior + integral
@@ -44,14 +43,19 @@ def slope_and_divergence(denoise: Denoise, x: Tensor, sigma: float, probe: Tenso
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         levels = torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
-        f = (x - denoise(x, levels)) / rows(levels)
+        f = (x - denoise(x, levels)) / append_dims(levels)
         (vjp,) = torch.autograd.grad((f * probe).sum(), x)
     return f.detach(), (vjp * probe).double().flatten(1).sum(dim=1)
 
 
-def bits_per_dim(log_densities: Tensor, num_pixels: int) -> Tensor:
-    """Of uint8 images, from the densities of their dequantised values: (N,) -> (N,), an upper bound on average.
+def dequantise(images: Tensor, u: Tensor) -> Tensor:
+    """Images of 256 values per pixel (N, C, H, W) in [-1, 1], plus uniform noise as wide as one value, from u in (0, 1)."""
+    return images + (u - 0.5) / LEVELS_PER_UNIT
 
-    A pixel's 256 values lie 1 / 127.5 apart in [-1, 1] (Theis et al. 2015, arXiv:1511.01844, section 3.1).
+
+def log_prob_of_8_bits(log_densities: Tensor, num_dims: int) -> Tensor:
+    """Lower bound (N,) of ln p of 8-bit images from the log-densities (N,) of their dequantised values.
+
+    The values of a pixel lie 1 / 127.5 apart (Theis et al. 2015, arXiv:1511.01844, section 3.1).
     """
-    return -log_densities / (num_pixels * math.log(2)) + math.log2(LEVELS_PER_UNIT)
+    return log_densities - num_dims * math.log(LEVELS_PER_UNIT)

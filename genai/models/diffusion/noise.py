@@ -1,4 +1,4 @@
-"""Which noise levels a denoiser trains on. A new distribution is one small class."""
+"""Distributions of the noise levels in training. A new distribution is one small class."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class NoiseDistribution(ABC):
-    """Draws noise levels."""
+    """A distribution of sigma."""
 
     @abstractmethod
     def __call__(self, u: Tensor) -> Tensor:
@@ -20,8 +20,8 @@ class LogNormal(NoiseDistribution):
     """ln sigma ~ N(mean, std^2) (EDM, table 1). Since ln sigma = logit t, it is also the logit-normal time of flows.
 
     Args:
-        mean: of ln sigma.
-        std: of ln sigma.
+        mean: mean of ln sigma.
+        std: standard deviation of ln sigma.
     """
 
     mean: float = -1.2
@@ -49,10 +49,10 @@ class LogUniform(NoiseDistribution):
 
 @dataclass(frozen=True)
 class UniformTime(NoiseDistribution):
-    """Rectified flow's t uniform in (0, 1), sigma = t / (1 - t).
+    """The time t of rectified flow uniform in (0, 1), with sigma = shift t / (1 - t).
 
     Args:
-        shift: multiplies every sigma (Esser et al. 2024, arXiv:2403.03206, equation 23); more than 1 stresses high noise.
+        shift: factor on every sigma (Esser et al. 2024, arXiv:2403.03206, equation 23); above 1, more high noise levels.
     """
 
     shift: float = 1.0
@@ -61,10 +61,10 @@ class UniformTime(NoiseDistribution):
         return self.shift * u / (1 - u)
 
 
-def stratified(num: int, device: torch.device) -> Tensor:
-    """`num` uniform numbers in (0, 1), one in each of `num` equal parts, in random order: a batch covers all levels.
+def stratified_uniform(num: int, device: torch.device) -> Tensor:
+    """`num` uniform numbers in (0, 1), one in each of `num` equal intervals, in random order: (num,).
 
-    Low-discrepancy times lower the variance of the loss (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
+    They reduce the variance of the loss over the noise levels (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
     """
     u = (torch.randperm(num, device=device) + torch.rand(num, device=device)) / num
     return u.clamp(1e-6, 1 - 1e-6)

@@ -1,10 +1,11 @@
-"""Augmentation inside the game: what the discriminator sees, real or generated, is changed in ways that leave the gradient.
+"""Differentiable augmentation of all images that the discriminator sees in training, and adaptive control of its probability.
 
 Zhao et al. 2020 (DiffAugment, arXiv:2006.10738) with a probability for each image, and the controller of that probability of
 Karras et al. 2020 (ADA, arXiv:2006.06676).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,57 +17,79 @@ Operation = Literal["colour", "translation", "cutout"]
 
 
 class DiffAugment(nn.Module):
-    """Random differentiable changes, each applied to an image with probability p.
+    """Random differentiable operations, each applied to an image with probability p.
 
     Args:
         operations: any of colour (brightness by +-0.5, saturation 0 to 2, contrast 0.5 to 1.5), translation (by up to an
-            eighth of the side, background moving in) and cutout (a square of half the side set to mid grey).
-        p: probability of each operation, 0 to 1; 0 leaves the images as they are. The start value where it adapts.
-        target: with a target, p moves so that r_t (see `adapt`) stays there; ADA uses 0.6. None keeps p.
-        adapt_kimg: thousands of images in which p can move from 0 to 1 (ADA: 500).
+            eighth of the side, black moving in) and cutout (a square of half the side set to mid grey).
+        p: probability of each operation, 0 to 1; 0 leaves the images unchanged. The initial value under `AugmentationControl`.
 
     Raises:
-        UserError: `p` is no probability, or `target` is nothing that r_t can exceed.
+        UserError: `p` is outside of 0 to 1.
     """
 
     p: Tensor
 
-    def __init__(
-        self,
-        operations: Sequence[Operation] = ("colour", "translation", "cutout"),
-        p: float = 1.0,
-        target: float | None = None,
-        adapt_kimg: float = 500.0,
-    ) -> None:
+    def __init__(self, operations: Sequence[Operation] = ("colour", "translation", "cutout"), p: float = 1.0) -> None:
         super().__init__()
         if not 0 <= p <= 1:
-            raise UserError(f"an augmentation's p of {p} is no probability: use 0 to 1")
-        if target is not None and target >= 1:
-            raise UserError(f"an augmentation's target of {target} is never exceeded: use less than 1, such as 0.6")
+            raise UserError(f"an augmentation's p of {p} is not a probability: use 0 to 1")
         self.operations = tuple(operations)
-        self.target = target
-        self.adapt_kimg = adapt_kimg
         self.register_buffer("p", torch.tensor(float(p)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> changed ones, differentiable with respect to the images."""
+        """Images (N, C, H, W) in [-1, 1] -> augmented images, differentiable with respect to the input."""
         for operation in self.operations:
             chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.p
             images = torch.where(chosen, OPERATIONS[operation](images), images)
         return images
 
-    @torch.no_grad()
-    def adapt(self, real_logits: Tensor, fake_logits: Tensor, images: int) -> None:
-        """Move p after `images` more images: up while the discriminator tells real from generated too well.
 
-        r_t = E[sign(D(x) - D(G(z)))] over pairs. ADA's is E[sign(D(x))]; the difference serves objectives too whose D has no
-        zero of its own (Wasserstein, relativistic).
+@dataclass(frozen=True)
+class AugmentationControl:
+    """Adaptive discriminator augmentation: keeps the overfitting measure r_t at a target by moving p.
+
+    r_t = E[sign(D(x) - D(G(z)))] over pairs. ADA has E[sign(D(x))]; the difference also suits objectives whose D has no
+    absolute zero (Wasserstein, relativistic).
+
+    Args:
+        target: of r_t; p rises while r_t is larger. ADA has 0.6.
+        adapt_kimg: thousands of images in which p can move from 0 to 1. ADA has 500.
+        every_n_batches: batches between two updates of p. ADA has 4.
+
+    Raises:
+        UserError: `target` is not less than 1, which r_t never exceeds.
+    """
+
+    target: float = 0.6
+    adapt_kimg: float = 500.0
+    every_n_batches: int = 4
+
+    def __post_init__(self) -> None:
+        if self.target >= 1:
+            raise UserError(
+                f"an augmentation control's target of {self.target} is never exceeded: use less than 1, such as 0.6"
+            )
+
+    @torch.no_grad()
+    def update(self, augmentation: DiffAugment, real_logits: Tensor, fake_logits: Tensor, num_images: int) -> None:
+        """Move p up if r_t of logits (N,) of real and generated images exceeds the target, else down.
+
+        Args:
+            augmentation: its p moves.
+            num_images: images seen since the last update, on all devices.
         """
-        if self.target is None:
-            return
         r_t = (real_logits - fake_logits).sign().mean()
-        self.p += (r_t - self.target).sign() * images / (1000 * self.adapt_kimg)
-        self.p.clamp_(0, 1)
+        augmentation.p += (r_t - self.target).sign() * num_images / (1000 * self.adapt_kimg)
+        augmentation.p.clamp_(0, 1)
+
+
+def augmented_logits(
+    discriminator: nn.Module, augmentation: DiffAugment | None, images: Tensor, condition: Tensor | None
+) -> Tensor:
+    """The discriminator's logits (N,) of augmented images, in float32 under autocast too."""
+    logits: Tensor = discriminator(images if augmentation is None else augmentation(images), condition)
+    return logits.float()
 
 
 def colour(x: Tensor) -> Tensor:
@@ -80,7 +103,7 @@ def colour(x: Tensor) -> Tensor:
 
 
 def translation(x: Tensor) -> Tensor:
-    """Each image moved by whole pixels, up to an eighth of its side; -1 (black) moves in."""
+    """Each image shifted by whole pixels, up to an eighth of its side; -1 (black) moves in."""
     n, _, height, width = x.shape
     reach = (height + 4) // 8
     shift = torch.randint(-reach, reach + 1, (2, n, 1, 1), device=x.device)

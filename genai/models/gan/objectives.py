@@ -1,10 +1,11 @@
-"""What the two players minimise. Each method takes the discriminator and a batch and returns an unreduced loss (N,).
+"""Losses of the discriminator and the generator. Each takes the discriminator and a batch and returns an unreduced loss (N,).
 
-`discriminator` maps images (N, C, H, W) to logits (N,); condition and augmentation are already bound to it, so a penalty
-on its gradient is one with respect to the image before augmentation. `images_seen` is for weights that change in training,
-`batch`, the number of batches before this one, for what not every batch bears.
-Symbols: D the discriminator's logit, x a real image, G(z) a generated one. A new objective is one class with these three
-methods, named in the YAML; one with a penalty on D's gradient says `double_backward = True`, for torch.compile.
+`discriminator` maps images (N, C, H, W) to logits (N,); condition and augmentation are already bound to it, so a penalty on its
+gradient is one with respect to the image before augmentation. `images_seen` is for weights that follow a schedule, `batch`, the
+number of batches before this one, for lazy penalties. Symbols: D the discriminator's logit, x a real image, G(z) a fake.
+
+A new objective is one class with these three methods, named in the YAML; one with a penalty on D's gradient has
+`double_backward = True`, for torch.compile.
 """
 
 from collections.abc import Callable
@@ -20,23 +21,23 @@ from genai.models.schedules import Cosine
 Discriminator = Callable[[Tensor], Tensor]
 
 
-class Objective(Protocol):
-    """A pair of losses that the discriminator and the generator play."""
+class AdversarialObjective(Protocol):
+    """The losses of discriminator and generator, and the probability that a logit stands for."""
 
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
     ) -> Tensor:
-        """Loss (N,) of the discriminator on real and (detached) generated images."""
+        """Loss (N,) of the discriminator on real and (detached) generated images (N, C, H, W)."""
 
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """Loss (N,) of the generator; its gradient flows through `fake`."""
 
     def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Probability of being real (N,) in [0, 1] that `logits` (N,) stand for, given those of generated images (M,)."""
+        """Probability of being real (N,) in [0, 1] for `logits` (N,), given the logits of generated images (M,)."""
 
 
 class NonSaturating:
-    """The non-saturating game of Goodfellow et al. 2014 (arXiv:1406.2661), equation 1 with the generator's log D trick."""
+    """The non-saturating GAN of Goodfellow et al. 2014 (arXiv:1406.2661): equation 1 with the generator's log D trick."""
 
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
@@ -67,14 +68,14 @@ class LeastSquares:
         return 0.5 * (discriminator(fake) - 1).square()
 
     def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """D, cut to [0, 1]: the optimal one is p(x) / (p(x) + q(x)), equation 6 of the paper."""
+        """D clamped to [0, 1]: the optimal D is p(x) / (p(x) + q(x)), equation 6 of the paper."""
         return logits.clamp(0, 1)
 
 
 class Hinge:
-    """The hinge game of Lim & Ye 2017 (arXiv:1705.02894), as in SNGAN (Miyato et al. 2018, arXiv:1802.05957), equation 16.
+    """The hinge loss of Lim & Ye 2017 (arXiv:1705.02894), as in SNGAN (Miyato et al. 2018, arXiv:1802.05957), equation 16.
 
-    Made for a discriminator with spectral normalisation.
+    For a discriminator with spectral normalisation.
     """
 
     def discriminator_loss(
@@ -88,14 +89,14 @@ class Hinge:
         return -discriminator(fake)
 
     def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Where D lies between its margins: (D + 1) / 2, cut to [0, 1]."""
+        """(D + 1) / 2 clamped to [0, 1]: the position of D between the margins."""
         return ((logits + 1) / 2).clamp(0, 1)
 
 
 class WassersteinGP:
-    """The Wasserstein game with gradient penalty of Gulrajani et al. 2017 (arXiv:1704.00028), equation 3.
+    """The Wasserstein loss with gradient penalty of Gulrajani et al. 2017 (arXiv:1704.00028), equation 3.
 
-    Made for a discriminator ("critic") without batch normalisation, several steps of it for one of the generator.
+    For a discriminator ("critic") without batch normalisation, with several discriminator steps per generator step.
 
     Args:
         penalty: lambda, the weight of the penalty.
@@ -120,17 +121,17 @@ class WassersteinGP:
         return -discriminator(fake)
 
     def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """sigmoid(D(x) - mean D(G(z))): a critic has no zero of its own, and its scale is that of the pixels."""
+        """sigmoid(D(x) - mean D(G(z))): a critic has no absolute zero, and its scale is that of the pixels."""
         return torch.sigmoid(logits - fake_logits.mean())
 
 
 class Relativistic:
-    """The relativistic pairing game with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441), equations 2 to 4.
+    """The relativistic pairing loss with R1 and R2 of R3GAN (Huang et al. 2024, arXiv:2501.05441), equations 2 to 4.
 
     Args:
         gamma: weight of both penalties, constant or a function of the images seen.
-        penalise_every: batches for each one that bears the penalties, weighted as many times as much: the lazy regularisation
-            of StyleGAN2 (Karras et al. 2020, arXiv:1912.04958, appendix B). R3GAN has 1.
+        penalise_every: batches from one with penalties to the next; their weight is multiplied by it. This is the lazy
+            regularisation of StyleGAN2 (Karras et al. 2020, arXiv:1912.04958, appendix B). R3GAN has 1.
 
     Raises:
         UserError: `penalise_every` is less than 1.
@@ -140,7 +141,7 @@ class Relativistic:
 
     def __init__(self, gamma: float | Cosine = 1.0, penalise_every: int = 1) -> None:
         if penalise_every < 1:
-            raise UserError(f"penalise_every {penalise_every} is no number of batches: use 1 (each) or more")
+            raise UserError(f"penalise_every {penalise_every} is not a number of batches: use 1 (every batch) or more")
         self.gamma = gamma
         self.penalise_every = penalise_every
 
@@ -168,16 +169,16 @@ class Relativistic:
         return softplus(real_logits - discriminator(fake))
 
     def realness(self, logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Mean over generated images of sigmoid(D(x) - D(G(z))): how surely x is the real one of such a pair."""
+        """Mean over generated images of sigmoid(D(x) - D(G(z))): the probability that x is the real one of the pair."""
         return torch.sigmoid(logits[:, None] - fake_logits).mean(dim=1)
 
 
 def exact(images: Tensor) -> Tensor:
-    """The images without their gradient, in float32 or better: a generator under autocast gives bfloat16."""
+    """The images without gradient, in float32 at least: under autocast the generator returns bfloat16."""
     return images.detach().to(torch.promote_types(images.dtype, torch.float32))
 
 
 def gradient(logits: Tensor, images: Tensor) -> Tensor:
-    """d logits / d images (N, pixels) float32, itself differentiable."""
+    """d logits / d images (N, pixels) in float32, differentiable again."""
     (grad,) = torch.autograd.grad(logits.float().sum(), images, create_graph=True)
     return grad.float().flatten(1)

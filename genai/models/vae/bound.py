@@ -8,12 +8,14 @@ from torch import Tensor
 
 
 def importance_weighted_bound(log_weights: Callable[[int], Tensor], num_samples: int, chunk: int) -> Tensor:
-    """ln (1 / K) sum_k w_k in nats (N,) float64, whose mean rises to ln p(x) with K (Burda et al. 2015, equation 8, theorem 1).
+    """ln (1 / K) sum_k w_k in nats, (N,) float64.
+
+    Its mean is a lower bound of ln p(x) that rises with K (Burda et al. 2015, arXiv:1509.00519, equation 8, theorem 1).
 
     Args:
-        log_weights: gives ln w (k, N) of k new samples of the posterior.
-        num_samples: K.
-        chunk: the most samples drawn at once.
+        log_weights: returns ln w (k, N) of k new samples of the posterior.
+        num_samples: K, at least 1.
+        chunk: the largest k.
     """
     total: Tensor | None = None
     for start in range(0, num_samples, chunk):

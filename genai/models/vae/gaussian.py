@@ -1,4 +1,4 @@
-"""Normal distributions with a diagonal covariance, and what distributions of latents have in common."""
+"""Distributions of latents: diagonal normal, standard normal, mixture of normals."""
 
 import math
 from collections.abc import Sequence
@@ -16,36 +16,36 @@ class Normal(NamedTuple):
     mean: Tensor
     log_var: Tensor
 
-    def draw(self, epsilon: Tensor) -> Tensor:
-        """Standard normal noise (..., N, D) -> samples (..., N, D)."""
+    def sample(self, epsilon: Tensor) -> Tensor:
+        """Standard normal noise (..., N, D) -> samples (..., N, D): the reparameterisation trick."""
         return self.mean + (0.5 * self.log_var).exp() * epsilon
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """ln of the density at z (..., N, D), summed over D: (..., N)."""
+        """ln of the density in nats at z (..., N, D), summed over D: (..., N)."""
         squares = (z - self.mean).square() * (-self.log_var).exp()
         return -0.5 * (squares + self.log_var + math.log(2 * math.pi)).sum(dim=-1)
 
 
 class LatentDistribution(Protocol):
-    """p(z)."""
+    """The distribution p(z) of latents of length D."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """ln p(z) in nats of z (..., D): (...)."""
+        """ln p(z) in nats for z (..., D): (...)."""
 
     def sample(self, seeds: Sequence[int], device: torch.device, temperature: float) -> Tensor:
-        """Latents (len(seeds), D), row i a function of `seeds[i]` alone; the noise is scaled by `temperature`."""
+        """Latents (len(seeds), D). Row i depends on `seeds[i]` only; `temperature` scales the noise."""
 
     def kl(self, posterior: Normal, z: Tensor) -> Tensor:
-        """KL(q(z|x) || p(z)) in nats by latent (N, D), or (N, 1) where it is known for all latents together only.
+        """KL(q(z|x) || p(z)) in nats: (N, D), one value per latent, or (N, 1), one value for all latents.
 
         Args:
             posterior: q(z|x) of N images.
-            z: samples of it (K, N, D), for an estimate where there is no closed form.
+            z: samples of the posterior (K, N, D), for a Monte Carlo estimate where no closed form exists.
         """
 
 
 class StandardNormalLatents(NamedTuple):
-    """N(0, I) of `dim` latents."""
+    """N(0, I) with `dim` latents."""
 
     dim: int
 
@@ -61,20 +61,20 @@ class StandardNormalLatents(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """Equal parts of M normal distributions, `parts` (M, D)."""
+    """A mixture of M normal distributions with equal weights; the tensors of `components` are (M, D)."""
 
-    parts: Normal
+    components: Normal
 
     def log_prob(self, z: Tensor) -> Tensor:
-        each = self.parts.log_prob(z.unsqueeze(-2))  # (..., M)
-        return each.logsumexp(dim=-1) - math.log(len(self.parts.mean))
+        log_probs = self.components.log_prob(z.unsqueeze(-2))  # (..., M)
+        return log_probs.logsumexp(dim=-1) - math.log(len(self.components.mean))
 
     def sample(self, seeds: Sequence[int], device: torch.device, temperature: float) -> Tensor:
-        num, dim = self.parts.mean.shape
+        num, dim = self.components.mean.shape
         random = SeededRandom(seeds, device)
         epsilon, rows = random.normal((dim,)), random.integers(num)
-        return Normal(self.parts.mean[rows], self.parts.log_var[rows]).draw(temperature * epsilon)
+        return Normal(self.components.mean[rows], self.components.log_var[rows]).sample(temperature * epsilon)
 
     def kl(self, posterior: Normal, z: Tensor) -> Tensor:
-        """Mean over the samples of ln q(z|x) - ln p(z): no closed form."""
+        """Mean of ln q(z|x) - ln p(z) over the samples; there is no closed form."""
         return (posterior.log_prob(z) - self.log_prob(z)).mean(dim=0)[:, None]

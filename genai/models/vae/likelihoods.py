@@ -1,6 +1,7 @@
-"""Likelihoods p(x|z): from a decoder's output to nats and to a mean image. A new one is one small module.
+"""Likelihoods p(x|z): they map the output of a decoder to log-probabilities and to a mean image.
 
-All are of discrete pixels, so that their bits can be counted: of 2 values for Bernoulli, else of 256.
+All are probabilities of discrete pixels, with 2 values for Bernoulli and 256 values otherwise, so bits per dimension are
+well defined. To add one, subclass `Likelihood`.
 """
 
 import math
@@ -14,43 +15,60 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, so
 
 from genai.models.seeds import seeded_uniform
 
-LOG_STD_GAIN = 20.0  # Adam moves a weight by its learning rate a step, too slow for what begins at 1 and ends near 0.05
-MAX_LOG_SCALE = 5.0  # of the logistic distribution: flat over all pixel values
-HALF_LEVEL = 1 / 255  # half the distance of two neighbouring values of uint8 pixels in [-1, 1]
+LOG_STD_GAIN = 20.0  # Adam changes a parameter by about its learning rate per step: too slow from 1 to 0.05
+MAX_LOG_SCALE = 5.0  # a logistic distribution of this scale is flat over all pixel values
+HALF_LEVEL = 1 / 255  # half the distance between neighbouring values of uint8 pixels in [-1, 1]
 Binarisation = Literal["dynamic", "static"]
 
 
 class Likelihood(nn.Module):
-    """p(x|z), the pixels independent given z."""
+    """p(x|z), a product over pixels.
+
+    `pixels` names the kind of pixels that the probability is of.
+    """
+
+    pixels: str
 
     @abstractmethod
     def num_parameters(self, channels: int) -> int:
-        """How many channels the decoder's output has, for images of `channels`."""
+        """P, the number of channels that the decoder outputs for images of `channels` channels."""
 
     @abstractmethod
     def observe(self, images: Tensor, u: Tensor) -> Tensor:
-        """What is modelled: x (N, C, H, W) in about [-1, 1], of images in [-1, 1] and uniform numbers `u` of their shape."""
+        """The observed x of images, binarised or dequantised where the likelihood needs it.
+
+        Args:
+            images: (N, C, H, W) in [-1, 1].
+            u: uniform numbers of the same shape in [0, 1).
+
+        Returns:
+            (N, C, H, W), about in [-1, 1].
+        """
 
     @abstractmethod
-    def typical(self, images: Tensor) -> Tensor:
-        """The most likely x of images (N, C, H, W) in [-1, 1], for an encoding without chance."""
+    def mode(self, images: Tensor) -> Tensor:
+        """The most likely x of images (N, C, H, W) in [-1, 1], for a deterministic encoding."""
 
     @abstractmethod
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        """ln p(x|z) in nats, summed over pixels: parameters (..., N, P, H, W), x (N, C, H, W) -> (..., N)."""
+        """ln p(x|z) in nats, summed over pixels and channels: parameters (..., N, P, H, W), x (N, C, H, W) -> (..., N)."""
 
     @abstractmethod
     def mean(self, parameters: Tensor) -> Tensor:
-        """Parameters (N, P, H, W) -> mean images (N, C, H, W) in [-1, 1]."""
+        """Parameters (N, P, H, W) -> mean of p(x|z), (N, C, H, W) in [-1, 1]."""
 
 
 class Bernoulli(Likelihood):
-    """Black or white pixels; the decoder gives logits. Grey pixels are binarised: white with their brightness as probability.
+    """Black or white pixels; the decoder outputs logits.
+
+    Grey pixels are binarised: the brightness of a pixel is its probability of white.
 
     Args:
-        binarisation: `dynamic`, a new draw whenever an image is seen (Salakhutdinov & Murray 2008); `static`, a draw that is
-            a function of the image's content, always the same.
+        binarisation: `dynamic` samples the pixels anew at each use (Salakhutdinov & Murray 2008); `static` always samples
+            the same pixels for the same image.
     """
+
+    pixels = "binarised pixels"
 
     def __init__(self, binarisation: Binarisation = "dynamic") -> None:
         super().__init__()
@@ -60,12 +78,12 @@ class Bernoulli(Likelihood):
         return channels
 
     def observe(self, images: Tensor, u: Tensor) -> Tensor:
-        """x of -1 and 1."""
+        """x with values -1 and 1."""
         u = u if self.binarisation == "dynamic" else content_uniform(images)
         return 2 * (u < (images + 1) / 2).float() - 1
 
-    def typical(self, images: Tensor) -> Tensor:
-        """White where more than half as bright as white."""
+    def mode(self, images: Tensor) -> Tensor:
+        """White where the brightness is above one half."""
         return 2 * (images > 0).float() - 1
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
@@ -77,12 +95,15 @@ class Bernoulli(Likelihood):
 
 
 class DiscretisedLogistic(Likelihood):
-    """256 values: the share of a logistic distribution that rounds to each, all of the rest at the ends (Kingma et al. 2016,
-    arXiv:1606.04934, section 5.2). The decoder gives means and log-scales.
+    """8-bit pixels: a logistic distribution, discretised to 256 values (Kingma et al. 2016, arXiv:1606.04934, section 5.2).
+
+    The lowest and highest value get the tails. The decoder outputs means and log-scales.
 
     Args:
-        min_log_scale: the narrowest distribution, about a hundredth of a level at -11.
+        min_log_scale: lower limit of the log-scale; images are in [-1, 1].
     """
+
+    pixels = "8-bit pixels"
 
     def __init__(self, min_log_scale: float = -7.0) -> None:
         super().__init__()
@@ -94,18 +115,18 @@ class DiscretisedLogistic(Likelihood):
     def observe(self, images: Tensor, u: Tensor) -> Tensor:
         return images
 
-    def typical(self, images: Tensor) -> Tensor:
+    def mode(self, images: Tensor) -> Tensor:
         return images
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         mean, log_scale = parameters.chunk(2, dim=-3)
         log_scale = log_scale.clamp(self.min_log_scale, MAX_LOG_SCALE)
-        above = (x - mean + HALF_LEVEL) * (-log_scale).exp()  # ends of the pixel's interval, in scales
-        below = (x - mean - HALF_LEVEL) * (-log_scale).exp()
+        upper = (x - mean + HALF_LEVEL) * (-log_scale).exp()  # upper end of the interval of the value, in units of the scale
+        lower = (x - mean - HALF_LEVEL) * (-log_scale).exp()
         # ln(sigmoid(a) - sigmoid(b)) = ln sigmoid(a) + ln sigmoid(-b) + ln(1 - exp(b - a))
         width = 2 * HALF_LEVEL * (-log_scale).exp()
-        inside = logsigmoid(above) - softplus(below) + (-torch.expm1(-width)).log()
-        ends = torch.where(x < -1 + HALF_LEVEL, logsigmoid(above), -softplus(below))
+        inside = logsigmoid(upper) - softplus(lower) + (-torch.expm1(-width)).log()
+        ends = torch.where(x < -1 + HALF_LEVEL, logsigmoid(upper), -softplus(lower))
         return torch.where(x.abs() > 1 - HALF_LEVEL, ends, inside).sum(dim=(-3, -2, -1))
 
     def mean(self, parameters: Tensor) -> Tensor:
@@ -113,11 +134,13 @@ class DiscretisedLogistic(Likelihood):
 
 
 class Gaussian(Likelihood):
-    """Normal pixels with one learned standard deviation (Rybkin et al. 2021, sigma-VAE, arXiv:2006.13202).
+    """8-bit pixels: a normal distribution with one learned standard deviation (Rybkin et al. 2021, arXiv:2006.13202).
 
-    The decoder gives means. The 256 values are spread evenly over their intervals; the density, times the width of one, bounds
-    their probability from below (Theis et al. 2015, arXiv:1511.01844, section 3.1).
+    The decoder outputs means. The 256 values are dequantised with uniform noise; the density times the width of an interval
+    is a lower bound of the probability of a value (Theis et al. 2015, arXiv:1511.01844, section 3.1).
     """
+
+    pixels = "8-bit pixels"
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +148,7 @@ class Gaussian(Likelihood):
 
     @property
     def log_std(self) -> Tensor:
-        """Logarithm of the standard deviation; it moves LOG_STD_GAIN times as fast as a weight."""
+        """Logarithm of the standard deviation; it changes LOG_STD_GAIN times as fast as the parameter."""
         return LOG_STD_GAIN * self.scaled_log_std.float()
 
     def num_parameters(self, channels: int) -> int:
@@ -134,7 +157,7 @@ class Gaussian(Likelihood):
     def observe(self, images: Tensor, u: Tensor) -> Tensor:
         return images + (2 * u - 1) * HALF_LEVEL
 
-    def typical(self, images: Tensor) -> Tensor:
+    def mode(self, images: Tensor) -> Tensor:
         return images
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
@@ -148,6 +171,6 @@ class Gaussian(Likelihood):
 
 
 def content_uniform(images: Tensor) -> Tensor:
-    """Uniform numbers of the shape of images (N, C, H, W), each image's a function of its content alone."""
+    """Uniform numbers of the shape of images (N, C, H, W), seeded with the content of each image."""
     seeds = [zlib.crc32(image.numpy().tobytes()) for image in images.float().cpu()]
     return seeded_uniform(seeds, images.shape[1:], images.device)

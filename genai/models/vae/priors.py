@@ -1,4 +1,4 @@
-"""Priors p(z). A new one is one small module whose forward gives a distribution of latents."""
+"""Priors p(z). To add one, subclass `Prior`."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -13,11 +13,11 @@ Encode = Callable[[Tensor, Tensor | None], Normal]
 
 
 class Prior(nn.Module):
-    """Built with (image_shape, num_classes, latent_dim)."""
+    """A prior of latents; its constructor takes (image_shape, num_classes, latent_dim)."""
 
     @abstractmethod
     def forward(self, encode: Encode) -> LatentDistribution:
-        """p(z), where `encode` maps images in [-1, 1] and condition vectors (or None) to q(z|x)."""
+        """p(z). `encode` maps images in [-1, 1] and condition vectors (or None) to q(z|x)."""
 
 
 class StandardNormal(Prior):
@@ -40,18 +40,18 @@ class StandardNormal(Prior):
 class VampPrior(Prior):
     """Mixture of the posteriors of learned pseudo-inputs (Tomczak & Welling 2018, arXiv:1705.07120, equation 9).
 
-    A conditional model's pseudo-inputs have learned condition vectors.
+    In a conditional model each pseudo-input has a learned condition vector.
 
     Args:
         image_shape: (C, H, W) of the images.
         num_classes: width of the condition vector; 0 for none.
         latent_dim: D.
-        num_pseudo_inputs: M, parts of the mixture; each costs a pass through the encoder at every step.
+        num_pseudo_inputs: M, number of components. Each training step encodes all of them.
     """
 
     def __init__(self, image_shape: Shape, num_classes: int, latent_dim: int, num_pseudo_inputs: int = 200) -> None:
         super().__init__()
-        self.images = nn.Parameter(0.5 * torch.randn(num_pseudo_inputs, *image_shape) - 1)  # tanh of it: mostly background
+        self.images = nn.Parameter(0.5 * torch.randn(num_pseudo_inputs, *image_shape) - 1)  # mostly background after tanh
         self.conditions = nn.Parameter(0.1 * torch.randn(num_pseudo_inputs, num_classes)) if num_classes else None
 
     def forward(self, encode: Encode) -> LatentDistribution:

@@ -1,34 +1,32 @@
-"""Variational autoencoders: one LightningModule for every pair of networks, likelihood, prior and objective."""
+"""Variational autoencoders: a LightningModule for any networks, likelihood, prior and objective."""
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from genai.models.base import ImageModel, Shape
+from genai.models.capabilities import LikelihoodEstimate
 from genai.models.conditions import drop_condition, encode_labels
 from genai.models.ema import Averaged
-from genai.models.optimization import build_optimizer
+from genai.models.optimization import optimizer_and_schedule
 from genai.models.schedules import Cosine
 from genai.models.seeds import SeededRandom
 from genai.models.vae.autoencoder import Autoencoder
 from genai.models.vae.bound import importance_weighted_bound
 from genai.models.vae.likelihoods import Bernoulli, Likelihood
-from genai.models.vae.objectives import ELBO, Objective
+from genai.models.vae.metrics import ActiveUnits
+from genai.models.vae.objectives import ELBO, VAEObjective
 from genai.models.vae.priors import Prior, StandardNormal
-from genai.models.vae.scores import BoundScores
 from genai.networks.conditioning import as_vector
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "betas": [0.9, 0.99]}}
-AT_ONCE = 32  # samples of each posterior that the bound decodes at once
+SAMPLES_AT_ONCE = 32  # importance samples of each image that are decoded at once
 CoderFactory = Callable[[Shape, int, int], nn.Module]  # (shape of the images or of the decoder's output, num_classes, D)
-PriorFactory = Callable[[Shape, int, int], Prior]
+LatentPriorFactory = Callable[[Shape, int, int], Prior]
 
 
 class VAE(ImageModel):
@@ -40,13 +38,12 @@ class VAE(ImageModel):
         encoder: factory of the network (x, condition) -> mean and log-variance.
         decoder: factory of the network (z, condition) -> parameters of the likelihood.
         latent_dim: D, length of the latent z.
-        likelihood: p(x|z); Bernoulli with dynamic binarisation unless another is given.
-        prior: factory of p(z); the standard normal unless another is given.
-        objective: what is minimised; the evidence lower bound unless another is given.
+        likelihood: p(x|z); the default is Bernoulli with dynamic binarisation.
+        prior: factory of p(z); the default is the standard normal distribution.
+        objective: the loss; the default is the ELBO.
         optimizer: any torch optimiser.
-        conditional: tell both networks the label of the data; otherwise the labels are unused.
-        condition_dropout: share of the labels left out in training, so that images without a label can be encoded.
-        max_grad_norm: longer gradients are shortened to this; None for no limit.
+        conditional: condition both networks on the labels; otherwise the labels are unused.
+        condition_dropout: probability of the null condition in training, so that images without a label can be encoded.
         lr_schedule: factor on the learning rate, a function of the images seen.
         ema_halflife_kimg: half-life of the averaged networks, in thousands of images.
         options: of `Model`.
@@ -60,35 +57,33 @@ class VAE(ImageModel):
         decoder: CoderFactory,
         latent_dim: int = 32,
         likelihood: Likelihood | None = None,
-        prior: PriorFactory | None = None,
-        objective: Objective | None = None,
+        prior: LatentPriorFactory | None = None,
+        objective: VAEObjective | None = None,
         optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
         conditional: bool = False,
         condition_dropout: float = 0.1,
-        max_grad_norm: float | None = 100.0,
         lr_schedule: Cosine | None = None,
         ema_halflife_kimg: float = 20.0,
         **options: Any,
     ) -> None:
         super().__init__(image_shape, num_classes, **options)
-        self.automatic_optimization = False
         self.conditional = conditional
+        self.condition_dim = num_classes if conditional else 0
         self.latent_dim = latent_dim
         likelihood = likelihood or Bernoulli()
-        channels, *sides = self.image_shape
-        width = num_classes if conditional else 0
-        drawn = (likelihood.num_parameters(channels), sides[0], sides[1])
+        channels, height, width = self.image_shape
+        output_shape = (likelihood.num_parameters(channels), height, width)
         self.network = Autoencoder(
-            encoder(self.image_shape, width, latent_dim),
-            decoder(drawn, width, latent_dim),
-            (prior or StandardNormal)(self.image_shape, width, latent_dim),
+            encoder(self.image_shape, self.condition_dim, latent_dim),
+            decoder(output_shape, self.condition_dim, latent_dim),
+            (prior or StandardNormal)(self.image_shape, self.condition_dim, latent_dim),
             likelihood,
         )
         self.averaged = Averaged(self.network, ema_halflife_kimg)
+        self.active_units = ActiveUnits()
         self.objective = objective or ELBO()
         self.optimizer = optimizer
         self.condition_dropout = condition_dropout
-        self.max_grad_norm = max_grad_norm
         self.lr_schedule = lr_schedule
 
     @property
@@ -96,154 +91,131 @@ class VAE(ImageModel):
         """The averaged networks."""
         return self.averaged.network  # type: ignore[return-value]
 
-    def configure_optimizers(self) -> Optimizer:
-        return build_optimizer(self.optimizer, self.network)
+    def trained_network(self) -> nn.Module:
+        return self.network
 
-    # -- training --------------------------------------------------------------------------------------------------------
+    # -- training and evaluation -----------------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        images, labels = batch
-        optimizer: Any = self.optimizers()
-        self.set_learning_rates([optimizer], self.lr_schedule)
+    def configure_optimizers(self) -> Any:
+        return optimizer_and_schedule(self.optimizer, self.network, self.lr_schedule, self)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch  # (N, C, H, W), (N,) or (N, num_classes)
         x = self.network.likelihood.observe(images, torch.rand_like(images))
-        told = drop_condition(self.told(labels, len(images)), self.condition_dropout)
-        epsilon = torch.randn(len(images), self.objective.num_samples, self.latent_dim, device=self.device)
-        parts: list[Tensor] = []
-        loss = self.descend(optimizer, partial(self.loss, parts=parts), x, epsilon, told)
-        num_images = self.advance(len(images))
-        self.averaged.update(self.network, num_images, self.images_seen)
-        log_likelihood, kl, elbo = torch.cat(parts, dim=1).mean(dim=1)
-        figures = {"loss": loss, "elbo": elbo, "reconstruction": -log_likelihood, "kl": kl}
-        self.track({f"train/{name}": value for name, value in figures.items()} | {"train/lr": optimizer.param_groups[0]["lr"]})
-
-    def loss(self, x: Tensor, epsilon: Tensor, told: Tensor | None, parts: list[Tensor]) -> Tensor:
-        """The objective of x (N, C, H, W) with noise (N, K, D): (N,). Keeps ln p(x|z), KL and bound, (3, N), in `parts`."""
-        network = self.network
-        evidence = network.evidence(x, network.posterior(x, told), network.latents(), epsilon.transpose(0, 1), told)
-        figures = evidence.log_likelihood.mean(dim=0), evidence.kl.sum(dim=1), evidence.elbo
-        parts.append(torch.stack(figures).detach())
-        return self.objective(evidence, self.images_seen)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.limit_gradients(optimizer, self.loss_now, self.max_grad_norm)
-
-    def told(self, labels: Tensor | None, num: int) -> Tensor | None:
-        """What the networks are told of the labels of `num` images, see `encode_labels`: zeros where there are none.
-
-        Raises:
-            UserError: the labels are words.
-        """
-        if not self.conditional:
-            return None
-        if labels is None:
-            return torch.zeros(num, self.num_classes, device=self.device)
-        return as_vector(encode_labels(labels.to(self.device), self.num_classes))
-
-    # -- scores ----------------------------------------------------------------------------------------------------------
-
-    def on_validation_epoch_start(self) -> None:
-        self.scores = BoundScores(math.prod(self.image_shape))
+        condition = label_vectors(labels, len(images), self.condition_dim, self.device)
+        condition = drop_condition(condition, self.condition_dropout)
+        epsilon = torch.randn(len(images), self.objective.num_samples, self.latent_dim, device=self.device).transpose(0, 1)
+        posterior, prior = self.network.posterior(x, condition), self.network.latent_distribution()
+        terms = self.network.elbo_terms(x, posterior, prior, epsilon, condition)  # of K samples of q(z|x)
+        loss = self.objective(terms, self.images_seen).mean()
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        parts = {"elbo": terms.elbo, "reconstruction": -terms.log_likelihood, "kl": terms.kl.sum(dim=1)}
+        self.log_dict({f"train/{name}": value.mean() for name, value in parts.items()}, sync_dist=True)
+        self.count_images(len(images))
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.score(batch, batch_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        self.publish("val")
-
-    def on_test_epoch_start(self) -> None:
-        self.on_validation_epoch_start()
+        self.evaluate(batch, batch_idx, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.score(batch, batch_idx)
+        self.evaluate(batch, batch_idx, "test")
 
-    def on_test_epoch_end(self) -> None:
-        self.publish("test")
+    def evaluate(self, batch: tuple[Tensor, Tensor], batch_idx: int, split: str) -> None:
+        """Log the ELBO of the averaged networks, in nats per image; each evaluation uses the same noise.
 
-    def score(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Add the averaged networks' bound on a batch, with a KL of full weight and the same noise at each call."""
+        Logged: `loss` (the negative ELBO, to be minimised), `elbo`, `reconstruction` (-E ln p(x|z)), `kl`, `bits_per_dim`
+        (of `likelihood.pixels`) and `active_units`.
+        """
         images, labels = batch
         generator = torch.Generator().manual_seed(batch_idx)
         x = self.trained.likelihood.observe(images, torch.rand(images.shape, generator=generator).to(images))
         epsilon = torch.randn(1, len(images), self.latent_dim, generator=generator).to(images)
-        told = self.told(labels, len(images))
-        posterior = self.trained.posterior(x, told)
-        self.scores.update(self.trained.evidence(x, posterior, self.trained.latents(), epsilon, told), posterior.mean)
+        condition = label_vectors(labels, len(images), self.condition_dim, self.device)
+        posterior, prior = self.trained.posterior(x, condition), self.trained.latent_distribution()
+        terms = self.trained.elbo_terms(x, posterior, prior, epsilon, condition)
+        metrics = {"loss": -terms.elbo, "elbo": terms.elbo, "reconstruction": -terms.log_likelihood, "kl": terms.kl.sum(dim=1)}
+        metrics["bits_per_dim"] = -terms.elbo / (images[0].numel() * math.log(2))
+        means = {f"{split}/{name}": value.mean() for name, value in metrics.items()}
+        self.log_dict(means, batch_size=len(images), sync_dist=True)
+        self.active_units.update(posterior.mean)
+        self.log(f"{split}/active_units", self.active_units)
 
-    def publish(self, split: str) -> None:
-        """Log the split's scores at `images_seen`; `val/loss` is what a checkpoint should minimise."""
-        metrics = {f"{split}/{name}": value for name, value in self.scores.compute().items()}
-        self.log_dict(metrics, logger=False)
-        if self.trainer.sanity_checking:
-            return
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.images_seen)
-        if split == "test":
-            rank_zero_info("\n".join(f"{name:<28} {value:.4f}" for name, value in metrics.items()))
-
-    # -- what it can do --------------------------------------------------------------------------------------------------
+    # -- capabilities ----------------------------------------------------------------------------------------------------
 
     def generate(self, seeds: Sequence[int], condition: Tensor | None, temperature: float = 1.0, **options: Any) -> Tensor:
-        """Decode one latent per seed, drawn from the prior: (len(seeds), C, H, W) in [-1, 1], means of p(x|z).
+        """Sample one latent per seed from the prior and decode it: (len(seeds), C, H, W) in [-1, 1], means of p(x|z).
 
         Args:
             seeds: of the latents.
-            condition: classes or attributes.
-            temperature: scale of the prior's noise; below 1, likelier and less varied images.
+            condition: (N,) classes or (N, num_classes) attributes.
+            temperature: scale of the noise of the prior. Values below 1 give more likely and less diverse images.
+            options: unused.
         """
         return self.decode(self.latents(seeds, temperature), condition)
 
     @torch.no_grad()
     def latents(self, seeds: Sequence[int], temperature: float = 1.0) -> Tensor:
-        """Latents (len(seeds), D) drawn from the prior, one per seed."""
-        return self.trained.latents().sample(seeds, self.device, temperature)
+        """One latent per seed, sampled from the prior: (len(seeds), D)."""
+        return self.trained.latent_distribution().sample(seeds, self.device, temperature)
 
     @torch.no_grad()
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> means of their posteriors (N, D), without chance.
+        """Images (N, C, H, W) in [-1, 1] -> means of their posteriors (N, D), deterministic.
 
         Args:
-            images: grey pixels count as their likelier value where the likelihood is of black and white.
-            condition: classes or attributes; None says nothing.
+            images: with a Bernoulli likelihood, a grey pixel counts as its more likely value.
+            condition: (N,) classes or (N, num_classes) attributes; None is the null condition.
         """
-        return self.trained.code(images.to(self.device), self.told(condition, len(images)))
+        return self.trained.encode(
+            images.to(self.device), label_vectors(condition, len(images), self.condition_dim, self.device)
+        )
 
     @torch.no_grad()
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, D) -> means of p(x|z), (N, C, H, W) in [-1, 1]."""
-        return self.trained.mean_image(z.to(self.device), self.told(condition, len(z)))
+        return self.trained.decode(z.to(self.device), label_vectors(condition, len(z), self.condition_dim, self.device))
 
     def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> their codes decoded, without chance."""
+        """Encode and decode images (N, C, H, W) in [-1, 1], deterministic."""
         return self.decode(self.encode(images, condition), condition)
 
     @torch.no_grad()
-    def log_likelihood(self, images: Tensor, seeds: Sequence[int], num_samples: int, condition: Tensor | None = None) -> Tensor:
-        """A lower bound of ln p(x) in nats, summed over pixels: (N,) float64, see `importance_weighted_bound`.
+    def likelihood_bound(
+        self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, num_samples: int = 1
+    ) -> LikelihoodEstimate:
+        """Upper bound of -ln p(x) of the pixels that `likelihood.pixels` names; see `importance_weighted_bound`.
 
         Args:
             images: (N, C, H, W) in [-1, 1].
             seeds: of the binarisation or dequantisation and of the samples, one for each image.
-            num_samples: K; 1 is the evidence lower bound.
-            condition: classes or attributes; None says nothing.
+            condition: (N,) classes or (N, num_classes) attributes; None is the null condition.
+            num_samples: K importance samples; 1 gives the ELBO, more the IWAE bound.
         """
-        images, told = images.to(self.device), self.told(condition, len(images))
+        images = images.to(self.device)
+        condition = label_vectors(condition, len(images), self.condition_dim, self.device)
         random = SeededRandom(seeds, self.device)
         x = self.trained.likelihood.observe(images, random.uniform(self.image_shape).to(images.dtype))
-        posterior, latents = self.trained.posterior(x, told), self.trained.latents()
+        posterior, prior = self.trained.posterior(x, condition), self.trained.latent_distribution()
 
         def log_weights(num: int) -> Tensor:
-            epsilon = random.normal((AT_ONCE, self.latent_dim)).transpose(0, 1)[:num]  # (num, N, D)
-            return self.trained.evidence(x, posterior, latents, epsilon, told).log_weights
+            epsilon = random.normal((SAMPLES_AT_ONCE, self.latent_dim)).transpose(0, 1)[:num]  # (num, N, D)
+            return self.trained.elbo_terms(x, posterior, prior, epsilon, condition).log_weights
 
-        return importance_weighted_bound(log_weights, num_samples, AT_ONCE)
+        bound = importance_weighted_bound(log_weights, num_samples, SAMPLES_AT_ONCE)
+        kind = "ELBO" if num_samples == 1 else f"IWAE bound with {num_samples} samples"
+        return LikelihoodEstimate.of_log_prob(bound, math.prod(self.image_shape), f"{kind}, {self.trained.likelihood.pixels}")
 
-    def bits_per_dim(self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, steps: int = 50) -> Tensor:
-        """Upper bound of the bits per dimension (N,) float64; of binarised images, bits of pixels of two values.
 
-        Args:
-            images: (N, C, H, W) in [-1, 1].
-            seeds: as in `log_likelihood`.
-            condition: classes or attributes; None says nothing.
-            steps: samples of each posterior.
-        """
-        return -self.log_likelihood(images, seeds, steps, condition) / (math.prod(self.image_shape) * math.log(2))
+def label_vectors(labels: Tensor | None, num: int, condition_dim: int, device: torch.device) -> Tensor | None:
+    """Condition vectors (num, condition_dim) of the labels of `num` images, see `encode_labels`.
+
+    None for an unconditional model, whose `condition_dim` is 0; zeros, the null condition, without labels.
+
+    Raises:
+        UserError: the labels are words.
+    """
+    if not condition_dim:
+        return None
+    if labels is None:
+        return torch.zeros(num, condition_dim, device=device)
+    return as_vector(encode_labels(labels.to(device), condition_dim))

@@ -1,4 +1,4 @@
-"""Quantizers: vectors in, the nearest code of each out, with a gradient that goes straight through."""
+"""Quantizers: they replace each vector with one of a finite number of codes, with a straight-through gradient."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,11 +11,11 @@ from torch.nn.functional import embedding
 
 from genai.errors import UserError
 
-REVIVED_COUNT = 5.0  # times the count at which a code is dead: so long it has to find vectors
+REVIVED_COUNT = 5.0  # initial count of a revived code, as a multiple of the count at which a code is dead
 
 
 class Quantized(NamedTuple):
-    """z_q (N, dim, h, w) codes with the gradient of z; indices (N, h, w) int64; loss (N,), what holds z near its codes."""
+    """Codes z_q (N, dim, h, w) with the gradient of z, their indices (N, h, w) int64, and the commitment loss (N,)."""
 
     z_q: Tensor
     indices: Tensor
@@ -23,36 +23,37 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(nn.Module, ABC):
-    """Maps vectors to one of `num_codes` codes of length `dim`; computes in float32 whatever the networks compute in."""
+    """Maps each vector to one of `num_codes` codes of length `dim`; computed in float32, also under autocast."""
 
     num_codes: int
     dim: int
 
     @abstractmethod
     def forward(self, z: Tensor) -> Quantized:
-        """z (N, dim, h, w) -> its codes."""
+        """Quantize z (N, dim, h, w)."""
 
     @abstractmethod
     def codes(self, indices: Tensor) -> Tensor:
         """indices (N, h, w) -> codes (N, dim, h, w)."""
 
     @abstractmethod
-    def learn(self, z: Tensor, indices: Tensor) -> None:
-        """After a step in training: fit the codes to z (N, dim, h, w), whose vectors have chosen `indices` (N, h, w)."""
+    def update_codes(self, z: Tensor, indices: Tensor) -> None:
+        """Called after each training step: fit the codes to z (N, dim, h, w), quantized to `indices` (N, h, w)."""
 
 
 class VectorQuantizer(Quantizer):
-    """VQ (van den Oord et al. 2017, arXiv:1711.00937): the nearest of learned codes, moving averages of what they stand for.
+    """VQ (van den Oord et al. 2017, arXiv:1711.00937): the nearest code; codes are moving averages of their vectors.
 
-    The first batch in training gives the first codes. A code that hardly any vector chooses is put on a vector of the batch
-    that is far from its own code, drawn in proportion to the squared distance as k-means++ does.
+    The codes are initialised with vectors of the first training batch. A dead code, which is rarely used, is revived: it is
+    moved to a vector of the batch, sampled with probability proportional to the squared distance from its code, as in
+    k-means++.
 
     Args:
         num_codes: K.
         dim: length of a code.
-        decay: of the moving averages, for each batch (appendix A.1: gamma).
-        commitment: beta of equation 3, on the mean squared distance of a vector from its code.
-        dead_share: a code is dead that is chosen less than this share of 1 / K of the time; 0 revives none.
+        decay: of the moving averages per batch (gamma in appendix A.1).
+        commitment: beta in equation 3, weight of the mean squared distance between vectors and codes.
+        dead_share: a code is dead if its count is below this share of the mean count; 0 revives no code.
     """
 
     codebook: Tensor
@@ -70,14 +71,14 @@ class VectorQuantizer(Quantizer):
         self.commitment = commitment
         self.dead_share = dead_share
         self.register_buffer("codebook", torch.randn(num_codes, dim))
-        self.register_buffer("counts", torch.ones(num_codes))  # N_i, how many vectors of a batch choose code i
-        self.register_buffer("sums", self.codebook.clone())  # m_i, the sum of these vectors
+        self.register_buffer("counts", torch.ones(num_codes))  # N_i, number of vectors of a batch with code i
+        self.register_buffer("sums", self.codebook.clone())  # m_i, sum of these vectors
         self.register_buffer("is_ready", torch.tensor(False))
 
     def forward(self, z: Tensor) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
-            indices = nearest(vectors_of(z), self.codebook).view(len(z), *z.shape[2:])
+            indices = nearest(to_vectors(z), self.codebook).view(len(z), *z.shape[2:])
             e = self.codes(indices)
             loss = self.commitment * (z - e).square().flatten(1).mean(dim=1)
             return Quantized(straight_through(e, z), indices, loss)
@@ -86,44 +87,47 @@ class VectorQuantizer(Quantizer):
         return embedding(indices, self.codebook).movedim(-1, 1)
 
     @torch.no_grad()
-    def learn(self, z: Tensor, indices: Tensor) -> None:
-        """Move the codes to the mean of their vectors (appendix A.1, equations 6 to 8) and revive the dead ones."""
-        vectors, chosen = vectors_of(z.float()), indices.flatten()
+    def update_codes(self, z: Tensor, indices: Tensor) -> None:
+        """Move the codes towards the means of their vectors (appendix A.1, equations 6 to 8) and revive dead codes."""
+        vectors, chosen = to_vectors(z.float()), indices.flatten()
         if not self.is_ready:
-            self.begin(vectors)
+            self.initialise(vectors)
             return
         distances = (vectors - self.codebook[chosen]).square().sum(dim=1)
         sums = torch.zeros_like(self.sums).index_add_(0, chosen, vectors)
-        self.counts.lerp_(over_ranks(usage(chosen, self.num_codes)), 1 - self.decay)
-        self.sums.lerp_(over_ranks(sums), 1 - self.decay)
+        self.counts.lerp_(sum_over_ranks(usage(chosen, self.num_codes)), 1 - self.decay)
+        self.sums.lerp_(sum_over_ranks(sums), 1 - self.decay)
         self.codebook.copy_(self.sums / self.counts[:, None].clamp(min=1e-8))
-        fewest = self.dead_share * float(self.counts.mean())
-        dead = (self.counts < fewest).nonzero()[:, 0]
+        min_count = self.dead_share * float(self.counts.mean())
+        dead = (self.counts < min_count).nonzero()[:, 0]
         if len(dead):
-            self.place(dead, vectors, distances, REVIVED_COUNT * fewest)
+            self.move(dead, vectors, distances, REVIVED_COUNT * min_count)
 
-    def begin(self, vectors: Tensor) -> None:
-        """Put all codes on some of the vectors (L, dim)."""
-        every = torch.arange(self.num_codes, device=vectors.device)
-        self.place(every, vectors, torch.ones_like(vectors[:, 0]), count=1.0)
+    def initialise(self, vectors: Tensor) -> None:
+        """Move all codes to some of the vectors (L, dim)."""
+        all_codes = torch.arange(self.num_codes, device=vectors.device)
+        self.move(all_codes, vectors, torch.ones_like(vectors[:, 0]), count=1.0)
         self.is_ready.fill_(True)
 
-    def place(self, which: Tensor, vectors: Tensor, weights: Tensor, count: float) -> None:
-        """Put the codes `which` (M,) on vectors (L, dim) of any rank, drawn in proportion to `weights` (L,)."""
-        vectors, weights = of_all_ranks(vectors), of_all_ranks(weights)
-        drawn = torch.multinomial(weights + 1e-12, len(which), replacement=len(which) > len(vectors))
-        self.codebook[which] = of_first_rank(vectors[drawn])
-        self.counts[which] = count
-        self.sums[which] = count * self.codebook[which]
+    def move(self, codes: Tensor, vectors: Tensor, weights: Tensor, count: float) -> None:
+        """Move the codes with indices `codes` (M,) to vectors (L, dim) of any rank, sampled with `weights` (L,)."""
+        vectors, weights = gather_ranks(vectors), gather_ranks(weights)
+        chosen = torch.multinomial(weights + 1e-12, len(codes), replacement=len(codes) > len(vectors))
+        self.codebook[codes] = broadcast_first_rank(vectors[chosen])
+        self.counts[codes] = count
+        self.sums[codes] = count * self.codebook[codes]
 
 
 class FSQ(Quantizer):
-    """Finite scalar quantization (Mentzer et al. 2023, arXiv:2309.15505): each number rounded to one of a few levels.
+    """Finite scalar quantization (Mentzer et al. 2023, arXiv:2309.15505): each number is rounded to one of a few levels.
 
-    Nothing is learned, so no code dies; there are as many as the product of the levels, and `dim` is how many levels there are.
+    The codes are fixed. `num_codes` is the product of the levels, and `dim` is the length of `levels`.
 
     Args:
-        levels: of each number of a code; the paper finds 5 or more best.
+        levels: number of levels of each dimension, at least 2; the paper recommends 5 or more.
+
+    Raises:
+        UserError: a number of levels is below 2.
     """
 
     levels: Tensor
@@ -132,7 +136,7 @@ class FSQ(Quantizer):
     def __init__(self, levels: Sequence[int] = (8, 8, 8)) -> None:
         super().__init__()
         if min(levels) < 2:
-            raise UserError(f"levels {list(levels)} leave nothing to choose: use 2 or more each")
+            raise UserError(f"levels {list(levels)} are not possible: use 2 or more for each dimension")
         self.dim = len(levels)
         self.num_codes = math.prod(levels)
         self.register_buffer("levels", torch.tensor(levels)[:, None, None], persistent=False)
@@ -140,7 +144,7 @@ class FSQ(Quantizer):
         self.register_buffer("basis", torch.tensor(basis)[:, None, None], persistent=False)
 
     def forward(self, z: Tensor) -> Quantized:
-        """z (N, dim, h, w) -> its codes, numbers from -1 to 1."""
+        """Quantize z (N, dim, h, w); the codes are in [-1, 1]."""
         with torch.autocast(z.device.type, enabled=False):
             bounded = self.bound(z.float())
             half = self.levels // 2
@@ -153,13 +157,13 @@ class FSQ(Quantizer):
         steps = indices[:, None] // self.basis % self.levels - half
         return steps / half
 
-    def learn(self, z: Tensor, indices: Tensor) -> None:
-        """Nothing: the codes are what they are."""
+    def update_codes(self, z: Tensor, indices: Tensor) -> None:
+        """Do nothing: the codes are fixed."""
 
     def bound(self, z: Tensor) -> Tensor:
-        """z (N, dim, h, w) squeezed so that rounding gives `levels` integers, 0 to 0 (section 3.1 and appendix A)."""
-        half_width = (self.levels - 1) * (1 + 1e-3) / 2  # the paper has 1 - 1e-3, which two levels cannot reach
-        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)  # an even number of levels has one more below 0
+        """Bound z (N, dim, h, w) so that rounding gives `levels` integers; 0 maps to 0 (section 3.1 and appendix A)."""
+        half_width = (self.levels - 1) * (1 + 1e-3) / 2  # the paper uses 1 - 1e-3, with which two levels are not reached
+        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)  # an even number of levels has one more level below 0
         shift = torch.atanh(offset / half_width)
         return (z + shift).tanh() * half_width - offset
 
@@ -169,36 +173,36 @@ def straight_through(quantized: Tensor, z: Tensor) -> Tensor:
     return z + (quantized - z).detach()
 
 
-def vectors_of(z: Tensor) -> Tensor:
-    """z (N, dim, h, w) -> its vectors (N * h * w, dim), without their gradient."""
+def to_vectors(z: Tensor) -> Tensor:
+    """z (N, dim, h, w) -> vectors (N * h * w, dim), without gradient."""
     return z.detach().movedim(1, -1).flatten(0, -2)
 
 
 def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """The nearest of the codes (K, dim) to each of the vectors (L, dim): (L,) int64."""
+    """Index of the nearest code (K, dim) to each vector (L, dim): (L,) int64."""
     return (codebook.square().sum(dim=1) - 2 * vectors @ codebook.T).argmin(dim=1)
 
 
 def usage(indices: Tensor, num_codes: int) -> Tensor:
-    """How often each code is chosen, (num_codes,) float32."""
+    """How often each code occurs: (num_codes,) float32."""
     return torch.bincount(indices.flatten(), minlength=num_codes).float()
 
 
 def perplexity(counts: Tensor) -> Tensor:
-    """exp of the entropy of codes chosen `counts` (K,) times: how many equally frequent codes would say as much."""
+    """exp of the entropy of codes with `counts` (K,): the number of equally frequent codes with the same entropy."""
     p = counts / counts.sum()
     return torch.special.entr(p).sum().exp()
 
 
-def over_ranks(values: Tensor) -> Tensor:
+def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum of `values` over all processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(values)
     return values
 
 
-def of_all_ranks(values: Tensor) -> Tensor:
-    """`values` (L, ...) of all processes, in the order of their ranks: (ranks * L, ...)."""
+def gather_ranks(values: Tensor) -> Tensor:
+    """`values` (L, ...) of all processes in rank order: (ranks * L, ...)."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return values
     gathered = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
@@ -206,8 +210,8 @@ def of_all_ranks(values: Tensor) -> Tensor:
     return torch.cat(gathered)
 
 
-def of_first_rank(values: Tensor) -> Tensor:
-    """`values` of the first process, on all of them."""
+def broadcast_first_rank(values: Tensor) -> Tensor:
+    """`values` of the first process, on all processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.broadcast(values, 0)
     return values

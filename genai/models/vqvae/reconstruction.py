@@ -1,4 +1,4 @@
-"""How far a decoder's output is from an image. A new distance is one small class."""
+"""Reconstruction losses between the output of a decoder and an image. To add one, subclass `Reconstruction`."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 class Reconstruction(ABC):
-    """How far a decoder's output is from an image, and which image it stands for."""
+    """A loss between output and image, and the image that an output stands for."""
 
     @abstractmethod
     def __call__(self, output: Tensor, x: Tensor) -> Tensor:
-        """The output for x, both (N, C, H, W) -> distance (N,), mean over the pixels."""
+        """output and x (N, C, H, W) -> loss (N,), mean over pixels and channels."""
 
     @abstractmethod
     def image(self, output: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ class Reconstruction(ABC):
 
 @dataclass(frozen=True)
 class Pixelwise(Reconstruction):
-    """squared * (output - x)^2 + absolute * |output - x|."""
+    """squared * (output - x)^2 + absolute * |output - x|; the output is the image."""
 
     squared: float = 1.0
     absolute: float = 0.0
@@ -35,8 +35,8 @@ class Pixelwise(Reconstruction):
 
 
 @dataclass(frozen=True)
-class Bernoulli(Reconstruction):
-    """Cross entropy in nats of grey values as probabilities of white; the output is their logit. Reaches black and white."""
+class BinaryCrossEntropy(Reconstruction):
+    """Cross-entropy in nats between grey values and the sigmoid of the output, which is a logit."""
 
     def __call__(self, output: Tensor, x: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(output, (x + 1) / 2, reduction="none").flatten(1).mean(dim=1)

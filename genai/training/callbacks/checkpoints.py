@@ -1,9 +1,9 @@
-"""Checkpoints that are never half-written: after each epoch, every few steps, and when a run is told to stop."""
+"""Checkpoints that are written whole or not at all: after each epoch, every few steps, and when a signal stops the run."""
 
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
@@ -12,39 +12,36 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from genai.errors import UserError
+from genai.files import open_atomically
 from genai.training.callbacks.preemption import Stopped, validation_may_follow
+from genai.training.loggers import MetricsCSV
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it, so that a reader finds the old one or the new one, whole.
 
-    The last.ckpt before stays as previous.ckpt. Lightning's own goes through a temporary file that may lie on another disk,
-    and is then copied.
+    The last.ckpt before it is kept as previous.ckpt. Lightning's own writer copies a temporary file that may lie on another
+    disk.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(final.name + ".tmp")
         try:
-            write(checkpoint, temporary)
-            if final.name == "last.ckpt":
-                keep_as_previous(final)
-            temporary.replace(final)
+            with open_atomically(final) as file:
+                write(checkpoint, file)
+                if final.name == "last.ckpt":
+                    keep_as_previous(final)
         except (OSError, RuntimeError) as error:  # torch's writer turns some of the former into the latter
             kept = f"{final} is as it was" if final.is_file() else "there is none before it"
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise UserError(f"could not write {temporary} ({reason}); {kept}: make room, then `genai fit --resume`") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+            raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume`") from None
 
 
-def write(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write and have it reach the disk."""
-    with path.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
+def write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
+    """Write a checkpoint to the disk."""
+    torch.save(checkpoint, file)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def keep_as_previous(final: Path) -> None:
@@ -57,10 +54,10 @@ def keep_as_previous(final: Path) -> None:
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt after each epoch, every n optimizer steps, and when the run is told to stop.
+    """Writes last.ckpt after each epoch, every n training batches, and when a signal stops the run.
 
-    What falls due where validation may follow is written after it: Lightning would leave out the validation of a run that goes
-    on from between the two.
+    A checkpoint that is due where validation may follow is written after the validation: Lightning would skip the validation of
+    a run resumed from between the two.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -70,13 +67,13 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, dirpath: Path, every_n_steps: int | None) -> None:
         self.dirpath = dirpath.resolve()
         self.every_n_steps = every_n_steps
-        self.saved_at = 0
+        self.saved_at = 0  # in training batches
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.dirpath = trainer.strategy.broadcast(self.dirpath)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.saved_at = trainer.global_step
+        self.saved_at = num_batches(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -98,19 +95,28 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
 
     def is_due(self, trainer: L.Trainer) -> bool:
-        """Whether n steps have passed."""
-        return self.every_n_steps is not None and trainer.global_step - self.saved_at >= self.every_n_steps
+        """Whether n batches have passed."""
+        return self.every_n_steps is not None and num_batches(trainer) - self.saved_at >= self.every_n_steps
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write last.ckpt, and before it what the loggers hold back."""
-        self.saved_at = trainer.global_step
+        """Write last.ckpt, and before it the rows of metrics.csv that are not written yet."""
+        self.saved_at = num_batches(trainer)
         for logger in trainer.loggers:
-            logger.save()
-        trainer.save_checkpoint(self.dirpath / "last.ckpt")
+            logger.write() if isinstance(logger, MetricsCSV) else logger.save()
+        trainer.save_checkpoint(self.dirpath / "last.ckpt", weights_only=False)
+
+
+def num_batches(trainer: L.Trainer) -> int:
+    """Training batches since the fit began, over all its epochs."""
+    return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, under a name of its own: a ModelCheckpoint of the user's with the same options may stand beside it."""
 
 
 def validate_again(trainer: L.Trainer) -> None:
-    """Have the checkpoint say that the validation has just begun: a run that goes on from it does the whole of it."""
+    """Have the checkpoint say that the validation has just begun: a run resumed from it does all of the validation."""
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     progress.reset()
     progress.increment_ready()
@@ -118,10 +124,10 @@ def validate_again(trainer: L.Trainer) -> None:
 
 
 def checkpoint_callbacks(folder: Path, monitor: str, every_n_epochs: int, every_n_steps: int | None) -> list[L.Callback]:
-    """best.ckpt by `monitor` (lower is better), and last.ckpt, which remembers what was best."""
+    """best.ckpt by `monitor` (lower is better), and last.ckpt, which remembers the best value."""
     last = LastCheckpoint(folder, every_n_steps)
     if not every_n_epochs:
         return [last]
     options: dict[str, Any] = {"monitor": monitor, "mode": "min", "every_n_epochs": every_n_epochs}
     options |= {"save_on_train_epoch_end": False, "enable_version_counter": False}
-    return [ModelCheckpoint(folder, filename="best", **options), last]
+    return [BestCheckpoint(folder, filename="best", **options), last]

@@ -1,4 +1,4 @@
-"""What a resumed run's config says of its optimisers, where it was changed."""
+"""Options of an optimiser that were changed when a run was resumed."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from torch.optim import Optimizer
 
 
 class OptimizerOptions(L.Callback):
-    """An option of an optimiser that is another one than when the checkpoint was written holds from there on.
+    """Applies the options of an optimiser that the config has changed since the checkpoint was written.
 
-    torch restores an optimiser with the options that it was saved with; explicit ones are to win over what a checkpoint
-    remembers. Options that the config leaves as they were, and those that a schedule has moved since, are not touched.
+    torch restores an optimiser with the options it was saved with. Options that the config has not changed, and those that a
+    schedule has changed, are left alone.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class OptimizerOptions(L.Callback):
         self.saved: list[list[dict[str, Any]]] = []
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the options before the checkpoint's come in their place."""
+        """Keep the configured options, before those of the checkpoint replace them."""
         self.configured = [options_of(optimizer) for optimizer in trainer.optimizers]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,8 +1,8 @@
-"""Stopping when told to: Ctrl-C, SIGTERM and SIGUSR1 end a fit at its next safe point, from which it goes on exactly.
+"""Stopping by a signal: Ctrl-C, SIGTERM and SIGUSR1 end a fit at its next safe point, where it can be resumed exactly.
 
-Lightning's own handlers are replaced. Its SIGUSR1 saves in the middle of whatever is being computed; its SIGTERM is not looked
-at while validating, and with several processes it broadcasts from inside of the handler, which only those told would join. Its
-Ctrl-C writes no checkpoint.
+Lightning's own handlers are replaced. Its SIGUSR1 handler saves in the middle of a computation. Its SIGTERM handler has no
+effect during validation, and with several processes it broadcasts inside of the handler, which only the processes that got the
+signal join. After Ctrl-C it writes no checkpoint.
 """
 
 import signal
@@ -14,11 +14,11 @@ import lightning as L
 import torch
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-AGREE_EVERY = 10  # batches between two looks of several processes at one another's signals
+AGREE_EVERY = 10  # batches after which several processes compare the signals they got
 
 
 class Stopped(Exception):
-    """The fit was told to stop, and last.ckpt has been written."""
+    """A signal stopped the fit, and last.ckpt has been written."""
 
     def __init__(self, number: int) -> None:
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
@@ -29,7 +29,8 @@ class Stopped(Exception):
 class Preemption(L.Callback):
     """Raises `Stopped` after a training batch, a validation batch or a batch of samples, in all processes alike.
 
-    After a training batch that validation follows it waits for the validation, where the checkpoint says that it is due.
+    After a training batch that validation follows, it waits until the validation has begun, so that the checkpoint says that
+    the validation is due.
     """
 
     def __init__(self) -> None:
@@ -42,13 +43,13 @@ class Preemption(L.Callback):
         self.listen()
 
     def listen(self) -> None:
-        """Take the signals; Lightning gives them back when the fit ends."""
+        """Install our handlers; Lightning restores the earlier ones when the fit ends."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self.receive)
 
     def receive(self, number: int, frame: Any) -> None:
-        """Note the signal; what is being computed or written comes to its end. A second Ctrl-C waits for nothing."""
+        """Keep the signal for the next safe point. A second Ctrl-C stops at once."""
         self.received = number
         if number == signal.SIGINT:
             print("\nstopping at the next safe point; Ctrl-C again stops now, without a checkpoint", file=sys.stderr)
@@ -73,7 +74,7 @@ class Preemption(L.Callback):
             self.check(trainer)
 
     def check(self, trainer: L.Trainer) -> None:
-        """Raise Stopped, in all processes with the same signal, when any was told to stop; all have to call it."""
+        """Raise Stopped, in all processes with the same signal, when any process got one; all have to call it."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         received = torch.tensor(self.received, device=trainer.strategy.root_device)
@@ -83,7 +84,7 @@ class Preemption(L.Callback):
 
 
 def is_due(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether the processes look at their signals after this batch; a single one always does."""
+    """Whether the processes compare their signals after this batch; a single process always looks."""
     return trainer.world_size == 1 or batch_idx % AGREE_EVERY == 0
 
 
@@ -94,7 +95,7 @@ def validation_may_follow(trainer: L.Trainer, batch_idx: int) -> bool:
 
 
 def stop_if_told(trainer: L.Trainer) -> None:
-    """Where a callback draws samples for long: raise Stopped when any process was told to stop; all have to call it."""
+    """For a callback that samples for long: raise Stopped when any process got a signal; all have to call it."""
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         if isinstance(callback, Preemption):

@@ -1,4 +1,4 @@
-"""Training randomness as a function of the images seen, so that an interrupted run goes on exactly."""
+"""Training randomness as a function of the images seen, so that a run resumes exactly."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ import torch
 class CountedRandomness(L.Callback):
     """Seeds torch's generators before each training batch from (seed, images seen, rank).
 
-    Noise, dropout and the like then need no saved state: a run resumed in the middle of an epoch draws what the
-    uninterrupted one would have drawn, and ranks draw differently.
+    Noise and dropout then need no saved state: a run resumed in the middle of an epoch gets the random numbers of the
+    uninterrupted one, and each rank gets its own.
     """
 
     def __init__(self, seed: int) -> None:

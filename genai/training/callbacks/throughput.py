@@ -9,7 +9,7 @@ from genai.models.optimization import log_interval
 
 
 class Throughput(L.Callback):
-    """Logs `images_per_second` over all devices, each `log_every_n_steps` batches; validation does not count."""
+    """Logs `images_per_second` over all devices each `log_every_n_steps` batches, without the time of validation."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.restart(pl_module)

@@ -1,0 +1,89 @@
+"""Where a verb writes: never over a file unless --force says so, in RUN/samples unless --out names a place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from genai.cli.options.arguments import Options, VerbParser
+from genai.cli.options.run import Loaded
+from genai.errors import UserError
+from genai.images import grid, save_png, to_uint8
+from genai.runs import Run
+
+
+@dataclass(frozen=True)
+class OutputOptions(Options):
+    """--out and --force."""
+
+    out: str | None = None
+    force: bool = False
+
+    @staticmethod
+    def add_to(parser: VerbParser, what: str = "the PNG to write") -> None:
+        """Add the options; `what` says what --out names."""
+        group = parser.add_argument_group("output")
+        default = "a new file in RUN/samples (zoo entry: in this folder)"
+        group.add_argument("--out", metavar="PATH", help=f"{what}; default: {default}")
+        group.add_argument("--force", action="store_true", help="overwrite --out")
+
+    def path(self, default: Path) -> Path:
+        """The path that --out names, or the first free name like `default`.
+
+        Raises:
+            UserError: --out exists, without --force.
+        """
+        if self.out is None:
+            return free_path(default)
+        return checked(Path(self.out), self.force)
+
+    def png(self, run: Run, name: str) -> Path:
+        """The PNG to write; `name` is the stem of the default.
+
+        Raises:
+            UserError: --out exists or does not end in .png.
+        """
+        path = self.path(default_path(run, f"{name}.png"))
+        if path.suffix != ".png" or path.is_dir():
+            raise UserError(f"--out {path} should be the name of a file that ends in .png")
+        return path
+
+    def table_and_picture(self, run: Run, name: str) -> tuple[Path, Path]:
+        """The CSV to write and the PNG beside it; `name` is the stem of the defaults.
+
+        Raises:
+            UserError: one of them exists, or --out does not end in .csv.
+        """
+        table = self.path(default_path(run, f"{name}.csv"))
+        if table.suffix != ".csv":
+            raise UserError(f"--out {table} should end in .csv; the picture is written beside it as {table.stem}.png")
+        return table, checked(table.with_suffix(".png"), self.force)
+
+
+def default_path(run: Run, name: str) -> Path:
+    """RUN/samples/NAME; a zoo entry is never written, so NAME with the entry's name before it, in this folder."""
+    return Path(f"{run.path.name}-{name}") if run.is_exported else run.path / "samples" / name
+
+
+def checked(path: Path, force: bool) -> Path:
+    """`path`; UserError where it is a file, or a folder that is not empty, and `force` is not set."""
+    if not force and (any(path.iterdir()) if path.is_dir() else path.exists()):
+        raise UserError(f"{path} exists: choose another --out, or add --force")
+    return path
+
+
+def free_path(path: Path) -> Path:
+    """`path`, or with the first number appended with which neither it nor a PNG beside it exists."""
+    candidate, count = path, 1
+    while candidate.exists() or candidate.with_suffix(".png").exists():
+        candidate = path.with_stem(f"{path.stem}-{count}")
+        count += 1
+    return candidate
+
+
+def write_tiles(path: Path, tiles: Tensor, columns: int, source: Loaded, metadata: Mapping[str, str]) -> None:
+    """Write images (N, C, H, W) in [-1, 1] as a grid of `columns` columns, row by row, and print the path."""
+    about = {"Model": type(source.model).__name__, "Run": source.run.name}
+    save_png(grid(to_uint8(tiles), columns), path, {**about, **metadata})
+    print(f"wrote {path}")

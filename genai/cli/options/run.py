@@ -1,0 +1,99 @@
+"""Which run a verb reads, with which checkpoint and device, and what its model must be able to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from genai.cli.options.arguments import Options, VerbParser, add_trust_option, random_seed
+from genai.data.base import ImageArray, ImageDataModule
+from genai.errors import UserError
+from genai.runs import Run, find, load
+from genai.runs.data import data_of
+
+RUN_HELP = "run directory, experiment (its newest run) or zoo/NAME"
+
+
+class Ability(NamedTuple):
+    """What a verb needs of a model.
+
+    protocol: one of genai/models/capabilities.py, or a tuple of which the model has any.
+    phrase: completes "a GAN, which cannot ...".
+    presets: configs whose models have the ability, for the error message.
+    """
+
+    protocol: Any
+    phrase: str
+    presets: tuple[str, ...]
+
+
+class Loaded(NamedTuple):
+    """A run with its model in eval mode, and the packages that the run's config may name."""
+
+    run: Run
+    model: Any
+    trust: Sequence[str]
+
+    def data(self, stage: str = "test") -> ImageDataModule:
+        """The run's data module, set up for `fit` or `test`."""
+        data = data_of(self.run, self.trust)
+        data.prepare_data()
+        data.setup(stage)
+        return data
+
+    def test_split(self) -> ImageArray:
+        """The test split of the run's data."""
+        return self.data().split("test")
+
+
+@dataclass(frozen=True)
+class RunOptions(Options):
+    """RUN, --checkpoint, --device and --trust."""
+
+    run: str = ""
+    checkpoint: str = "best"
+    device: str = "cpu"
+    trust: Sequence[str] = ()
+
+    @staticmethod
+    def add_to(parser: VerbParser) -> None:
+        """Add the options with one RUN."""
+        parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+        RunOptions.add_model_options(parser)
+
+    @staticmethod
+    def add_model_options(parser: VerbParser) -> None:
+        """Add --checkpoint, --device and --trust."""
+        group = parser.add_argument_group("model")
+        group.add_argument("--checkpoint", default="best", metavar="NAME", help="best, last or a file (default: best)")
+        group.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
+        add_trust_option(group)
+
+    def find(self) -> Run:
+        """The run directory or zoo entry; UserError where there is none."""
+        return find(self.run)
+
+    def load(self, *abilities: Ability) -> Loaded:
+        """The run and its model.
+
+        Raises:
+            UserError: there is no such run or checkpoint, or the model lacks one of `abilities`.
+        """
+        source = self.find()
+        model = load(source, self.checkpoint, self.device, self.trust)
+        for ability in abilities:
+            require(source, model, ability)
+        return Loaded(source, model, self.trust)
+
+
+def require(run: Run, model: Any, ability: Ability) -> None:
+    """Raise UserError unless the model has the ability."""
+    if not isinstance(model, ability.protocol):
+        raise UserError(
+            f"{run.path} is a {type(model).__name__}, which cannot {ability.phrase}: name a run of a preset that can, such as "
+            f"{' or '.join(ability.presets)}"
+        )
+
+
+def add_seed_option(parser: VerbParser, help: str = "seed of all random numbers (default: 0)") -> None:
+    """Add `--seed`."""
+    parser.add_argument("--seed", type=random_seed, default=0, metavar="N", help=help)

@@ -1,0 +1,83 @@
+"""A user's own images: a folder, zip or tar."""
+
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from genai.data import archives
+from genai.data.augment import Augment
+from genai.data.base import data_roots
+from genai.data.cache import Recipe
+from genai.data.photos import Photos, Plan, identity, split_by_group, split_by_hash
+from genai.errors import UserError
+
+
+class ImageFolder(Photos):
+    """The images of a folder and its subfolders, of a zip or of a tar, without labels.
+
+    About a tenth of them is the test split and a tenth the val split, at least one each. An image's split depends on its path
+    inside the folder or archive, so it stays where it is when others are added or removed. Hidden and system folders
+    (`.ipynb_checkpoints`, `__MACOSX`, `@eaDir`, ...) are ignored.
+
+    Args:
+        root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
+        size: of the square images, in pixels.
+        channels: 3, or 1 for grey.
+        group_by: `image`, or `folder` to keep all images of a folder in one split: of one person, say, if each has a folder.
+        strict: refuse a source with images that cannot be read.
+    """
+
+    name = "image-folder"
+
+    def __init__(
+        self,
+        root: str,
+        size: int = 64,
+        channels: Literal[1, 3] = 3,
+        group_by: Literal["image", "folder"] = "image",
+        strict: bool = False,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int | None = None,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
+        self.group_by = group_by
+
+    def recipe(self) -> Recipe:
+        path = self.find()
+        options = {"path": str(path), "shape": self.image_shape, "strict": self.strict, "group_by": self.group_by}
+        return Recipe(options, identity(path), self.build)
+
+    def find(self) -> Path:
+        """The folder or archive.
+
+        Raises:
+            UserError: there is none.
+        """
+        root = str(self.root)
+        candidates = [Path(root).expanduser(), *(folder / root for folder in data_roots(None))]
+        found = next((path for path in candidates if path.exists()), None)
+        if found is None:
+            looked = ", ".join(dict.fromkeys(map(str, candidates)))
+            raise UserError(f"there is no folder or archive {root} (looked for {looked}): set root to a folder, zip or tar")
+        return found.resolve()
+
+    def plan(self) -> Plan:
+        path = self.find()
+        names = archives.names(path)
+        if len(names) < 3:
+            raise UserError(f"{path} has {len(names)} images, and training needs three, one for each split: add images")
+        if self.group_by == "image":
+            return Plan(path, split_by_hash(names, lambda name: str(PurePosixPath(name))))
+        folders = {folder_of(name) for name in names}
+        if len(folders) < 3:
+            raise UserError(
+                f"{path} has images in {len(folders)} folders, and group_by: folder needs three, one for each split: "
+                "set group_by: image"
+            )
+        return Plan(path, split_by_group(names, folder_of))
+
+
+def folder_of(name: str) -> str:
+    """The folder of an image, relative to the source."""
+    return str(PurePosixPath(name).parent)

@@ -1,0 +1,168 @@
+"""A run as a zoo entry: config, averaged weights, scores and a model card, in one small folder."""
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+
+from genai.errors import UserError
+from genai.metrics.registry import all_metrics
+from genai.models.base import Model
+from genai.runs import Run, write_json
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+COMPARED = ("fid", "kid", "inception_score", "precision", "recall", "label_agreement")
+TOLERANCE = 0.01
+Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, protocol of a test) -> its test entry of metrics.json
+
+CARD = """\
+# {name}
+
+{model} on {data}, trained by genai {version}. Every image it generates is synthetic.
+
+| | |
+|---|---|
+| trained with | `{command}` |
+| seed | {seed} |
+| images seen | {images_seen:,} |
+| weights | averaged, {dtype}, {size:.1f} MB |
+| torch, lightning | {torch}, {lightning} |
+
+## Scores
+
+| metric | model | real against real |
+|---|---|---|
+{rows}
+
+Protocol: {num_samples:,} samples (seed {sample_seed}) against {num_reference:,} images of the {split} split of {data},
+feature network `{features}` (sha256 {sha}); scores are those of the weights in this folder.
+
+## Use
+
+    genai sample {name} --num 64 --out grid.png
+    genai test {name}
+
+Limits: the model reproduces the biases of {data}; the entry has no optimiser state, so training cannot be resumed from it.
+"""
+
+
+class Exported(NamedTuple):
+    """A zoo entry that was written: its folder, the type of its weights and their size in bytes."""
+
+    path: Path
+    dtype: str
+    size: int
+
+
+def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Rescore, force: bool = False) -> Exported:
+    """Write a tested run as a zoo entry.
+
+    Args:
+        source: the run.
+        target: the folder to make.
+        model: that of the checkpoint to export, loaded.
+        dtype: float32, bfloat16, or auto: bfloat16 where no score changes by more than 1 %.
+        rescore: measures the test scores of a model whose weights were rounded.
+        force: replace `target` where it exists.
+
+    Raises:
+        UserError: `target` exists, `source` is a zoo entry, or it has no test scores of this checkpoint as its config has it.
+    """
+    if target.exists() and not force:
+        raise UserError(f"{target} exists: choose another name, or add --force")
+    if source.is_exported:
+        raise UserError(f"{source.path} is a zoo entry already: copy the folder")
+    dtype, test = choose_dtype(dtype, model, scores_of_test(source, model), rescore)
+    record = source.record() | {"images_seen": model.images_seen, "dtype": dtype}
+    folder = target.with_name(target.name + ".tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    weights = {name: narrow(value, DTYPES[dtype]) for name, value in model.export_state().items()}
+    save_file(weights, folder / "weights.safetensors", metadata={"software": "genai", "dtype": dtype})
+    shutil.copy(source.path / "config.yaml", folder)
+    write_json(folder / "run.json", record)
+    write_json(folder / "metrics.json", {"test": test})
+    size = (folder / "weights.safetensors").stat().st_size
+    (folder / "README.md").write_text(card(f"{target.parent.name}/{target.name}", record, test, dtype, size))
+    if target.exists():
+        shutil.rmtree(target)
+    folder.replace(target)
+    return Exported(target, dtype, size)
+
+
+def scores_of_test(run: Run, model: Model) -> dict[str, Any]:
+    """The run's test scores, of the checkpoint that `model` was loaded from.
+
+    Raises:
+        UserError: the run was not tested, or with another checkpoint, or with options of the model that its config lacks.
+    """
+    test: dict[str, Any] | None = run.scores().get("test")
+    if test is None or test["images_seen"] != model.images_seen:
+        raise UserError(f"{run.path} has no test scores of this checkpoint: run `genai test {run.path}` first")
+    if test.get("overrides"):
+        overrides = " ".join(test["overrides"])
+        raise UserError(
+            f"{run.path} was tested with {overrides}, which its config lacks: run `genai test {run.path}` without it first"
+        )
+    return test
+
+
+def choose_dtype(dtype: str, model: Model, test: dict[str, Any], rescore: Rescore) -> tuple[str, dict[str, Any]]:
+    """The type to store weights in, and the test scores of the weights stored like that."""
+    if dtype == "float32":
+        return dtype, test
+    measured = test | rescore(rounded(model), test["protocol"])
+    if dtype == "bfloat16" or same_scores(test["scores"], measured["scores"]):
+        return "bfloat16", measured
+    print("bfloat16 would change the scores by more than 1 %: keeping float32")
+    return "float32", test
+
+
+def rounded(model: Model) -> Model:
+    """A copy of `model` whose exported weights were rounded to bfloat16."""
+    twin = copy.deepcopy(model)
+    twin.import_state({name: narrow(value, torch.bfloat16) for name, value in model.export_state().items()})
+    return twin
+
+
+def narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A copy, of its own memory also where tensors are tied: floating-point values in `dtype`, counters as they are."""
+    return value.to(dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
+
+
+def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether all scores agree within 1 %."""
+    pairs = [(one[name], other[name]) for name in COMPARED if name in one]
+    return all(abs(a - b) <= TOLERANCE * max(abs(a), abs(b)) for a, b in pairs)
+
+
+def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, size: int) -> str:
+    """The model card, in Markdown."""
+    protocol = test["protocol"]
+    metrics = [metric for metric in all_metrics() if metric.name in test["scores"]]
+    cells = [(metric.heading, *(metric.text(test[part], with_std=True) for part in ("scores", "floor"))) for metric in metrics]
+    rows = [f"| {' | '.join(row)} |" for row in cells]
+    return CARD.format(
+        name=name,
+        model=record["model"],
+        data=record["data"],
+        version=record["versions"]["genai"],
+        torch=record["versions"]["torch"],
+        lightning=record["versions"]["lightning"],
+        command="`, then `".join([record["command"], *record.get("resumed_with", [])]),
+        seed=record["seed"],
+        images_seen=record["images_seen"],
+        dtype=dtype,
+        size=size / 1e6,
+        rows="\n".join(rows),
+        num_samples=protocol["num_samples"],
+        num_reference=protocol["num_reference"],
+        sample_seed=protocol["seed"],
+        split=protocol["split"],
+        features=Path(protocol["features"]).name,
+        sha=protocol["weights_sha256"][:16],
+    )

@@ -1,0 +1,228 @@
+"""From what a user types after fit, validate, test or predict to LightningCLI's arguments; parsing errors in one line."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+
+from genai import runs
+from genai.errors import UserError
+from genai.runs.loading import check_trusted
+from genai.runs.signature import packages_of_user
+from genai.training import cluster
+from genai.training.devices import GPUS, has_gpu
+from genai.training.record import command_line
+
+ON_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": 32}
+OPTIMIZER_HINT = "of the model: --model.init_args.optimizer (two optimisers: .generator_optimizer, .discriminator_optimizer)"
+SCHEDULE_HINT = "of the model: --model.init_args.lr_schedule"
+
+
+class OwnParser(argparse.ArgumentParser):
+    """argparse without abbreviations and without its usage text: an error is a UserError."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks of fit, validate, test or predict.
+
+    Attributes:
+        run: the RUN that the command names; None for a new one.
+        resume: the run of `--resume`.
+        checkpoint: the checkpoint of `--checkpoint`: best, last, previous or a file.
+        trust: packages of `--trust`.
+        configs: the YAML files of `-c`, in order.
+        experiment: the folder of `--experiment`.
+        has_ckpt_path: whether Lightning's own `--ckpt_path` is given.
+        rest: all arguments but RUN, --resume, --checkpoint and --trust, in order.
+    """
+
+    run: str | None
+    resume: str | None
+    checkpoint: str | None
+    trust: tuple[str, ...]
+    configs: tuple[str, ...]
+    experiment: str | None
+    has_ckpt_path: bool
+    rest: tuple[str, ...]
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """Separate our own flags from LightningCLI's; `arguments` are those after the verb.
+
+    Raises:
+        UserError: a flag without its value, or a `-c` file that does not exist or is not YAML.
+    """
+    ours = OwnParser()
+    ours.add_argument("--resume", metavar="RUN")
+    ours.add_argument("--checkpoint")
+    ours.add_argument("--trust", action="append", default=[])
+    shared = OwnParser()  # these stay among the arguments of LightningCLI
+    shared.add_argument("-c", "--config", action="append", default=[])
+    shared.add_argument("--experiment")
+    shared.add_argument("--ckpt_path")
+    words = list(arguments)
+    run = words.pop(0) if words and not words[0].startswith("-") else None
+    own, rest = ours.parse_known_args(words)
+    seen, _ = shared.parse_known_args(rest)
+    for name in seen.config:
+        check_config(name)
+    return Request(
+        run=run,
+        resume=own.resume,
+        checkpoint=own.checkpoint,
+        trust=tuple(own.trust),
+        configs=tuple(seen.config),
+        experiment=seen.experiment,
+        has_ckpt_path=seen.ckpt_path is not None,
+        rest=tuple(rest),
+    )
+
+
+def check_config(name: str) -> None:
+    """Raise UserError for a `-c` file that does not exist, or is not YAML."""
+    if not Path(name).is_file():
+        raise UserError(f"there is no file {name}: `ls configs/*` lists the presets")
+    try:
+        yaml.safe_load(Path(name).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{name} is not valid YAML: {error}") from None
+
+
+def resolve(verb: str, request: Request) -> list[str]:
+    """LightningCLI's arguments: the config and the checkpoint of the run that is meant, then the user's own options.
+
+    Raises:
+        UserError: there is no such run or checkpoint, or its config names a package that is not trusted.
+    """
+    if verb == "fit":
+        return resolve_fit(request)
+    if request.run is None and request.has_ckpt_path:
+        return list(request.rest)
+    if request.run is None and not request.configs:
+        raise UserError(f"genai {verb} needs a RUN: `genai runs` lists the runs")
+    run = runs.find(request.run or experiment_name(request.configs[0]))
+    checkpoint = None if run.is_exported else run.checkpoint(request.checkpoint or "best")
+    return with_run(run, checkpoint, request)
+
+
+def resolve_fit(request: Request) -> list[str]:
+    """Expand `--resume RUN`; name the experiment of a new run after its first YAML file."""
+    if request.run is not None:
+        raise UserError(f"genai fit takes options alone, not `{request.run}`: -c FILE for a new run, --resume RUN for another")
+    if request.resume:
+        return resumed(runs.find(request.resume, trained=False), request)
+    if cluster.is_requeued() and (earlier := run_of_job()):
+        return resumed(earlier, Request(None, None, None, request.trust, (), None, False, ()))
+    if request.configs and request.experiment is None:
+        return [*request.rest, "--experiment", experiment_name(request.configs[0])]
+    return list(request.rest)
+
+
+def resumed(run: runs.Run, request: Request) -> list[str]:
+    """The arguments that continue `run`: from the named checkpoint, else the last one, else from the start."""
+    if run.is_exported:
+        raise UserError(f"{run.path} is a zoo entry, which has no optimiser state: resume a run directory")
+    has_none = request.checkpoint is None and not (run.path / "checkpoints/last.ckpt").is_file()
+    return with_run(run, None if has_none else run.checkpoint(request.checkpoint or "last"), request)
+
+
+def with_run(run: runs.Run, checkpoint: Path | None, request: Request) -> list[str]:
+    """The arguments that reproduce a run's config, before the user's own; its trainer may use Lightning's classes."""
+    config = run.config()
+    run.record()  # refuses a run of another version
+    check_trusted(config, ["lightning", *request.trust, *packages_of_user(run.path)], run.path / "config.yaml")
+    arguments = ["-c", str(run.path / "config.yaml"), "--run_dir", str(run.path)]
+    if config.get("trainer", {}).get("accelerator") in GPUS and not has_gpu():
+        print(f"{run.path} was trained on a GPU, and there is none here: using one CPU process and float32", file=sys.stderr)
+        arguments += [f"--trainer.{name}={value}" for name, value in ON_CPU.items()]
+    return [*arguments, *(["--ckpt_path", str(checkpoint)] if checkpoint else []), *request.rest]
+
+
+def run_of_job() -> runs.Run | None:
+    """The run that this command started earlier in this job of the cluster."""
+    for run in runs.all_runs():
+        record = run.raw_record()
+        if (record.get("job"), record.get("command")) == (cluster.job(), command_line()):
+            return run
+    return None
+
+
+def experiment_name(config: str) -> str:
+    """configs/mnist/gan.yaml -> mnist-gan; any other file -> its stem."""
+    path = Path(config)
+    return f"{path.parent.name}-{path.stem}" if path.parent.parent.name == "configs" else path.stem
+
+
+def model_options(arguments: Sequence[str]) -> list[str]:
+    """The options of the model among `arguments`, each as `--model.key=value`."""
+    following = [*arguments[1:], ""]
+    pairs = [(a, after) for a, after in zip(arguments, following, strict=True) if a.startswith("--model.")]
+    return [a if "=" in a else f"{a}={after}" for a, after in pairs]
+
+
+# -- parsing errors ----------------------------------------------------------------------------------------------------------
+
+
+class Parser(LightningArgumentParser):
+    """Turns a parsing error into one line that names the nearest option."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        raise UserError(condense(message, list(self.get_defaults(skip_validation=True).keys())))
+
+
+UNKNOWN = re.compile(
+    r"(?:Key|Option|option) '([\w.]+)' is not (?:expected|accepted)"
+    r"|does not accept option '([\w.]+)'"
+    r"|[Uu]nrecognized arguments?: --([\w.]+)"
+)
+ABSENT = re.compile(
+    r"Parser key \"([\w.]+)\": (?:- Expected a path but (\S+) either not accessible"
+    r"|-? ?Problem with given class_path '([\w.]+)': (?:module .* has no attribute|No module named))"
+)
+
+
+def condense(message: str, keys: Sequence[str]) -> str:
+    """One line of a parser's message, with the nearest key of ours for an unknown one."""
+    line = re.sub(r"\s+", " ", message).strip()
+    section = re.match(r'Parser key "([\w.]+)"', line)
+    unknown = UNKNOWN.search(line)
+    if unknown:
+        name = next(group for group in unknown.groups() if group)
+        return f"there is no option `{name}`{f' in `{section.group(1)}`' if section else ''}: {hint(name, keys)}"
+    line = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", line)
+    absent = ABSENT.search(line)
+    if absent:
+        key, *paths = absent.groups()
+        return f"option `{key}`: {no_class(next(filter(None, paths)))}"
+    line = re.split(r" - Expected a <class 'NoneType'>| Given value type:", line)[0]
+    return line if len(line) < 300 else line[:300] + " ..."
+
+
+def hint(name: str, keys: Sequence[str]) -> str:
+    """What to write instead of the unknown option `name`."""
+    top = name.split(".")[0]
+    if top in ("optimizer", "lr_scheduler"):
+        return f"it is an option {OPTIMIZER_HINT if top == 'optimizer' else SCHEDULE_HINT}"
+    close = difflib.get_close_matches(name, keys, n=1)
+    return f"did you mean `{close[0]}`?" if close else "`--print_config` shows all options"
+
+
+def no_class(path: str) -> str:
+    """That there is no class at that path, and the nearest one of its module."""
+    module, _, name = path.rpartition(".")
+    close = difflib.get_close_matches(name, dir(sys.modules.get(module)), n=1)
+    return f"there is no class {path}, " + (f"did you mean `{module}.{close[0]}`?" if close else "look for a typo in its path")

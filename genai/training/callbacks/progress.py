@@ -1,0 +1,47 @@
+"""How far a fit is: a bar in a terminal, a few lines where the output goes to a file or a pipe."""
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+
+NUM_LINES = 10
+
+
+class ProgressLines(ProgressBar):
+    """Prints a line after each tenth of the epochs, and after the first and the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or -1
+        interval = max(1, epochs // NUM_LINES)
+        if not trainer.is_global_zero or not (epoch in (1, epochs) or epoch % interval == 0 or trainer.should_stop):
+            return
+        metrics = self.get_metrics(trainer, pl_module)
+        values = [f"{name} {value:.3g}" for name, value in metrics.items() if isinstance(value, int | float)]
+        of = f"/{epochs}" if epochs > 0 else ""
+        images = f"{int(getattr(pl_module, 'images_seen', 0)):,} images"
+        print(", ".join([f"epoch {epoch}{of}: {images}", f"{time.monotonic() - self.began:.0f} s", *values]), flush=True)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:  # type: ignore[override]
+        """What a model logs with `prog_bar=True`, without the logger's version."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+    def disable(self) -> None:
+        """Nothing to do: only the first process prints."""
+
+    def enable(self) -> None:
+        """Nothing to do: only the first process prints."""
+
+
+def progress_bar() -> ProgressBar:
+    """tqdm's bar in a terminal, as wide as it; lines elsewhere."""
+    return TQDMProgressBar() if sys.stdout.isatty() else ProgressLines()

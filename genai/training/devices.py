@@ -1,0 +1,85 @@
+"""Devices and processes: what the options ask for, what is there, and the strategy that suits the model."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.utilities import rank_zero_only
+
+from genai.errors import UserError
+from genai.training import cluster
+
+HALF = ("16", "16-mixed", "16-true")
+GPUS = ("gpu", "cuda", "mps")
+
+
+def has_gpu() -> bool:
+    """Whether Lightning finds a GPU here."""
+    return CUDAAccelerator.is_available() or MPSAccelerator.is_available()
+
+
+def check_accelerator(trainer: Any) -> None:
+    """Raise UserError for `--trainer.accelerator gpu` on a machine without one."""
+    if trainer.accelerator in GPUS and not has_gpu():
+        raise UserError(
+            "there is no GPU here: leave -c configs/trainer/gpu.yaml out, or add -c configs/trainer/cpu.yaml after it"
+        )
+
+
+def check_precision(trainer: Any) -> None:
+    """Raise UserError for 16-mixed on a CPU, where torch would silently compute in bfloat16."""
+    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.cuda.is_available())
+    if on_cpu and str(trainer.precision) in HALF:
+        raise UserError(f"precision {trainer.precision} needs a GPU: use --trainer.precision bf16-mixed or 32 on a CPU")
+
+
+def check_flags_of_manual_optimisation(trainer: Any, model: L.LightningModule) -> None:
+    """Raise UserError for a Trainer flag that Lightning refuses for a model with two optimisers, naming the model's option.
+
+    Such a model says in its class attribute `MANUAL_FLAGS` which of its options does what a flag of the Trainer does.
+    """
+    options: dict[str, str] = getattr(model, "MANUAL_FLAGS", {})
+    given = {name: getattr(trainer, name) for name in ("gradient_clip_val", "accumulate_grad_batches")}
+    for name, value in given.items():
+        if name in options and value not in (None, 0, 1 if name == "accumulate_grad_batches" else None):
+            raise UserError(
+                f"a {type(model).__name__} has two optimisers, for which the Trainer has no {name}: "
+                f"use --model.init_args.{options[name]} {value} instead of --trainer.{name} {value}"
+            )
+
+
+def strategy(trainer: Any, model: L.LightningModule) -> Any:
+    """The user's strategy; with several processes and none given, the DDP that suits the number of optimisers."""
+    several = num_processes(trainer) > 1
+    if trainer.strategy not in ("auto", "ddp") or not several:
+        return trainer.strategy
+    optimizers = model.configure_optimizers()
+    has_two = isinstance(optimizers, list | tuple) and count_optimizers(optimizers) > 1
+    return "ddp_find_unused_parameters_true" if has_two else "ddp"  # one network's loss leaves the other without a gradient
+
+
+def count_optimizers(configured: Any) -> int:
+    """The optimisers in what `configure_optimizers` returned as a sequence: of optimisers, or (optimisers, schedules)."""
+    first = configured[0] if configured else None
+    return len(first) if isinstance(first, list | tuple) else len(configured)
+
+
+def num_processes(trainer: Any) -> int:
+    """Processes this training will have, as far as the options and the environment tell."""
+    if launched := cluster.launched():
+        return launched["devices"] * launched["num_nodes"]
+    wants_all = trainer.devices in ("auto", -1, "-1")
+    gpus = torch.cuda.device_count() if trainer.accelerator != "cpu" else 1
+    if wants_all:
+        local = gpus
+    elif isinstance(trainer.devices, list):
+        local = len(trainer.devices)
+    else:
+        local = len(str(trainer.devices).split(",")) if "," in str(trainer.devices) else int(trainer.devices)
+    return local * trainer.num_nodes
+
+
+def global_rank() -> int:
+    """This process's rank, known before the trainer is."""
+    return int(getattr(rank_zero_only, "rank", 0))

@@ -1,0 +1,135 @@
+"""Run fit, validate, test or predict, and say what came of it."""
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from genai import runs
+from genai.errors import UserError
+from genai.files import open_atomically
+from genai.images import to_uint8
+from genai.runs.loading import first_difference, import_weights, read_checkpoint
+from genai.training import cluster
+from genai.training.arguments import parse, resolve
+from genai.training.callbacks.preemption import Stopped
+from genai.training.lightning_cli import GenaiCLI
+from genai.training.loggers import MetricsCSV, finish
+
+CHATTER = (
+    ".*does not have many workers.*",
+    ".*dataloader is not resumable.*",
+    ".*LightningCLI's args parameter.*",
+    ".*in eval mode at the start of training.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*ModelCheckpoint with manual optimization.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*The number of training batches.*is smaller than the logging interval.*",
+    ".*`max_epochs` was not set.*",
+)
+CHATTER_OF_LOG = re.compile(
+    r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_epochs"
+    r"|Seed set to|loaded model weights from|Restor(ing|ed) "
+)
+
+
+def quiet_libraries() -> None:
+    """Hide what Lightning says that does not concern a user of this suite."""
+    for message in CHATTER:
+        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(lambda record: not CHATTER_OF_LOG.search(record.getMessage()))
+
+
+def run(verb: str, arguments: list[str]) -> None:
+    """Run one of Lightning's verbs with `arguments` (what follows the verb)."""
+    request = parse(arguments)
+    words = list(request.rest)
+    if "--help-all" in words:
+        words = ["--help"]
+    elif "--print_config" not in words or verb == "fit":
+        words = resolve(verb, request)
+    quiet_libraries()
+    run_verb(verb, GenaiCLI(verb, words, request.trust))
+
+
+def ready_cli(verb: str, arguments: Sequence[str], trust: Sequence[str] = ()) -> GenaiCLI:
+    """Parse and instantiate model, data and trainer, without running the verb."""
+    return GenaiCLI(verb, arguments, trust)
+
+
+def run_verb(verb: str, cli: GenaiCLI) -> None:
+    """Run the verb and print where its results are."""
+    run_dir = Path(cli.options.run_dir) if cli.options.run_dir else None
+    trainer = cli.trainer
+    call: dict[str, Any] = {"datamodule": cli.datamodule, "weights_only": True}
+    call |= {key: cli.options.get(key) for key in ("ckpt_path", "verbose") if key in cli.options}
+    try:
+        if run_dir and runs.Run(run_dir).is_exported:
+            import_weights(cli.model, runs.Run(run_dir).weights)
+        if verb == "predict" and trainer.world_size > 1:
+            raise UserError("predict works with one process: add --trainer.devices 1")
+        checkpoint = read_checkpoint(Path(call["ckpt_path"])) if call.get("ckpt_path") else None
+        if verb == "fit":
+            forget_rows(trainer, checkpoint["images_seen"] if checkpoint else 0)
+        output = getattr(trainer, verb)(cli.model, **call)
+    except MisconfigurationException as error:  # a callback of the user's monitors what is not logged, say
+        raise UserError(f"the trainer refuses its options: {error}") from None
+    except RuntimeError as error:
+        if "loading state_dict" in str(error):
+            raise UserError(f"{call['ckpt_path']} is a checkpoint of another model: {first_difference(error)}") from None
+        if "Early stopping conditioned on metric" in str(error):
+            raise UserError(str(error)) from None
+        raise
+    except Stopped as stopped:
+        if not trainer.is_global_zero:
+            sys.exit(2)
+        raise UserError(f"{stopped}{cluster.requeue(stopped)}; to continue: genai fit --resume {run_dir}") from None
+    finally:
+        finish(trainer.loggers)
+        if cli.lock is not None:
+            cli.lock.release()
+    if not trainer.is_global_zero or run_dir is None:
+        return
+    if verb == "predict":
+        write_predictions(run_dir, output)
+    if verb == "fit":
+        print_next_steps(run_dir, trainer, int(cli.model.images_seen))
+
+
+def print_next_steps(run_dir: Path, trainer: L.Trainer, images_seen: int) -> None:
+    """The closing lines of a fit."""
+    print(f"trained for {trainer.current_epoch} epochs, {images_seen:,} images; the run is in {run_dir}")
+    print(f"  score it:    genai test {run_dir}")
+    print(f"  sample it:   genai sample {run_dir}")
+    print(f"  continue it: genai fit --resume {run_dir} --trainer.max_epochs MORE")
+
+
+def forget_rows(trainer: L.Trainer, images_seen: int) -> None:
+    """Drop the rows of metrics.csv that lie after the checkpoint a fit resumes from."""
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsCSV):
+            logger.forget_after(images_seen)
+
+
+def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:
+    """Save what `predict` returned as RUN/predictions.npz: images uint8 (N, C, H, W), or a classifier's probabilities (N, K).
+
+    A zoo entry is not written to: its file lies here, as NAME-predictions.npz.
+    """
+    exported = runs.Run(run_dir).is_exported
+    path = Path(f"{run_dir.name}-predictions.npz") if exported else run_dir / "predictions.npz"
+    output = torch.cat(batches)
+    arrays = {"images": to_uint8(output).numpy()} if output.ndim == 4 else {"probabilities": output.numpy()}
+    with open_atomically(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    print(f"wrote {path}")

@@ -1,0 +1,245 @@
+"""LightningCLI with our run directory, callbacks and loggers; the user's own stand beside them."""
+
+import os
+import pkgutil
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from genai import data, models, runs
+from genai.data.base import ImageDataModule
+from genai.errors import UserError
+from genai.models.base import Model
+from genai.models.capabilities import InitialisesFromRun
+from genai.training import cluster
+from genai.training.arguments import Parser, model_options
+from genai.training.callbacks.announcement import Announcement
+from genai.training.callbacks.averages import Averages, FrozenAverages
+from genai.training.callbacks.axis import ImagesSeenAxis
+from genai.training.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
+from genai.training.callbacks.collapse import Collapse
+from genai.training.callbacks.evaluation import EvaluateSamples
+from genai.training.callbacks.gallery import Gallery
+from genai.training.callbacks.options import OptimizerOptions
+from genai.training.callbacks.preemption import Preemption
+from genai.training.callbacks.progress import progress_bar
+from genai.training.callbacks.randomness import CountedRandomness
+from genai.training.callbacks.run_directory import RunDirectory
+from genai.training.callbacks.throughput import Throughput
+from genai.training.devices import (
+    check_accelerator,
+    check_flags_of_manual_optimisation,
+    check_precision,
+    global_rank,
+    strategy,
+)
+from genai.training.locks import RunLock
+from genai.training.loggers import Tracker, loggers
+from genai.training.record import SaveConfig, write_record
+from genai.training.sharding import Sharded, ShardNetworks
+
+SECTIONS = {"evaluation": EvaluateSamples, "gallery": Gallery, "collapse": Collapse, "averages": Averages}
+
+
+class GenaiCLI(LightningCLI):
+    """The suite's LightningCLI: shapes flow from the data into the model, every fit has a run directory.
+
+    Args:
+        verb: fit, validate, test or predict; it is not run here.
+        arguments: what follows the verb, as `arguments.resolve` returns it.
+        trust: packages that the run of `--init_from` may name.
+    """
+
+    def __init__(self, verb: str, arguments: Sequence[str], trust: Sequence[str] = ()) -> None:
+        self.trust = trust
+        self.lock: RunLock | None = None
+        self.overrides = () if verb == "fit" else tuple(model_options(arguments))
+        import_classes()
+        super().__init__(
+            model_class=Model,
+            datamodule_class=ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig if verb == "fit" else None,
+            save_config_kwargs={"save_to_log_dir": False},
+            seed_everything_default=0,
+            parser_class=Parser,
+            auto_configure_optimizers=False,
+            args=[verb, *arguments],
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--experiment", type=str | None, default=None, help="folder of the run; default: from the YAML's path"
+        )
+        parser.add_argument("--run_dir", type=str | None, default=None, help="the run to continue; set by --resume")
+        parser.add_argument(
+            "--init_from", type=str | None, default=None, help="a run or zoo entry whose averaged weights a new run starts with"
+        )
+        parser.add_argument("--tracker", type=Tracker, default="wandb", help="where metrics go besides metrics.csv")
+        parser.add_argument("--best_metric", type=str, default="val/fid", help="the metric that best.ckpt minimises")
+        parser.add_argument(
+            "--checkpoint_every_n_steps",
+            type=int | None,
+            default=None,
+            help="batches between writes of last.ckpt, besides the end of each epoch",
+        )
+        for name, section in SECTIONS.items():
+            parser.add_lightning_class_args(section, name)
+        parser.link_arguments("data.image_shape", "model.init_args.image_shape", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        if "verbose" in parser.get_defaults(skip_validation=True):
+            parser.set_defaults({"verbose": False})
+
+    def _parse_ckpt_path(self) -> None:
+        """Explicit flags win over what a checkpoint remembers: its hyper-parameters are not read."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """`launch.run` runs the verb, where its errors are not taken for those of parsing."""
+
+    @property
+    def options(self) -> Any:
+        """The parsed options of the verb."""
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        check_accelerator(self.options.trainer)
+        check_precision(self.options.trainer)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The Trainer with our callbacks and loggers beside the user's; what can fail does so before a run directory exists."""
+        options, chosen = self.options, self._get(self.config_init, "trainer")
+        check_flags_of_manual_optimisation(chosen, self.model)
+        kwargs["strategy"] = strategy(chosen, self.model)
+        self.check_data()
+        if self.subcommand == "fit" and options.init_from and not options.ckpt_path:
+            initialise(self.model, options.init_from, self.trust)
+        run_dir = self.choose_run_dir()
+        kwargs |= cluster.launched()
+        kwargs["plugins"] = [*as_list(chosen.plugins), AtomicCheckpointIO()]
+        kwargs["callbacks"] = [*as_list(chosen.callbacks), *self.callbacks(run_dir, kwargs["strategy"])]
+        if not any(isinstance(callback, ProgressBar) for callback in kwargs["callbacks"]):
+            kwargs["callbacks"] += [] if chosen.enable_progress_bar is False else [progress_bar()]
+        kwargs["enable_model_summary"] = bool(chosen.enable_model_summary)  # Announcement gives the sizes in one line
+        kwargs["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in kwargs["callbacks"])
+        kwargs["logger"] = [*self.loggers(run_dir), *user_loggers(chosen.logger, run_dir)] or False
+        if run_dir is not None and chosen.default_root_dir is None:
+            kwargs["default_root_dir"] = str(run_dir)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except MisconfigurationException as error:  # more devices than there are, say
+            raise UserError(f"the trainer refuses its options: {error}") from None
+
+    def check_data(self) -> None:
+        """Find missing data and feature networks before anything is written."""
+        self.datamodule.prepare_data()
+        self._get(self.config_init, "evaluation").load(self.datamodule.name, self.model, self.subcommand or "")
+
+    def choose_run_dir(self) -> Path | None:
+        """The directory to write into, a new one for a new fit; None for a fast_dev_run or a zoo entry, which is only read."""
+        options = self.options
+        if self.subcommand == "fit" and options.run_dir is None and not options.trainer.fast_dev_run:
+            options.run_dir = str(new_run_dir(options.experiment or "run"))
+        run_dir = Path(options.run_dir) if options.run_dir else None
+        if run_dir is None or runs.Run(run_dir).is_exported:
+            return None
+        if self.subcommand == "fit":
+            self.lock = RunLock(run_dir, cluster.job())
+            if global_rank() == 0:
+                self.lock.acquire()
+        return run_dir
+
+    def callbacks(self, run_dir: Path | None, chosen_strategy: Any) -> list[L.Callback]:
+        """Our callbacks, besides those of SECTIONS."""
+        options = self.options
+        found: list[L.Callback] = [
+            ImagesSeenAxis(),
+            CountedRandomness(int(options.seed_everything)),
+            Throughput(),
+            OptimizerOptions(),
+            Announcement(),
+            FrozenAverages(),
+        ]
+        if isinstance(chosen_strategy, Sharded):
+            found.append(ShardNetworks())
+        if run_dir is None:
+            return found
+        found.append(RunDirectory(run_dir, self.overrides))
+        if self.subcommand == "fit":
+            found.append(Preemption())
+            if options.trainer.enable_checkpointing is not False:
+                every_n_epochs = self._get(self.config_init, "evaluation").every_n_epochs
+                folder, every_n_steps = run_dir / "checkpoints", options.checkpoint_every_n_steps
+                found += checkpoint_callbacks(folder, options.best_metric, every_n_epochs, every_n_steps)
+        return found
+
+    def loggers(self, run_dir: Path | None) -> list[Logger]:
+        """metrics.csv and the tracker, in the first process; run.json is written for them."""
+        if run_dir is None or global_rank() != 0:
+            return []
+        fits, seed = self.subcommand == "fit", int(self.options.seed_everything)
+        record = write_record(run_dir, self.datamodule, self.model, seed, fits)
+        config = yaml.safe_load(self._parser(self.subcommand).dump(self.options, skip_none=False))
+        return loggers(self.options.tracker, run_dir, record["tracker_id"], config)
+
+
+def import_classes() -> None:
+    """Import every model and data module, so that `--model GAN --data Digits` finds them by name."""
+    for package in (models, data):
+        for module in pkgutil.iter_modules(package.__path__):
+            name = f"{package.__name__}.{module.name}"
+            import_module(f"{name}.{module.name}" if package is models and module.ispkg else name)
+
+
+def user_loggers(chosen: Any, run_dir: Path | None) -> list[Logger]:
+    """The loggers of `--trainer.logger`; `true` is Lightning's default, TensorBoard."""
+    if chosen is True:
+        return (
+            [] if run_dir is None or global_rank() != 0 else [TensorBoardLogger(run_dir / "logs", name="", version="lightning")]
+        )
+    return as_list(chosen or None)
+
+
+def as_list(given: Any) -> list[Any]:
+    """An option of the Trainer that is one thing, several or none."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def initialise(model: L.LightningModule, source: str, trust: Sequence[str]) -> None:
+    """Give a new model the averaged weights of the run or zoo entry `source`.
+
+    Raises:
+        UserError: its network is another one.
+    """
+    if not isinstance(model, InitialisesFromRun):
+        raise UserError(f"a {type(model).__name__} cannot start from another run: leave --init_from out")
+    other = runs.load(source, trust=trust)
+    try:
+        model.initialise_from(other.export_state())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(
+            f"--init_from {source} has another network than the model ({reason}): give the model the same init_args"
+        ) from None
+
+
+def new_run_dir(experiment: str) -> Path:
+    """A new run directory, shared by the processes that Lightning launches from this one."""
+    inherited = os.environ.get("GENAI_RUN_DIR")
+    if inherited and int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return Path(inherited)
+    if global_rank() != 0:
+        return runs.runs_folder() / experiment / "of-rank-0"
+    path = runs.create(experiment).path
+    os.environ["GENAI_RUN_DIR"] = str(path)
+    return path

@@ -1,0 +1,113 @@
+"""What a run says of itself: run.json, written when a fit begins, and config.yaml, written when it has been restored."""
+
+import secrets
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torchvision
+from lightning.pytorch.cli import SaveConfigCallback
+
+from genai import __version__, runs
+from genai.data.base import ImageDataModule
+from genai.files import write_atomically
+from genai.models.seeds import SEED_SCHEME
+from genai.runs.signature import sign
+from genai.training import cluster
+
+LABEL_EXAMPLES = 64
+
+
+def write_record(run_dir: Path, data: ImageDataModule, model: L.LightningModule, seed: int, fits: bool) -> dict[str, Any]:
+    """Write run.json at the first fit, and add the command of a later one. Returns its content.
+
+    Args:
+        run_dir: an existing folder.
+        data: gives shapes, classes and labels.
+        model: gives its class's name.
+        seed: of `--seed_everything`.
+        fits: whether the verb is fit; others leave an existing file as it is.
+    """
+    path = run_dir / "run.json"
+    if path.is_file():
+        record = runs.Run(run_dir).record()
+        if fits:
+            record = label_record(data) | record
+            record["resumed_with"] = [*record.get("resumed_with", []), command_line()]
+            runs.write_json(path, record)
+        return record
+    record = {
+        "format": runs.FORMAT,
+        "seed_scheme": SEED_SCHEME,
+        "image_shape": list(data.image_shape),
+        "num_classes": data.num_classes,
+        "class_names": list(data.class_names),
+        **label_record(data),
+        "data": data.name,
+        "model": type(model).__name__,
+        "seed": seed,
+        "command": command_line(),
+        "tracker_id": secrets.token_hex(4),
+        "job": cluster.job(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {
+            "genai": __version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "lightning": L.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    runs.write_json(path, record)
+    return record
+
+
+def command_line() -> str:
+    """What the user typed."""
+    return shlex.join(["genai", *sys.argv[1:]])
+
+
+def label_record(data: ImageDataModule) -> dict[str, Any]:
+    """What run.json says of the labels, so that attributes or captions like those of the data can be sampled without the data.
+
+    label_kind: `none`, `class`, `attributes` or `text`; and for the last two
+    label_examples: the vectors (0 or 1 each), or words, of 64 training images, spread evenly over the split.
+    label_exclusive: pairs of attributes that no training image has both, though independent ones would meet in ten images.
+    """
+    if data.label_kind not in ("attributes", "text"):
+        return {"label_kind": data.label_kind}
+    labels = np.asarray(data.split("train").labels)  # (N, K) or (N, L)
+    rows = np.linspace(0, len(labels) - 1, min(LABEL_EXAMPLES, len(labels))).astype(int)
+    examples = {"label_kind": data.label_kind, "label_examples": labels[rows].astype(int).tolist()}
+    if data.label_kind == "text":
+        return examples
+    counts = labels.sum(axis=0)
+    expected = np.outer(counts, counts) / len(labels)
+    never = np.triu((labels.T @ labels == 0) & (expected >= 10), k=1)
+    return {**examples, "label_exclusive": [[data.class_names[i], data.class_names[j]] for i, j in np.argwhere(never)]}
+
+
+def write_config(run_dir: Path, text: str) -> None:
+    """Write and sign config.yaml; one that differs is kept as config.N.yaml."""
+    path = run_dir / "config.yaml"
+    if path.is_file() and path.read_text() != text:
+        earlier = len(list(run_dir.glob("config.*.yaml"))) + 1
+        shutil.copy2(path, run_dir / f"config.{earlier}.yaml")
+    write_atomically(path, text)
+    sign(run_dir)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml into the run directory; a resumed run with other options keeps the earlier file beside it."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        run_dir = Path(str(self.config.run_dir))
+        config = self.config.clone()
+        config.run_dir = config.ckpt_path = None
+        write_config(run_dir, self.parser.dump(config, skip_none=False))

@@ -1,0 +1,22 @@
+"""Every preset of the digits trains in two processes: a parameter without a gradient would stop DDP at the second step.
+
+`tests/test_configs.py` looks for such parameters in the presets of the other data.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.test_equal import ROOT, torchrun
+from tests.families import QUIET
+
+CONFIGS = sorted((ROOT / "configs/digits").glob("*.yaml"))
+SHORT = ["--trainer.fast_dev_run", "2", "--data.init_args.batch_size", "8", "--quality.every_n_epochs", "0"]
+
+
+@pytest.mark.slow
+def test_every_preset_of_the_digits_trains_in_two_processes(tmp_path: Path) -> None:
+    jobs = {path.stem: {"arguments": ["fit", "-c", str(path), *QUIET, *SHORT], "prepare": []} for path in CONFIGS}
+    assert len(jobs) >= 20
+    for rank in torchrun(tmp_path, jobs):
+        assert {name: result["status"] for name, result in rank.items()} == dict.fromkeys(jobs, 0)

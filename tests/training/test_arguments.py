@@ -1,0 +1,92 @@
+"""What a user types, and what LightningCLI gets."""
+
+from pathlib import Path
+
+import pytest
+from torch.distributed.run import get_args_parser
+
+from genai.cli import main
+from genai.errors import UserError
+from genai.training.arguments import condense, experiment_name, model_options, parse, resolve
+from genai.training.lightning_cli import GenaiCLI
+from tests.families import CONFIGS, family
+
+GAN = str(CONFIGS / "gan.yaml")
+
+
+@pytest.mark.parametrize("words", [["-c", GAN], [f"-c{GAN}"], [f"-c={GAN}"], ["--config", GAN], [f"--config={GAN}"]])
+def test_every_way_to_name_a_config_names_the_experiment(words: list[str]) -> None:
+    assert resolve("fit", parse(words))[-2:] == ["--experiment", "digits-gan"]
+    with pytest.raises(UserError, match=r"there is no file nope.yaml"):
+        parse([word.replace(GAN, "nope.yaml") for word in words])
+
+
+@pytest.mark.parametrize("words", [["-c", GAN], [f"-c{GAN}"], [f"-c={GAN}"], ["--config", GAN], [f"--config={GAN}"]])
+def test_lightning_reads_every_one_of_them(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", *words, "--print_config"])
+    assert "genai.networks.mlp.MLPGenerator" in capsys.readouterr().out
+
+
+def test_our_own_flags_are_taken_out_and_the_others_keep_their_order() -> None:
+    words = ["RUN", "--trainer.max_epochs", "3", "--trust=a", "--checkpoint", "last", "-c", GAN, "--trust", "b", "--x=--y"]
+    request = parse(words)
+    assert (request.run, request.checkpoint, request.trust) == ("RUN", "last", ("a", "b"))
+    assert request.rest == ("--trainer.max_epochs", "3", "-c", GAN, "--x=--y")
+    assert request.configs == (GAN,)
+    assert parse(["--experiment=mine", "-c", GAN]).experiment == "mine"
+    assert "--experiment" not in resolve("fit", parse(["--experiment=mine", "-c", GAN]))[:1]
+    assert parse(["--ckpt_path", "x"]).has_ckpt_path
+
+
+@pytest.mark.parametrize("words", [["--resume"], ["--trust"], ["-c"]])
+def test_a_flag_without_its_value_is_a_users_mistake(words: list[str]) -> None:
+    with pytest.raises(UserError, match="expected one argument"):
+        parse(words)
+
+
+def test_the_name_of_an_experiment() -> None:
+    assert experiment_name("configs/mnist/gan.yaml") == "mnist-gan"
+    assert experiment_name("/a/configs/faces/vae.yaml") == "faces-vae"
+    assert experiment_name("mine.yaml") == "mine"
+
+
+def test_options_of_the_model() -> None:
+    words = ["--model.a", "1", "--trainer.x", "2", "--model.b=3"]
+    assert model_options(words) == ["--model.a=1", "--model.b=3"]
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [("--optimizer", "--model.init_args.optimizer"), ("--lr_scheduler", "--model.init_args.lr_schedule")],
+)
+def test_an_optimiser_is_an_option_of_the_model(
+    option: str, named: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([option, "SGD"], [f"{option}=SGD"], [f"{option}.lr=1"]):
+        assert main(["fit", "-c", GAN, *words]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert named in error
+    assert not list(workspace.iterdir())
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    assert "did you mean `trainer.max_epochs`?" in condense("Key 'trainer.maxepochs' is not expected", ["trainer.max_epochs"])
+
+
+def test_fit_takes_no_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "digits-gan"]) == 2
+    assert "--resume RUN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_no_option_is_a_prefix_of_torchruns(verb: str) -> None:
+    """torchrun takes a prefix of its own options for them, even after the name of the script."""
+    cli = GenaiCLI("fit", [*family("gan"), "--trainer.fast_dev_run", "1"])
+    ours = {name for action in cli._parser(verb)._actions for name in action.option_strings}
+    ours |= {"--resume", "--checkpoint", "--trust", "--help-all"}
+    theirs = {name for action in get_args_parser()._actions for name in action.option_strings}
+    assert "--init_from" in ours or verb != "fit"
+    clashes = {(o, t) for o in ours for t in theirs if len(o) > 2 and t.startswith(o)} - {("--help", "--help")}
+    assert not clashes
