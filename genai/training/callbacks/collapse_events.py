@@ -1,4 +1,4 @@
-"""Events of mode collapse, told once each, and samples/collapse.csv, the table that they are derived from."""
+"""Events of mode collapse, reported once each, and samples/collapse.csv, the table that they are derived from."""
 
 import csv
 import io
