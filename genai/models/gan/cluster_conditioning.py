@@ -57,7 +57,7 @@ class Clusters(nn.Module):
 
     Args:
         image_shape: (C, H, W) of the images.
-        settings: number of clusters, and of which channels.
+        settings: number of clusters, and whether each channel has its own.
     """
 
     centroids: Tensor  # (G, K, C / G * H * W)

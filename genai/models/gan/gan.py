@@ -245,7 +245,7 @@ class GAN(ImageModel):
 
         Args:
             seeds, condition: as in `sample`.
-            num_candidates: candidates per seed, of which the discriminator keeps one; the model's own number by default.
+            num_candidates: candidates per seed; the discriminator keeps one. The model's own number by default.
             options: none.
 
         Raises:
