@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +33,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run = runs.find("tiny")
         assert main(["test", str(run.path), *QUICK, "--evaluation.num_samples", "100"]) == 0
     return run.path
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["tset"]])
-def test_the_top_level_answers_at_once(arguments: list[str]) -> None:
-    best = 9.0
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "genai", *arguments], capture_output=True, check=False, cwd=ROOT)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.3
 
 
 def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
