@@ -6,7 +6,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
@@ -103,12 +102,6 @@ class Model(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning's hook: restore the images seen."""
         self.images_seen = self.images_at_update = checkpoint["images_seen"]
-
-    def on_test_end(self) -> None:
-        """Lightning's hook: print what `test_step` logged."""
-        values = {name: float(value) for name, value in self.trainer.logged_metrics.items() if name.startswith("test/")}
-        if values:
-            rank_zero_info("\n".join(f"{name:<28} {value:.4f}" for name, value in values.items()))
 
     def export_state(self) -> dict[str, Tensor]:
         """The averaged weights alone, named as in `averaged.network`."""
