@@ -69,6 +69,11 @@ class Model(L.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.update_averages()
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Lightning's hook: log the learning rate of the step."""
+        if self.automatic_optimization:
+            self.log("train/lr", optimizer.param_groups[0]["lr"])
+
     def update_averages(self) -> None:
         """Move the averages towards their networks, by the images seen since the last update."""
         for average, network in self.averages():
