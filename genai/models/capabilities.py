@@ -9,7 +9,7 @@ from torch import Tensor
 
 @runtime_checkable
 class ScoresRealness(Protocol):
-    """A model that says how real an image looks."""
+    """A model with a realness score, such as the discriminator of a GAN."""
 
     def realness(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """Probability of being real (N,) in [0, 1] for images (N, C, H, W) in [-1, 1]."""
@@ -17,7 +17,7 @@ class ScoresRealness(Protocol):
 
 @runtime_checkable
 class Classifies(Protocol):
-    """A model that tells classes apart."""
+    """A model that classifies images."""
 
     def predict(self, images: Tensor) -> Tensor:
         """Probabilities (N, num_classes) for images (N, C, H, W), uint8 or float in [-1, 1]."""
@@ -25,14 +25,14 @@ class Classifies(Protocol):
 
 @runtime_checkable
 class HasSampler(Protocol):
-    """A model that draws in steps; `sample` takes the fields of `sampling` as options."""
+    """A model that samples in steps; `sample` takes the fields of `sampling` as options."""
 
     sampling: Any
 
 
 @runtime_checkable
 class Resamples(Protocol):
-    """A model that can draw several images for a seed and keep one; `sample` takes their `num_candidates` as an option."""
+    """A model that can generate several candidates per seed and keep one; `sample` takes `num_candidates` as an option."""
 
     resampling: Any
 
@@ -47,7 +47,7 @@ class InitialisesFromRun(Protocol):
 
 @runtime_checkable
 class Varies(Protocol):
-    """A model that draws variations of an image."""
+    """A model that generates variations of an image."""
 
     def vary(
         self, images: Tensor, seeds: Sequence[int], strength: float, condition: Tensor | None = None, **settings: Any
@@ -57,7 +57,7 @@ class Varies(Protocol):
 
 @runtime_checkable
 class Restores(Protocol):
-    """A model that fills in what is missing of an image."""
+    """A model that fills in the masked part of an image."""
 
     def restore(
         self, images: Tensor, mask: Tensor, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any
@@ -67,7 +67,7 @@ class Restores(Protocol):
 
 @runtime_checkable
 class Upscales(Protocol):
-    """A model that draws images from smaller ones."""
+    """A model for super-resolution."""
 
     def upscale(self, small: Tensor, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
         """Images (N, C, H / f, W / f) in [-1, 1] -> (N, C, H, W)."""
@@ -75,18 +75,18 @@ class Upscales(Protocol):
 
 @runtime_checkable
 class Reconstructs(Protocol):
-    """A model that draws an image again from its code."""
+    """A model that encodes and decodes an image."""
 
     def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> the same from their codes, (N, C, H, W), without chance."""
+        """Images (N, C, H, W) in [-1, 1] -> their reconstructions, (N, C, H, W), deterministic."""
 
 
 @runtime_checkable
 class Decodes(Protocol):
-    """A model that draws an image from a latent vector."""
+    """A model that decodes latent vectors."""
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
-        """The latents (len(seeds), D) of which `sample` draws."""
+        """The latents (len(seeds), D) that `sample` decodes."""
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, D) -> images (N, C, H, W) in [-1, 1]."""
@@ -94,10 +94,10 @@ class Decodes(Protocol):
 
 @runtime_checkable
 class Encodes(Decodes, Protocol):
-    """A model that also finds the latent vector of an image."""
+    """A model that also encodes an image to a latent vector."""
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> latents (N, D), without chance."""
+        """Images (N, C, H, W) in [-1, 1] -> latents (N, D), deterministic."""
 
 
 class LikelihoodEstimate(NamedTuple):
@@ -156,7 +156,7 @@ class EvaluatesBound(Protocol):
 
 @runtime_checkable
 class ShowsProcess(Protocol):
-    """A model whose forward and reverse process can be watched."""
+    """A model with a forward process and a reverse trajectory."""
 
     def forward_process(self, images: Tensor, seeds: Sequence[int], num_levels: int) -> Tensor:
         """Images (N, C, H, W) -> the same with more and more noise, (num_levels, N, C, H, W), each about within [-1, 1]."""

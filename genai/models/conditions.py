@@ -14,24 +14,28 @@ def condition_vector(condition: Tensor, num_classes: int) -> Tensor:
 
 
 def encode_labels(labels: Tensor, num_classes: int) -> Tensor:
-    """What a network is told of labels: one-hot classes, attributes of -1 and 1, words as they are; zeros say nothing.
+    """Labels as a network takes them: one-hot classes, attributes of -1 and 1, words as they are.
+
+    Zeros are the null condition; a class of -1, attributes of 1/2 and words of 0 become zeros.
 
     Args:
-        labels: (N,) int64 classes, (N, K) float attributes of 0 and 1, or (N, L) int64 words. A class of -1, attributes of
-            1/2 and words of 0 say nothing.
-        num_classes: how many classes there are.
+        labels: (N,) int64 classes, (N, K) float attributes of 0 and 1, or (N, L) int64 words.
+        num_classes: number of classes.
+
+    Returns:
+        (N, num_classes), (N, K) or (N, L).
     """
     if labels.ndim == 1:
         return condition_vector(labels.clamp(min=0), num_classes) * (labels >= 0)[:, None]
     return 2 * labels - 1 if labels.is_floating_point() else labels
 
 
-def drop_condition(told: Tensor | None, share: float) -> Tensor | None:
-    """`told` with a random `share` of its rows set to zero."""
-    if told is None or not share:
-        return told
-    keep = torch.rand(len(told), device=told.device) >= share
-    return told * keep.view(-1, *[1] * (told.ndim - 1))
+def drop_condition(condition: Tensor | None, dropout: float) -> Tensor | None:
+    """Condition dropout: `condition` (N, ...) with a random share `dropout` of its rows set to the null condition."""
+    if condition is None or not dropout:
+        return condition
+    keep = torch.rand(len(condition), device=condition.device) >= dropout
+    return condition * keep.view(-1, *[1] * (condition.ndim - 1))
 
 
 def check_condition(conditional: bool, num_classes: int, condition: Tensor | None, num_seeds: int) -> None:

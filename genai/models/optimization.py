@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import torch
 from lightning.pytorch.cli import instantiate_class
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from genai.errors import UserError
 
 if TYPE_CHECKING:
     from genai.models.base import Model
@@ -124,6 +127,30 @@ def without_gradient_exchange(model: L.LightningModule) -> AbstractContextManage
     """A context in which the backward pass adds up gradients on each device alone."""
     strategy = model.trainer.strategy
     return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
+
+
+def clip_gradient_norm(strategy: Strategy, optimizer: Optimizer, max_norm: float | None) -> Tensor:
+    """Scale the gradient of all parameters of `optimizer` to the norm `max_norm` if it is larger; None does not clip.
+
+    Returns the norm before, a scalar; under FSDP, where each device has a shard of the gradient, the norm of the whole.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if isinstance(strategy, FSDPStrategy):
+        norm = strategy.reduce(norm.square(), reduce_op="sum").sqrt()
+    torch.nn.utils.clip_grads_with_norm_(parameters, max_norm or math.inf, norm)
+    return norm
+
+
+def nonfinite_error(trainer: L.Trainer, what: str, step: int, advice: str) -> UserError:
+    """The error of a non-finite loss or gradient: `what` and when, the last good checkpoint, and the advice."""
+    model: Any = trainer.lightning_module
+    folders = [Path(callback.dirpath) for callback in trainer.checkpoint_callbacks if callback.dirpath]  # type: ignore[attr-defined]
+    paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
+    good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
+    return UserError(
+        f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {good or 'none yet'}; {advice}"
+    )
 
 
 def has_finite_weights(path: Path) -> bool:

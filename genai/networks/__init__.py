@@ -1,0 +1,14 @@
+"""Architectures: they map tensors to tensors and know no losses.
+
+attention.py      self-attention
+autoencoder.py    encoders and decoders of latent variable models
+codec.py          encoder and decoder between images and grids of vectors
+conditioning.py   embeddings of a class, attributes, a caption and the noise level
+convnet.py        a residual classifier
+dcgan.py          DCGAN's generator and discriminator
+dit.py            a diffusion transformer
+mlp.py            the lectures' multilayer perceptrons
+resnet.py         R3GAN's generator and discriminator
+transformer.py    a causal transformer
+unet.py           a denoising UNet
+"""

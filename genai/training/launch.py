@@ -37,7 +37,7 @@ CHATTER = (
 )
 CHATTER_OF_LOG = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_epochs"
-    r"|Seed set to|loaded model weights from|Restor(ing|ed) "
+    r"|Seed set to|Restor(ing|ed) "
 )
 
 

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from genai.errors import UserError
 from genai.models.base import Model
-from genai.models.optimization import backward_in_microbatches
+from genai.models.optimization import backward_in_microbatches, nonfinite_error
 from genai.models.schedules import Cosine
 
 
@@ -71,7 +71,12 @@ class UpdateStep(nn.Module):
             rank_zero_warn(f"skipped a step of the {name} with a non-finite loss or gradient: train/skipped_steps counts them")
         else:
             advice = f"lower the {name}'s learning rate, or skip such steps with --model.init_args.skip_nonfinite true"
-            raise UserError(model.nonfinite_message(f"the {name}'s", mean_loss.item(), model.global_step + 1, advice))
+            raise nonfinite_error(
+                model.trainer,
+                f"the {name}'s loss or gradient is not finite (loss {mean_loss.item()})",
+                model.global_step + 1,
+                advice,
+            )
         return mean_loss
 
 

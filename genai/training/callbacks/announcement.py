@@ -23,7 +23,7 @@ class Announcement(L.Callback):
         batch_size = images_per_batch(trainer.train_dataloader)
         if batch_size is None:
             return
-        microbatches = int(getattr(pl_module, "num_microbatches", getattr(pl_module, "accumulate", 1)))
+        microbatches = int(getattr(pl_module, "num_microbatches", 1))
         step = describe_step(trainer.world_size, batch_size, trainer.accumulate_grad_batches, microbatches)
         rates = ", ".join(describe_rate(optimizer, pl_module) for optimizer in trainer.optimizers)
         rank_zero_info(f"{step}; learning rate: {rates}")

@@ -1,10 +1,12 @@
-"""Events of mode collapse, told once each, and samples/collapse.csv, the table that they are derived from."""
+"""Events of mode collapse, reported once each, and samples/collapse.csv, the table that they are derived from."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from genai.files import write_atomically
 from genai.metrics.collapse import Diagnosis
 from genai.metrics.evaluation import EvaluationResult
 
@@ -68,13 +70,11 @@ def rows_before(rows: Sequence[Row], images_seen: int) -> list[Row]:
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write collapse.csv, whole or not at all."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
 
 
 def read_rows(path: Path) -> list[Row]:
