@@ -72,7 +72,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     run_dir = Path(cli.options.run_dir) if cli.options.run_dir else None
     trainer = cli.trainer
     call: dict[str, Any] = {"datamodule": cli.datamodule, "weights_only": True}
-    call |= {key: cli.options.get(key) for key in ("ckpt_path", "verbose") if key in cli.options}
+    call |= {"ckpt_path": cli.options.ckpt_path} if "ckpt_path" in cli.options else {}
+    call |= {"verbose": False} if verb in ("validate", "test") else {}  # our own table is printed instead of Lightning's
     try:
         if run_dir and runs.Run(run_dir).is_exported:
             import_weights(cli.model, runs.Run(run_dir).weights)
