@@ -24,9 +24,9 @@ def lines_of(folder: Path, *arguments: str) -> list[str]:
 
 def test_a_fit_into_a_pipe_is_quiet(workspace: Path) -> None:
     config = str(ROOT / "configs/digits/gan.yaml")
-    few = ["--quality.num_samples", "100", "--trainer.limit_train_batches", "4"]
+    few = ["--evaluation.num_samples", "100", "--trainer.limit_train_batches", "4"]
     fit = lines_of(workspace, "fit", "-c", config, "--experiment", "demo", "--trainer.max_epochs", "40", *few)
-    test = lines_of(workspace, "test", "demo", "--quality.num_samples", "100")
+    test = lines_of(workspace, "test", "demo", "--evaluation.num_samples", "100")
     for output in (fit, test):
         assert len(set(output)) == len(output)
     assert len(fit) + len(test) <= 55
