@@ -30,7 +30,7 @@ RUN is a run directory, an experiment (its newest run) or a zoo entry.
 
 
 class Verb(NamedTuple):
-    """A verb, its one-line help and the group of the help in which it stands."""
+    """A verb, its one-line help and its group in `genai --help`."""
 
     name: str
     help: str

@@ -45,9 +45,9 @@ interrupted.
   --checkpoint NAME         with --resume: another checkpoint than the last,
                             `previous` or a file
   --checkpoint_every_n_steps N
-                            write last.ckpt every N training batches too
+                            also write last.ckpt every N training batches
   --best_metric NAME        metric that best.ckpt minimises (default: val/fid)
-  --collapse.over X         report mode collapse where a class has X times its
+  --collapse.over X         report mode collapse if a class has X times its
                             real share (default: 2); see also --collapse.missing
 
 {COMMON}""",

@@ -6,7 +6,7 @@ avatars/          rendered cartoon faces with known attributes and captions
 utkface.py        UTKFace, with labels from its file names
 celeba.py         CelebA, 40 attributes
 olivetti.py       the Olivetti faces
-image_folder.py   a folder, zip or tar of your own
+image_folder.py   your own folder, zip or tar
 
 base.py           ImageDataModule: splits, loaders, resume
 arrays.py         a split in memory; excluded classes, fewer training images

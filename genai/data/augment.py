@@ -15,7 +15,7 @@ Padding = Literal["black", "border"]
 class Augment:
     """Random horizontal flips and similarity transforms, independent for each image; all off by default.
 
-    torchvision's RandomAffine transforms a whole batch alike; here each image has a transform of its own.
+    torchvision's RandomAffine transforms a whole batch alike; here each image has its own transform.
 
     Args:
         flip: flip left and right with probability 1/2.

@@ -24,10 +24,10 @@ class Position(NamedTuple):
 
 
 class TrainingOrder:
-    """Where training stands in the shuffled data; it is saved in checkpoints, and a resumed fit continues with the next batch.
+    """The position of training in the shuffled data; checkpoints save it, and a resumed fit continues with the next batch.
 
     The order of an epoch is a function of (seed, epoch, number of ranks), the augmentation of a batch one of (seed, epoch,
-    batch, rank), so the position is all that has to be saved. Without a Trainer (a loop of your own over the loader), each
+    batch, rank), so the position is all that has to be saved. Without a Trainer (your own loop over the loader), each
     pass over the loader is an epoch.
     """
 

@@ -37,7 +37,7 @@ class CaptionTokens:
 
 
 def words_of(text: str) -> list[str]:
-    """`Red hair, a hat` -> ["red", "hair", ",", "a", "hat"]: lower case, each punctuation mark a word of its own."""
+    """`Red hair, a hat` -> ["red", "hair", ",", "a", "hat"]: lower case, each punctuation mark is a word."""
     return re.findall(r"\w+(?:['-]\w+)*|[^\w\s]", text.lower())
 
 

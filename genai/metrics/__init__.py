@@ -3,20 +3,20 @@
 registry.py           `@metric`: what a metric is called, which direction is better, how it is printed
 protocol.py           `Protocol`: everything that a score depends on besides the model; `Comparison`: what a metric receives
 evaluation.py         `Evaluator` measures features against a split; `EvaluationResult` holds scores, floor and protocol
-labels.py              which labels samples are conditioned on, and which classes or attributes they should show
+labels.py             which labels samples are conditioned on, and which classes or attributes they should show
 tables.py             the result and lists of runs as text that fits the terminal
 features/             feature networks, one module each
 reference.py          features of real images, computed once and kept on disk
-cache.py              the folder of what is computed once
+cache.py              the folder of cached features and floors
 fid.py                Fréchet distance
 kid.py                kernel distance
 inception_score.py    Inception score
 precision_recall.py   precision and recall of k-nearest-neighbour manifolds
 classes.py            class shares, modes, agreement with labels and attributes
-collapse.py           what class shares and recall say about mode collapse
+collapse.py           detection of mode collapse from class shares and recall
 restoration.py        PSNR, SSIM and feature distance of restored images
 discriminative.py     classification: Bayes' rule, baselines, calibration
-novelty.py            how unlike known images an image is
+novelty.py            how unusual an image is compared with known images
 
 A module of this folder that declares a metric needs no other edit: `registry.all_metrics` imports every module here.
 """

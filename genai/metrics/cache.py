@@ -1,4 +1,4 @@
-"""The cache folder: reference features, floors, feature networks that the user trained."""
+"""The cache folder: reference features, floors, feature networks trained by the user."""
 
 import os
 from pathlib import Path

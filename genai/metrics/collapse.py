@@ -43,7 +43,7 @@ class ClassShare(NamedTuple):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What class shares (or, without classes, recall) say about a set of samples.
+    """Mode collapse of a set of samples, detected by class shares or, without classes, by recall.
 
     Attributes:
         over: over-represented classes, the largest excess first.
@@ -71,8 +71,8 @@ class Diagnosis:
         return "collapsed" if self.is_uneven else "fine"
 
     def describe(self) -> str:
-        """One line for a reader."""
-        parts = [] if self.is_like_data else [f"precision {self.precision:.2f} of {self.precision_floor:.2f}"]
+        """One line of text."""
+        parts = [] if self.is_like_data else [f"precision {self.precision:.2f} (floor {self.precision_floor:.2f})"]
         for name, share, real in self.over[:NUM_NAMED]:
             parts.append(f"class {name} makes up {100 * share:.1f} % of the samples, {100 * real:.1f} % of the real images")
         if len(self.over) > NUM_NAMED:
@@ -82,7 +82,7 @@ class Diagnosis:
             parts.append(f"missing: {', '.join(names) if len(names) <= MAX_SHARES else f'{len(names)} classes'}")
         elif self.has_classes and not self.over:
             parts.append("no class over-represented or missing")
-        return "; ".join([*parts, f"recall {self.recall:.2f} of {self.recall_floor:.2f}"])
+        return "; ".join([*parts, f"recall {self.recall:.2f} (floor {self.recall_floor:.2f})"])
 
 
 def diagnose(result: EvaluationResult, thresholds: Thresholds) -> Diagnosis:

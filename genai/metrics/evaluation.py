@@ -27,7 +27,7 @@ from genai.metrics.reference import Subset, cache_path, real_features
 from genai.metrics.registry import EDITION, all_metrics, compute_scores
 from genai.metrics.tables import WrappedTable
 
-NUM_WORST = 3  # attributes that the printed result names
+NUM_WORST = 3  # attributes with the lowest agreement to print
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def measure(sets: Comparison) -> Measurement:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Scores with the floor they are to be compared with, and their protocol.
+    """Scores, the floor to compare them with, and their protocol.
 
     The floor is the score of as many real images of the training split against the same reference. A metric cannot tell a
     model from the data if its score is as good as the floor.
@@ -139,7 +139,7 @@ class EvaluationResult:
         yield Text(self.protocol.describe(), style="dim")
 
     def _worst_attributes(self, samples: list[float], real: list[float]) -> str:
-        """The attributes whose agreement falls farthest below that of real images."""
+        """The attributes whose agreement is farthest below that of real images."""
         rows = sorted(zip(samples, real, self.class_names, strict=True), key=lambda row: row[0] - row[1])
         cells = (f"{name} {100 * a:.1f} % (real {100 * b:.1f} %)" for a, b, name in rows[:NUM_WORST])
         return f"lowest agreement of {len(rows)} attributes, compared with real images: {', '.join(cells)}"
@@ -188,7 +188,7 @@ class Evaluator:
             ValueError: there are more or fewer samples.
         """
         if len(samples.pool) != self.protocol.num_samples:
-            raise ValueError(f"the protocol wants {self.protocol.num_samples} samples, there are {len(samples.pool)}")
+            raise ValueError(f"the protocol has {self.protocol.num_samples} samples, but there are {len(samples.pool)}")
         sets = Comparison(samples.cpu(), self.reference, labels, self.network, self.protocol)
         has_shares = self.network.has_classes and self.reference.logits is not None
         return EvaluationResult(

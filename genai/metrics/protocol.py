@@ -68,7 +68,7 @@ class Protocol:
     metric_seed: int = 2020
 
     def describe(self) -> str:
-        """One line for a reader."""
+        """One line of text."""
         seed = "" if self.seed is None else f" (seed {self.seed})"
         return (
             f"{self.num_samples} samples{seed} against {self.num_reference} images of "
@@ -80,7 +80,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of images as a metric sees them.
+    """The two sets of images that a metric compares.
 
     Attributes:
         generated: features of the N samples, on the CPU.
@@ -107,7 +107,7 @@ def make_protocol(data: RealData, split: str, network: FeatureNetwork, num_sampl
     num_reference = min(num_samples, len(data.split(split)))
     fewest = min(num_samples, num_reference)
     if fewest < 2:
-        raise UserError(f"a score of {data.name}/{split} needs at least 2 images, here are {fewest}: use more")
+        raise UserError(f"a score of {data.name}/{split} needs at least 2 images, but there are {fewest}: use more")
     return Protocol(
         data=data.name,
         fingerprint=data.fingerprint(split),

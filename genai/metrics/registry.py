@@ -3,8 +3,8 @@
     @metric(title="Recall", better="higher", format=".3f", paper="arXiv:1904.06991")
     def recall(sets: Comparison) -> float: ...
 
-The function's name is the metric's name in metrics.json, in the loggers (val/NAME) and as what --monitor takes. The table of
-`genai test`, `genai runs`, the card of an exported run and the leaderboard print it as it is declared.
+The function's name is the metric's name in metrics.json, in the loggers (val/NAME) and for --best_metric. The table of
+`genai test`, `genai runs`, the card of an exported run and the leaderboard print it with this title and format.
 """
 
 import importlib
@@ -17,7 +17,7 @@ import genai.metrics
 from genai.metrics.protocol import Comparison
 
 ARROWS = {"higher": "↑", "lower": "↓"}
-EDITION = 1  # of the values: a change of any metric's values counts it up, so that cached floors are computed again
+EDITION = 1  # raised when the values of any metric change, so that cached floors are computed again
 
 
 class Estimate(NamedTuple):
@@ -51,7 +51,7 @@ class Metric:
         return f"{self.title}{unit} {ARROWS[self.better]}"
 
     def text(self, scores: Mapping[str, float | None], with_std: bool = False) -> str:
-        """The metric's value among `scores` as it is printed; empty where it is not among them."""
+        """The printed value of the metric; empty if `scores` does not have it."""
         value, std = scores.get(self.name), scores.get(f"{self.name}_std")
         if value is None:
             return ""
@@ -70,15 +70,15 @@ def metric(
 ) -> Callable[[Function], Function]:
     """Declare the decorated function as a metric.
 
-    The function receives a `Comparison` and returns a number, an `Estimate`, or None where the metric does not apply (no
+    The function receives a `Comparison` and returns a number, an `Estimate`, or None if the metric does not apply (no
     classes, no labels).
 
     Args:
         title: in tables.
         better: which direction is better.
         format: format specification of a value; `d` for counts.
-        paper: where it is defined.
-        scale: what values are multiplied with where they are printed; files and loggers have the plain value.
+        paper: arXiv id of its definition.
+        scale: factor on printed values; files and loggers have the plain value.
         order: place in tables, ascending; then by name.
     """
 

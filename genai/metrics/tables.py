@@ -33,7 +33,7 @@ class WrappedTable:
         return [max(map(cell_len, cells)) for cells in zip(self.columns, *self.rows, strict=True)]
 
     def bands(self, width: int) -> list[list[int]]:
-        """Numbers of the columns of each table; a column that is too wide even so has a table of its own."""
+        """Numbers of the columns of each table; a column that is too wide for any other has its own table."""
         first, *others = self.widths()
         bands: list[list[int]] = []
         room = -1

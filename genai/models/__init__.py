@@ -1,12 +1,12 @@
-"""Models: the contract and one folder for each family.
+"""Models: the base classes and one folder for each family.
 
-base.py              Model and ImageModel, the contract
+base.py              Model and ImageModel, the base classes
 capabilities.py      what a model can do, as protocols
 conditions.py        labels as condition vectors, condition dropout
 ema.py               averaged weights
 hyperparameters.py   constructor arguments as plain values, for load_from_checkpoint
 optimization.py      optimisers, schedules, microbatches, gradient clipping
-precision.py         where bfloat16 is slow
+precision.py         processors on which bfloat16 is slow
 schedules.py         values as functions of the images seen
 seeds.py             reproducible random numbers, one seed for each sample
 classifier/ diffusion/ gan/ vae/ vqvae/   the families; none imports another

@@ -1,4 +1,4 @@
-"""The contract of every model: what training keeps (`Model`) and how images are sampled (`ImageModel`)."""
+"""The base classes of every model: training (`Model`) and sampling of images (`ImageModel`)."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ NetworkFactory = Callable[[Shape, int], nn.Module]
 
 
 class Model(L.LightningModule):
-    """What every model keeps: the shape of its images, the number of images seen and its averaged weights.
+    """The base of every model: the shape of its images, the number of images seen and its averaged weights.
 
     A model with one optimiser uses Lightning's automatic optimisation. Its `training_step` calls `count_images`, logs with
     `self.log` and returns the loss; the averages are updated after each step of the optimiser.
@@ -36,7 +36,7 @@ class Model(L.LightningModule):
 
     def __init__(self, image_shape: Shape, num_classes: int, compile: bool | str = False) -> None:
         super().__init__()
-        self.not_plain = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; mostly empty
+        self.not_plain = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; usually empty
         self.image_shape: Shape = (image_shape[0], image_shape[1], image_shape[2])
         self.num_classes = num_classes
         self.backend = "inductor" if compile is True else compile
@@ -113,7 +113,7 @@ class Model(L.LightningModule):
         return self.averaged.network.state_dict()
 
     def import_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `export_state` returned. The model then has its averaged weights only: `is_exported`."""
+        """Load a state from `export_state`. The model then has only its averaged weights: `is_exported`."""
         self.averaged.network.load_state_dict(state)
         self.is_exported = True
 
@@ -162,7 +162,7 @@ class ImageModel(Model):
         return torch.cat(images) if images else torch.empty(0, *self.image_shape, device=self.device)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """One image for each of the batch, of its label where the model is conditional: (N, C, H, W) in [-1, 1]."""
+        """Generate as many images as the batch has, with its labels if the model is conditional: (N, C, H, W) in [-1, 1]."""
         seeds = [batch_idx * 2**20 + i for i in range(len(batch[0]))]
         return self.sample(seeds, batch[1] if self.conditional else None).cpu()
 

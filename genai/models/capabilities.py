@@ -1,4 +1,4 @@
-"""What a model can do besides `sample`: a verb asks for one of these protocols, never for a family."""
+"""What a model can do besides `sample`: a verb needs one of these protocols, not a certain model family."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class InitialisesFromRun(Protocol):
     """A model whose training can begin with the weights of another run."""
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:
-        """Take what `export_state` of the other model gave; RuntimeError where its network is another one."""
+        """Load the result of the other model's `export_state`; RuntimeError if the networks differ."""
 
 
 @runtime_checkable
@@ -162,4 +162,4 @@ class ShowsProcess(Protocol):
         """Images (N, C, H, W) -> the same with more and more noise, (num_levels, N, C, H, W), each about within [-1, 1]."""
 
     def reverse_trajectory(self, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
-        """What `sample` passes through, from noise to the images: (steps + 1, N, C, H, W), each about within [-1, 1]."""
+        """The states of `sample`, from noise to the images: (steps + 1, N, C, H, W), each about within [-1, 1]."""

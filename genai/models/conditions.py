@@ -1,4 +1,4 @@
-"""Conditions: labels as the networks take them. A row of zeros is the null condition."""
+"""Conditions: labels encoded as inputs of the networks. A row of zeros is the null condition."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ def condition_vector(condition: Tensor, num_classes: int) -> Tensor:
 
 
 def encode_labels(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels as a network takes them: one-hot classes, attributes of -1 and 1, words as they are.
+    """Encode labels as input of a network: one-hot classes, attributes of -1 and 1, words unchanged.
 
     Zeros are the null condition; a class of -1, attributes of 1/2 and words of 0 become zeros.
 

@@ -1,4 +1,4 @@
-"""Constructor arguments as plain values (numbers, strings, lists, dicts), as they stand in a checkpoint and in a YAML file."""
+"""Constructor arguments as plain values (numbers, strings, lists, dicts), as written in a checkpoint and in a YAML file."""
 
 import dataclasses
 import functools
@@ -18,11 +18,11 @@ INSTANTIATE = "lightning.pytorch.cli.instantiate_module"  # builds objects from 
 def save_hyperparameters(model: L.LightningModule) -> str:
     """Keep the constructor's arguments in `model.hparams`, as plain values, for `load_from_checkpoint`.
 
-    The command line gives them as they stand in the YAML file. Objects of a model built in Python become their class_path and
-    init_args; where one has none (a lambda), `hparams` stays empty. To be called in the constructor of the base class.
+    The command line passes them as in the YAML file. Objects of a model built in Python become their class_path and init_args;
+    if an object has none (a lambda), `hparams` stays empty. Call this in the constructor of the base class.
 
     Returns:
-        Which argument is not plain, and why; empty where all are.
+        Which argument is not plain, and why; empty if all are.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module` and is already saved.*")
@@ -44,7 +44,7 @@ def to_plain(value: Any, name: str = "") -> Any:
     """The plain form of an option: classes become import paths, objects `{class_path: ..., init_args: {...}}`.
 
     Raises:
-        UserError: `value` cannot be written down: a lambda, a function or class inside of another or of `__main__`, or an
+        UserError: `value` cannot be written down: a lambda, a function or class inside another or in `__main__`, or an
             object that does not keep its constructor's arguments under their names.
     """
     if value is None or isinstance(value, bool | int | float | str):

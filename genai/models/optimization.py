@@ -85,7 +85,7 @@ class ImagesSeenLR(LRScheduler):
 
 
 def split_batch(num_parts: int, *batch: Tensor | None) -> list[tuple[Any, ...]]:
-    """Tensors (N, ...) or None -> the same in `num_parts` nearly equal parts, fewer where N is less."""
+    """Tensors (N, ...) or None -> the same in `num_parts` nearly equal parts, or in N if that is less."""
     if num_parts == 1:
         return [batch]
     (size,) = {len(tensor) for tensor in batch if tensor is not None}
@@ -105,7 +105,7 @@ def backward_in_microbatches(
     Args:
         model: attached to a Trainer.
         loss: (microbatch of each tensor of the batch) -> unreduced loss (n,).
-        num_microbatches: parts that the batch is split into, fewer where it has fewer rows.
+        num_microbatches: parts that the batch is split into, fewer if it has fewer rows.
         batch: tensors (N, ...) or None, at least one of them a tensor.
 
     Returns:
@@ -160,5 +160,5 @@ def has_finite_weights(path: Path) -> bool:
 
 
 def log_interval(trainer: L.Trainer) -> int:
-    """The trainer's `log_every_n_steps`, which Lightning sets where a type checker cannot see it."""
+    """The trainer's `log_every_n_steps`, which Lightning sets in a way that a type checker does not see."""
     return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]

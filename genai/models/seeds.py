@@ -25,7 +25,7 @@ class SeededRandom:
 
     Args:
         seeds: N integers in [0, 2**63).
-        device: where the numbers go.
+        device: of the result.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:

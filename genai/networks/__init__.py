@@ -1,4 +1,4 @@
-"""Architectures: they map tensors to tensors and know no losses.
+"""Architectures: they map tensors to tensors and contain no losses.
 
 attention.py      self-attention
 autoencoder.py    encoders and decoders of latent variable models
@@ -7,7 +7,7 @@ conditioning.py   embeddings of a class, attributes, a caption and the noise lev
 convnet.py        a residual classifier
 dcgan.py          DCGAN's generator and discriminator
 dit.py            a diffusion transformer
-mlp.py            the lectures' multilayer perceptrons
+mlp.py            multilayer perceptrons for GANs
 resnet.py         R3GAN's generator and discriminator
 transformer.py    a causal transformer
 unet.py           a denoising UNet

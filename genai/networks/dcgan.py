@@ -92,7 +92,7 @@ class DCGANDiscriminator(nn.Module):
         width: channels after the first layer; each later layer has twice as many.
         normalisation: `batch` as in the paper; `spectral` (Miyato et al. 2018, arXiv:1802.05957: every weight divided by its
             largest singular value) for the hinge loss; `none` for gradient penalties, which exclude batch statistics.
-        num_convolutions: 3x3 convolutions on the map of each size (Miyato et al. have one, table 3 of their appendix).
+        num_convolutions: 3x3 convolutions on the map of each size (Miyato et al. use one, table 3 of their appendix).
     """
 
     def __init__(

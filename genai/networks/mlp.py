@@ -1,4 +1,4 @@
-"""The multilayer perceptrons of the lectures' GAN (after Goodfellow et al. 2014, arXiv:1406.2661)."""
+"""Multilayer perceptrons for a GAN (after Goodfellow et al. 2014, arXiv:1406.2661)."""
 
 import math
 from collections.abc import Sequence

@@ -138,7 +138,7 @@ class ResidualGenerator(nn.Module):
         embedding_std: standard deviation of the initial weights of the embedding; None for one that shrinks with the number of
             classes, which suits attributes, since their embeddings add up. Use 1 for one-hot vectors of tens of classes.
         channelwise: generate each channel by itself, with the same weights, from its part of the last layer of `mapping`; for
-            channels that are images of their own.
+            channels that are separate images.
 
     Raises:
         UserError: `group_size` does not divide the channels, `image_shape` cannot be halved often enough, or the last width of

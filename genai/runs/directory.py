@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genai.models.base import Model
 
 REPOSITORY = Path(__file__).parents[2]
-FORMAT = 2  # of the run directory; it changes when a run of before cannot be read any more
+FORMAT = 2  # of the run directory; raised when older runs can no longer be read
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Run:
         return self.weights.is_file()
 
     def checkpoint(self, which: str = "best") -> Path:
-        """The checkpoint `best` (by validation FID; the last where none was scored), `last`, or a file of that name.
+        """The checkpoint `best` (by validation FID; the last if none was scored), `last`, or a file of that name.
 
         Raises:
             UserError: there is no such checkpoint.
@@ -145,7 +145,7 @@ def load(run: "str | Path | Run", checkpoint: str = "best", device: str = "cpu",
     Args:
         run: a run directory, `experiment/run`, an experiment (its newest run) or `zoo/NAME`.
         checkpoint: `best`, `last` or a path; a zoo entry has one set of weights.
-        device: where to put the model.
+        device: of the model.
         trust: packages whose classes the config may name, besides genai and torch; a run of this user's own needs none.
 
     Raises:

@@ -22,7 +22,7 @@ Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, protocol 
 CARD = """\
 # {name}
 
-{model} on {data}, trained by genai {version}. Every image it generates is synthetic.
+{model} on {data}, trained with genai {version}. All its samples are synthetic images.
 
 | | |
 |---|---|
@@ -65,9 +65,9 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
         source: the run.
         target: the folder to make.
         model: that of the checkpoint to export, loaded.
-        dtype: float32, bfloat16, or auto: bfloat16 where no score changes by more than 1 %.
+        dtype: float32, bfloat16, or auto: bfloat16 if no score changes by more than 1 %.
         rescore: measures the test scores of a model whose weights were rounded.
-        force: replace `target` where it exists.
+        force: replace `target` if it exists.
 
     Raises:
         UserError: `target` exists, `source` is a zoo entry, or it has no test scores of this checkpoint as its config has it.
@@ -130,7 +130,7 @@ def rounded(model: Model) -> Model:
 
 
 def narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A copy, of its own memory also where tensors are tied: floating-point values in `dtype`, counters as they are."""
+    """A copy with its own memory, also of tied tensors: floating-point values in `dtype`, counters unchanged."""
     return value.to(dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
 
 

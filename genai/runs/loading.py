@@ -36,7 +36,7 @@ def check_trusted(config: Any, trust: Sequence[str], source: Path) -> None:
 
 
 def home(path: str) -> str:
-    """The package in which the object at an import path is defined; that of the path where there is no such object."""
+    """The package in which the object at an import path is defined; that of the path if there is no such object."""
     found = pydoc.locate(path)
     module = found.__name__ if inspect.ismodule(found) else getattr(found, "__module__", None)
     return (module or path).split(".")[0]

@@ -27,7 +27,7 @@ def key_path() -> Path:
 
 
 def key(create: bool = False) -> bytes | None:
-    """This user's key; None where there is none, or its folder cannot be written."""
+    """This user's key; None if there is none, or its folder cannot be written."""
     path = key_path()
     try:
         if create and not path.is_file():
@@ -54,7 +54,7 @@ def signature(run_dir: Path, secret: bytes) -> str:
 
 
 def sign(run_dir: Path) -> None:
-    """Write the signature of config.yaml into run.json; nothing where the user's config folder cannot be written."""
+    """Write the signature of config.yaml into run.json; nothing if the user's config folder cannot be written."""
     secret = key(create=True)
     if secret is not None:
         merge_json(run_dir / "run.json", {"signature": signature(run_dir, secret)})
@@ -68,7 +68,7 @@ def is_own(run_dir: Path) -> bool:
 
 
 def packages_of_user(run_dir: Path) -> Sequence[str]:
-    """The packages that a run's config names, where the run is this user's own; no package otherwise."""
+    """The packages that a run's config names, if the run is this user's own; no package otherwise."""
     if not is_own(run_dir):
         return ()
     config = yaml.safe_load((run_dir / "config.yaml").read_text())

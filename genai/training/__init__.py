@@ -1,7 +1,7 @@
 """What fit, validate, test and predict do.
 
 launch.py          runs a verb and prints where its results are
-arguments.py       what the user typed -> LightningCLI's arguments; errors in one line
+arguments.py       command-line arguments -> LightningCLI's arguments; errors in one line
 lightning_cli.py   GenaiCLI: arguments, the trainer with our callbacks and loggers
 record.py          run.json and config.yaml
 devices.py         devices, processes, strategy
@@ -9,5 +9,5 @@ cluster.py         SLURM and torchrun
 sharding.py        FSDP
 locks.py           one fit at a time in a run directory
 loggers.py         metrics.csv and trackers
-callbacks/         what happens during a fit
+callbacks/         callbacks of a fit
 """

@@ -1,4 +1,4 @@
-"""From what a user types after fit, validate, test or predict to LightningCLI's arguments; parsing errors in one line."""
+"""From the arguments of fit, validate, test or predict to LightningCLI's arguments; parsing errors in one line."""
 
 import argparse
 import difflib
@@ -37,7 +37,7 @@ class OwnParser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks of fit, validate, test or predict.
+    """The parsed arguments of fit, validate, test or predict.
 
     Attributes:
         run: the RUN that the command names; None for a new one.

@@ -16,7 +16,7 @@ def job() -> str:
 
 
 def launched() -> dict[str, int]:
-    """Devices per node and nodes, where torchrun or srun has started this process already; empty otherwise."""
+    """Devices per node and nodes, if torchrun or srun has started this process; empty otherwise."""
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
         local = int(env["LOCAL_WORLD_SIZE"])

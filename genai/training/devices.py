@@ -1,4 +1,4 @@
-"""Devices and processes: what the options ask for, what is there, and the strategy that suits the model."""
+"""Devices and processes: which are requested and available, and the strategy that suits the model."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Run fit, validate, test or predict, and say what came of it."""
+"""Run fit, validate, test or predict, and print where the results are."""
 
 import logging
 import re
@@ -43,7 +43,7 @@ CHATTER_OF_LOG = re.compile(
 
 
 def quiet_libraries() -> None:
-    """Hide what Lightning says that does not concern a user of this suite."""
+    """Hide messages of Lightning that do not concern a user of this suite."""
     for message in CHATTER:
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -111,7 +111,7 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
 
 
 def print_model_metrics(output: list[dict[str, float]]) -> None:
-    """Print what the model itself logged; the metrics of its samples stand in the table of `EvaluateSamples`."""
+    """Print the metrics that the model itself logged; `EvaluateSamples` prints those of its samples as a table."""
     of_samples = {metric.name for metric in all_metrics()}
     values = {name: value for metrics in output for name, value in metrics.items()}
     own = {name: value for name, value in values.items() if name.partition("/")[2].removesuffix("_std") not in of_samples}
@@ -137,7 +137,7 @@ def forget_rows(trainer: L.Trainer, images_seen: int) -> None:
 def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:
     """Save what `predict` returned as RUN/predictions.npz: images uint8 (N, C, H, W), or a classifier's probabilities (N, K).
 
-    A zoo entry is not written to: its file lies here, as NAME-predictions.npz.
+    A zoo entry is read-only: its file is NAME-predictions.npz in the current folder.
     """
     exported = runs.Run(run_dir).is_exported
     path = Path(f"{run_dir.name}-predictions.npz") if exported else run_dir / "predictions.npz"

@@ -1,4 +1,4 @@
-"""LightningCLI with our run directory, callbacks and loggers; the user's own stand beside them."""
+"""LightningCLI with our run directory, callbacks and loggers, besides those of the user."""
 
 import os
 import pkgutil
@@ -101,7 +101,7 @@ class GenaiCLI(LightningCLI):
         """Explicit flags win over what a checkpoint remembers: its hyper-parameters are not read."""
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """`launch.run` runs the verb, where its errors are not taken for those of parsing."""
+        """Do nothing: `launch.run` runs the verb, so that its errors are not reported as parsing errors."""
 
     @property
     def options(self) -> Any:
@@ -113,7 +113,7 @@ class GenaiCLI(LightningCLI):
         check_precision(self.options.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The Trainer with our callbacks and loggers beside the user's; what can fail does so before a run directory exists."""
+        """The Trainer with our callbacks and loggers besides the user's; all checks run before a run directory exists."""
         options, chosen = self.options, self._get(self.config_init, "trainer")
         check_flags_of_manual_optimisation(chosen, self.model)
         kwargs["strategy"] = strategy(chosen, self.model)
@@ -207,7 +207,7 @@ def user_loggers(chosen: Any, run_dir: Path | None) -> list[Logger]:
 
 
 def as_list(given: Any) -> list[Any]:
-    """An option of the Trainer that is one thing, several or none."""
+    """An option of the Trainer, one object, several or none, as a list."""
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple) else [given]

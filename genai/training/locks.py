@@ -52,14 +52,14 @@ class RunLock:
         self.info.write_text(json.dumps(entry) + "\n")
 
     def release(self) -> None:
-        """Give it back; its files are removed."""
+        """Release the lock and remove its files."""
         if self.lock.is_locked:
             self.info.unlink(missing_ok=True)
             Path(self.lock.lock_file).unlink(missing_ok=True)
             self.lock.release()
 
     def read_info(self) -> dict[str, Any]:
-        """Who took the lock last and has not given it back; empty where nobody did, or died while writing it down."""
+        """The process that holds the lock or did not release it; empty if there is none or the file is incomplete."""
         try:
             info: dict[str, Any] = json.loads(self.info.read_text())
         except (OSError, json.JSONDecodeError):

@@ -64,16 +64,16 @@ class MetricsCSV(Logger):
         self.save()
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml lies beside the file."""
+        """Do nothing: config.yaml is in the same folder."""
 
     @rank_zero_only
     def forget_after(self, images_seen: int) -> None:
-        """Drop the rows after `images_seen`, where a resumed checkpoint begins: they will be written again."""
+        """Drop the rows after `images_seen`, at which a resumed fit starts: they will be written again."""
         self.rows = {step: row for step, row in self.rows.items() if step <= images_seen}
         self.changed = True
 
     def save(self) -> None:
-        """Write the file where the last time was long ago: Lightning calls this after each value that it logs."""
+        """Write the file if the last write was long ago: Lightning calls this after each value that it logs."""
         if time.monotonic() - self.written > SECONDS_BETWEEN_WRITES:
             self.write()
 
@@ -103,7 +103,7 @@ def wandb_mode() -> str:
 
 
 def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> WandbLogger:
-    """The run's W&B logger; where it is offline, a line says how to upload the run later."""
+    """The run's W&B logger; if it is offline, a line prints how to upload the run later."""
     mode = wandb_mode()
     folder = run_dir / "logs"
     folder.mkdir(parents=True, exist_ok=True)

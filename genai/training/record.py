@@ -1,4 +1,4 @@
-"""What a run says of itself: run.json, written when a fit begins, and config.yaml, written when it has been restored."""
+"""The record of a run: run.json, written when a fit begins, and config.yaml, written after a checkpoint is restored."""
 
 import secrets
 import shlex
@@ -69,16 +69,16 @@ def write_record(run_dir: Path, data: ImageDataModule, model: L.LightningModule,
 
 
 def command_line() -> str:
-    """What the user typed."""
+    """The command line of this process."""
     return shlex.join(["genai", *sys.argv[1:]])
 
 
 def label_record(data: ImageDataModule) -> dict[str, Any]:
-    """What run.json says of the labels, so that attributes or captions like those of the data can be sampled without the data.
+    """The labels in run.json, so that attributes or captions like those of the data can be sampled without the data.
 
     label_kind: `none`, `class`, `attributes` or `text`; and for the last two
     label_examples: the vectors (0 or 1 each), or words, of 64 training images, spread evenly over the split.
-    label_exclusive: pairs of attributes that no training image has both, though independent ones would meet in ten images.
+    label_exclusive: pairs of attributes that no training image has together, though ten would if they were independent.
     """
     if data.label_kind not in ("attributes", "text"):
         return {"label_kind": data.label_kind}

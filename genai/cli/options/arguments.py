@@ -14,7 +14,7 @@ MAX_SEED = 2**31 - 1
 
 
 class VerbParser(argparse.ArgumentParser):
-    """The options of one verb. A mistake raises UserError, one line, where argparse would print its usage and exit.
+    """The options of one verb. A mistake raises UserError, one line; argparse would print its usage and exit.
 
     Args:
         name: of the verb.
@@ -30,7 +30,7 @@ class VerbParser(argparse.ArgumentParser):
         raise UserError(f"{message}; `{self.prog} --help` explains the options")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The parsed arguments, for `Options.from_namespace`. Without any it prints the help, if the verb needs one."""
+        """Parse `arguments` for `Options.from_namespace`. Without any, print the help if the verb needs arguments."""
         if not arguments and any(action.required for action in self._actions):
             self.print_help()
             self.exit()
@@ -38,7 +38,7 @@ class VerbParser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """argparse's layout, which does not break a line inside of a word such as `no-beard`."""
+    """argparse's layout, which does not break a line inside a word such as `no-beard`."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)

@@ -27,13 +27,13 @@ def add_image_options(parser: VerbParser, num: int) -> None:
 
 
 def add_optional_image_options(parser: VerbParser, num: int) -> None:
-    """Add [IMAGE...], and the number of test images where none is named."""
+    """Add [IMAGE...], and the number of test images to use if no image is given."""
     parser.add_argument("images", metavar="IMAGE", nargs="*", help=f"{IMAGE_HELP}; default: the first test images")
     parser.add_argument("--num", type=positive, default=num, metavar="N", help=f"number of test images (default: {num})")
 
 
 def read_images(names: Sequence[str], source: Loaded) -> Tensor:
-    """Images as the model takes them, (N, C, H, W) float in [-1, 1]; see `read_image`."""
+    """Images in the format of the model, (N, C, H, W) float in [-1, 1]; see `read_image`."""
     return torch.stack([read_image(name, source) for name in names])
 
 
@@ -57,7 +57,7 @@ def read_picture(name: str, size: int, channels: int, what: str, choice: str) ->
     """The central square of a picture file, uint8 (channels, size, size).
 
     Raises:
-        UserError: there is no such file, or it cannot be read; `what` it is and the `choice` there is are in the message.
+        UserError: there is no such file, or it cannot be read; the message names `what` it is and the possible `choice`.
     """
     try:
         with warnings.catch_warnings():
@@ -77,7 +77,7 @@ class Examples(NamedTuple):
 
 
 def read_examples(names: Sequence[str], num: int, labels: LabelOptions, source: Loaded) -> Examples:
-    """The images named, with the condition of `labels`; or the first `num` test images, with their own labels by default."""
+    """The images in `names` with the condition of `labels`; without names the first `num` test images and their labels."""
     if names:
         images = read_images(names, source)
         return Examples(images, edit_condition(labels, len(images), source))
@@ -96,7 +96,7 @@ def tile_rows(first: Sequence[Tensor], results: Tensor) -> tuple[Tensor, int]:
     """Tiles (M, C, H, W) and the number of columns: row i has image i of each of `first` (N, C, H, W), then its results.
 
     Args:
-        first: what stands at the left of the results.
+        first: images at the left of the results.
         results: (N * num, C, H, W), `num` of each image one after the other.
     """
     left = torch.stack([tiles.cpu() for tiles in first], dim=1)  # (N, len(first), C, H, W)

@@ -43,11 +43,11 @@ class LabelOptions(Options):
 
     @staticmethod
     def add_sample_options(parser: VerbParser) -> None:
-        """Add the options of `genai sample`, which can give each image a condition of its own."""
+        """Add the options of `genai sample`, which can give each image its own condition."""
         group = parser.add_argument_group("condition")
         about = "4, a class name, 3,4,5 or all; for attributes: glasses,no-beard or all"
         group.add_argument("--label", metavar="LABEL", help=f"{about}; default: all classes, or labels of training images")
-        group.add_argument("--per-label", type=positive, metavar="N", help="number of images of each label, in place of --num")
+        group.add_argument("--per-label", type=positive, metavar="N", help="number of images of each label, instead of --num")
         add_prompt_option(group)
         text = f"text file with one prompt per line; each is a row of --per-label images (default: {PER_PROMPT})"
         group.add_argument("--prompts", metavar="FILE", help=text)
@@ -59,7 +59,7 @@ class LabelOptions(Options):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing says what to condition on."""
+        """Whether no option sets a condition."""
         return not self.label and not self.has_prompt
 
     def counted(self, num: int | None) -> "LabelOptions":
@@ -90,7 +90,7 @@ class LabelOptions(Options):
 def add_prompt_option(group: Any) -> None:
     """Add --prompt and --unknown-words."""
     group.add_argument("--prompt", metavar="TEXT", help="caption, for a text-conditional model")
-    group.add_argument("--unknown-words", action="store_true", help="allow words that no training caption has")
+    group.add_argument("--unknown-words", action="store_true", help="allow words that are in no training caption")
 
 
 # -- conditions of images ------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def add_prompt_option(group: Any) -> None:
 def sample_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor | None:
     """Conditions (N,) int64 classes, (N, K) float32 attributes or (N, L) int64 words; None for an unconditional model.
 
-    N is `num`, or the number of labels times --per-label. Without a label, classes take turns, and attributes and captions
+    N is `num`, or the number of labels times --per-label. Without a label, classes are cycled, and attributes and captions
     are those of training images.
 
     Raises:
@@ -122,7 +122,7 @@ def sample_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor |
 
 
 def edit_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor | None:
-    """As `sample_condition`, but `num` null conditions where no option names a label or prompt."""
+    """As `sample_condition`, but `num` null conditions if no option names a label or prompt."""
     if source.model.conditional and labels.is_empty:
         return null_condition(source, num)
     return sample_condition(labels, num, source)
@@ -137,12 +137,12 @@ def null_condition(source: Loaded, num: int) -> Tensor:
 
 
 def label_kind(source: Loaded) -> str:
-    """`class`, `attributes` or `text`; where the run's record does not say, its data module does."""
+    """`class`, `attributes` or `text`, from run.json or else from the data module."""
     return source.run.record().get("label_kind") or data_of(source.run, source.trust).label_kind
 
 
 def label_examples(run: Run) -> Tensor:
-    """Attribute vectors (M, K) or words (M, L) of training images, int64; UserError where the run's record has none."""
+    """Attribute vectors (M, K) or words (M, L) of training images, int64; UserError if run.json has none."""
     examples = run.record().get("label_examples")
     if not examples:
         raise UserError(f"{run.path}/run.json has no label_examples: `{command('fit', '--resume', run.path)}` adds them")
@@ -170,7 +170,7 @@ def text_condition(labels: LabelOptions, num: int, run: Run, vocabulary: Sequenc
 
 
 def class_labels(label: str | None, num: int, per_label: int | None, class_names: Sequence[str]) -> Tensor:
-    """`per_label` images of each class that `label` names, or `num` images of these classes in turn: (N,) int64."""
+    """The class of each image: `per_label` of each class in `label`, or `num` that cycle through these classes: (N,) int64."""
     numbers = class_numbers(label or "all", class_names)
     if per_label:
         return torch.tensor(numbers).repeat_interleave(per_label)

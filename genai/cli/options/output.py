@@ -1,4 +1,4 @@
-"""Where a verb writes: never over a file unless --force says so, in RUN/samples unless --out names a place."""
+"""Where a verb writes: --out, or a new file in RUN/samples. Only --force overwrites a file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class OutputOptions(Options):
 
     @staticmethod
     def add_to(parser: VerbParser, what: str = "the PNG to write") -> None:
-        """Add the options; `what` says what --out names."""
+        """Add the options; `what` describes --out in the help."""
         group = parser.add_argument_group("output")
-        default = "a new file in RUN/samples (zoo entry: in this folder)"
+        default = "a new file in RUN/samples (zoo entry: in the current folder)"
         group.add_argument("--out", metavar="PATH", help=f"{what}; default: {default}")
         group.add_argument("--force", action="store_true", help="overwrite --out")
 
@@ -62,19 +62,19 @@ class OutputOptions(Options):
 
 
 def default_path(run: Run, name: str) -> Path:
-    """RUN/samples/NAME; a zoo entry is never written, so NAME with the entry's name before it, in this folder."""
+    """RUN/samples/NAME; for a zoo entry, which is read-only, ENTRY-NAME in the current folder."""
     return Path(f"{run.path.name}-{name}") if run.is_exported else run.path / "samples" / name
 
 
 def checked(path: Path, force: bool) -> Path:
-    """`path`; UserError where it is a file, or a folder that is not empty, and `force` is not set."""
+    """Return `path`; UserError if it is a file or a folder that is not empty, and `force` is not set."""
     if not force and (any(path.iterdir()) if path.is_dir() else path.exists()):
         raise UserError(f"{path} exists: choose another --out, or add --force")
     return path
 
 
 def free_path(path: Path) -> Path:
-    """`path`, or with the first number appended with which neither it nor a PNG beside it exists."""
+    """`path`, with the smallest number appended that makes it and a PNG of its name new."""
     candidate, count = path, 1
     while candidate.exists() or candidate.with_suffix(".png").exists():
         candidate = path.with_stem(f"{path.stem}-{count}")

@@ -69,7 +69,7 @@ class RunOptions(Options):
         add_trust_option(group)
 
     def find(self) -> Run:
-        """The run directory or zoo entry; UserError where there is none."""
+        """The run directory or zoo entry; UserError if there is none."""
         return find(self.run)
 
     def load(self, *abilities: Ability) -> Loaded:

@@ -16,7 +16,7 @@ from genai.runs import load
 
 @dataclass(frozen=True)
 class SamplerOptions(Options):
-    """How a model that samples in steps does so; None: as the model's config says."""
+    """Settings of a model that samples in steps; None is the value of the model's config."""
 
     sampler: str | None = None
     sampler_option: tuple[tuple[str, str], ...] = ()
@@ -37,7 +37,7 @@ class SamplerOptions(Options):
         group.add_argument("--steps", type=positive, metavar="N", help="number of steps")
         group.add_argument("--schedule", metavar="NAME", help=f"noise schedule: {', '.join(SCHEDULES)}")
         group.add_argument("--guidance", type=finite, metavar="SCALE", help="guidance scale; 1 is no guidance")
-        group.add_argument("--guidance-interval", type=interval, metavar="LOW,HIGH", help="noise levels that are guided")
+        group.add_argument("--guidance-interval", type=interval, metavar="LOW,HIGH", help="range of noise levels with guidance")
         text = "run whose model guides (autoguidance), instead of the null condition"
         group.add_argument("--autoguidance", metavar="RUN", help=text)
 
@@ -75,7 +75,7 @@ class SamplerOptions(Options):
         return settings
 
     def check_guidance(self, source: Loaded) -> None:
-        """Raise UserError where there is no guidance scale, or no guiding model."""
+        """Raise UserError if there is no guidance scale or no guiding model."""
         guided = self.guidance is not None or source.model.sampling.guidance_scale != 1
         if not guided and (self.autoguidance is not None or self.guidance_interval is not None):
             raise UserError("--autoguidance and --guidance-interval have no effect without guidance: add --guidance 2")
@@ -84,7 +84,7 @@ class SamplerOptions(Options):
 
 
 def load_guiding_model(name: str, source: Loaded, device: str) -> Any:
-    """The model of `--autoguidance`; UserError where it cannot guide that of `source`."""
+    """The model of `--autoguidance`; UserError if it does not fit the model of `source`."""
     model = source.model
     guiding_model: Any = load(name, "best", device, source.trust)
     if not isinstance(guiding_model, type(model)) or guiding_model.image_shape != model.image_shape:
@@ -96,7 +96,7 @@ def load_guiding_model(name: str, source: Loaded, device: str) -> Any:
     fits = not (model.conditional and guiding_model.conditional) or guiding_model.num_classes == model.num_classes
     if not fits or type(guiding_model.conditioning_image) is not type(model.conditioning_image):
         raise UserError(
-            f"--autoguidance {name} has another condition or conditioning image than {source.run.path}: train it alike"
+            f"--autoguidance {name} has another condition or conditioning image than {source.run.path}: use the same for both"
         )
     return guiding_model
 

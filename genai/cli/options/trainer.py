@@ -1,4 +1,4 @@
-"""fit, validate, test and predict: one page of help here, all else by LightningCLI in genai/training."""
+"""fit, validate, test and predict: prints their help, and starts genai/training for all else."""
 
 import importlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ ENGINE = "genai.training.launch"
 
 
 def run_trainer_verb(verb: str, arguments: Sequence[str]) -> None:
-    """Print the verb's page of help without arguments or for --help; otherwise run it. The help needs no import of torch."""
+    """Run a verb of Lightning. Without arguments or with --help, print its help, which does not import torch."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(VERB_HELP[verb])
     else:

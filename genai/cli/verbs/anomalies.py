@@ -49,7 +49,7 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "anomalies",
         "RUN DATA [options]",
-        "Rank images by how anomalous the model finds them: a CSV of all, and a PNG of the highest scores. Where DATA has "
+        "Rank images by how anomalous the model finds them: a CSV of all, and a PNG of the highest scores. If DATA has "
         "classes excluded from training, or is another dataset, the area under the ROC curve is printed.",
     )
     RunOptions.add_to(verb)
@@ -71,7 +71,7 @@ def parser() -> VerbParser:
 
 
 def run(arguments: list[str]) -> None:
-    """Write the table and the picture; print the mean score, and the AUROC where anomalies are known."""
+    """Write the table and the picture; print the mean score, and the AUROC if the anomalies are known."""
     options = parser().parse(arguments)
     run, kind = RunOptions.from_namespace(options), options.score
     stem = f"anomalies-{Path(options.data).stem}"
@@ -107,7 +107,7 @@ def brief(score: Tensor) -> str:
 
 
 class Named(NamedTuple):
-    """Images uint8 (N, C, H, W), their names, and their classes by name ("" where unknown)."""
+    """Images uint8 (N, C, H, W), their names, and their classes by name ("" if unknown)."""
 
     images: Tensor
     names: list[str]
@@ -149,7 +149,7 @@ def images_of_files(name: str, root: str | None, shape: Shape) -> Named:
     """All images of a folder or archive that can be read; the others are named on stderr.
 
     Raises:
-        UserError: there is no such place, or no image in it can be read.
+        UserError: there is no such file or folder, or no image in it can be read.
     """
     places = [Path(name).expanduser(), *(folder / name for folder in data_roots(root))]
     place = next((path for path in places if path.exists()), None)
@@ -196,7 +196,7 @@ def make_score(kind: str, source: Loaded, data: ImageDataModule, num_samples: in
     known_codes = encode(known, source) if kind in ("codes", "both") else None
 
     def parts(images: Tensor, bounds: Tensor | None) -> list[Tensor]:
-        """The excess and the novelty of the codes, as far as `kind` needs them."""
+        """The excess and the novelty of the codes, if `kind` needs them."""
         found = []
         if usual_bound is not None and bounds is not None:
             found.append(excess(bounds, to_float(images), usual_bound, to_float(usual)))

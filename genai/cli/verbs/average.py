@@ -34,7 +34,7 @@ def parser() -> VerbParser:
 
 
 def snapshots(run: Run) -> list[Snapshot]:
-    """The run's snapshots, the earliest first; UserError where there are none."""
+    """The run's snapshots, the earliest first; UserError if there are none."""
     found = []
     for path in (run.path / "averages").glob("*.safetensors"):
         if match := re.fullmatch(r"([\d.e-]+)-(\d+)", path.stem):
@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> None:
     end = taken[-1].t if options.kimg is None else options.kimg * 1000
     if not taken[0].t <= end <= taken[-1].t:
         earliest, latest = taken[0].t / 1000, taken[-1].t / 1000
-        raise UserError(f"--kimg {options.kimg:g} is outside of the snapshots: use {earliest:g} to {latest:g}")
+        raise UserError(f"--kimg {options.kimg:g} is outside the range of the snapshots: use {earliest:g} to {latest:g}")
     try:
         state = reconstruct([snapshot for snapshot in taken if snapshot.t <= end], end, options.std)
     except ValueError as error:

@@ -83,7 +83,7 @@ def run(arguments: list[str]) -> None:
 
 
 def opened(source: Loaded) -> ImageDataModule:
-    """The run's data; UserError where they have no classes."""
+    """The run's data; UserError if they have no classes."""
     data = source.data()
     if data.label_kind != "class":
         raise UserError(f"{data.name} has no classes: name runs of mnist or digits")

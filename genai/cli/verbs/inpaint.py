@@ -22,7 +22,7 @@ INPAINT = Ability(Restores, "inpaint images", ("configs/digits/diffusion.yaml", 
 def parser() -> VerbParser:
     """The options of `genai inpaint`."""
     verb = VerbParser(
-        "inpaint", "RUN IMAGE... [options]", "Fill in a masked part of images; all pixels outside of the mask stay as they are."
+        "inpaint", "RUN IMAGE... [options]", "Fill in a masked part of images; all pixels outside the mask stay as they are."
     )
     RunOptions.add_to(verb)
     add_image_options(verb, 6)

@@ -24,7 +24,7 @@ from genai.runs import Run
 
 ENCODE = Ability(Encodes, "encode images", ("configs/digits/vae-2d.yaml",))
 PRIOR_SAMPLES = 10_000
-MAX_CLASSES = 20  # that colours tell apart
+MAX_CLASSES = 20  # distinguishable by colour
 BATCH_SIZE = 500
 
 
@@ -99,7 +99,7 @@ def encode(model: Encodes, images: Tensor, labels: np.ndarray) -> Tensor:
 
 
 def scatter(codes: Tensor, labels: np.ndarray, run: Run) -> Image.Image:
-    """A plot of codes (N, 2), coloured by class where there are few enough classes."""
+    """A plot of codes (N, 2), coloured by class if there are few enough classes."""
     names = run.record()["class_names"]
     classes = range(len(names)) if labels.ndim == 1 and len(names) <= MAX_CLASSES else []
     figure = Figure(figsize=(8, 8), dpi=120, layout="constrained")

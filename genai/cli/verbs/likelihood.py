@@ -46,7 +46,7 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "likelihood",
         "RUN [options]",
-        "Estimate the log-likelihood of images of the test split; the result is kept in RUN/metrics.json.",
+        "Estimate the log-likelihood of images of the test split; the result is written to RUN/metrics.json.",
     )
     RunOptions.add_to(verb)
     verb.add_argument("--num", type=positive, default=256, metavar="N", help="number of test images (default: 256)")
@@ -61,7 +61,7 @@ def parser() -> VerbParser:
 
 
 def run(arguments: list[str]) -> None:
-    """Print the means and their standard errors, and keep them in RUN/metrics.json."""
+    """Print the means and their standard errors, and write them to RUN/metrics.json."""
     options = parser().parse(arguments)
     run = RunOptions.from_namespace(options)
     source = run.load(LIKELIHOOD)
@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> None:
 
 
 def measure(source: Loaded, estimate: Estimator, num: int, seed: int, is_conditional: bool) -> Summary:
-    """The mean estimate of `num` test images, each with a seed of its own, with their labels where `is_conditional`."""
+    """The mean estimate of `num` test images, each with its own seed, and with their labels if `is_conditional`."""
     split = source.test_split()
     images, labels = split.batch(subset_indices(len(split), num))
     condition: Tensor | None = labels

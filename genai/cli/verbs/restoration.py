@@ -35,7 +35,7 @@ def parser() -> VerbParser:
         "restoration",
         "RUN [options]",
         "Score inpainting and upscaling on the test split, beside two baselines: the mean colour and bicubic interpolation. "
-        "The scores are kept in RUN/metrics.json.",
+        "The scores are written to RUN/metrics.json.",
     )
     RunOptions.add_to(verb)
     verb.add_argument("--num", type=positive, default=500, metavar="N", help="number of test images (default: 500)")
@@ -49,7 +49,7 @@ def parser() -> VerbParser:
 
 
 def run(arguments: list[str]) -> None:
-    """Print the table and keep it in RUN/metrics.json."""
+    """Print the table and write it to RUN/metrics.json."""
     options = parser().parse(arguments)
     run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
     source = run.load(INPAINT)

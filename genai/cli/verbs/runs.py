@@ -25,12 +25,12 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "runs",
         "[EXPERIMENT...]",
-        "List runs and zoo entries with their newest scores (those of the test split, else of the validation split) and, below "
-        "them, the floor: the scores of real images against real images.",
+        "List runs and zoo entries with their newest scores (of the test split, else of the validation split). The row "
+        "`floor` below them has the scores of real images against real images.",
     )
     text = "experiments, runs or folders of runs; default: all in runs/ (or $GENAI_RUNS), and the zoo"
     verb.add_argument("names", metavar="EXPERIMENT", nargs="*", default=[], help=text)
-    text = "print all metrics, in several tables where they do not fit into the width of the terminal"
+    text = "print all metrics, in several tables if the terminal is too narrow"
     verb.add_argument("--all-metrics", action="store_true", help=text)
     add_trust_option(verb)
     return verb
@@ -53,7 +53,7 @@ def zoo_entries() -> list[Run]:
 
 
 def runs_of(name: str) -> list[Run]:
-    """The runs of an experiment or below a folder, or the one run of that name; UserError where there is none."""
+    """The runs of an experiment or below a folder, or the one run of that name; UserError if there is none."""
     for path in (Path(name), runs_folder() / name, REPOSITORY / name):
         if is_run(path):
             return [Run(path)]
@@ -102,7 +102,7 @@ def floor_cells(run: Run, metrics: Sequence[Metric]) -> list[str]:
 
 
 def rows_of(run: Run, metrics: Sequence[Metric]) -> list[list[str]]:
-    """The cells of a run: its name, on two lines where it is long, thousands of images seen, scores."""
+    """The cells of a run: name (on two lines if it is long), thousands of images seen, scores."""
     experiment, _, time = run.name.rpartition("/")
     *above, name = [run.name] if len(run.name) <= NAME_WIDTH else [f"{experiment}/", f"  {time}"]
     rows = [[line, *[""] * (1 + len(metrics))] for line in above]

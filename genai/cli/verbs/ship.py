@@ -61,7 +61,7 @@ TERMS = {
     "digits": "The digits are Alpaydin and Kaynak's, of the UCI repository (CC BY 4.0).",
     "avatars": "The faces are a remix of Avataaars by Pablo Stanley, free for personal and commercial use.",
     "utkface": "UTKFace is for non-commercial research, and so are these weights. Its ages, genders and ethnicities are\n"
-    "estimates, in part by machine: they say nothing certain about a person.",
+    "estimates, some of them by a model; they may be wrong for a person.",
 }
 
 
@@ -80,10 +80,12 @@ def parser() -> VerbParser:
 
 
 def target(name: str) -> Path:
-    """Where `genai.metrics.features.load_extractor(name)` looks."""
+    """The file that `genai.metrics.features.load_extractor(name)` reads."""
     if name in (*SHIPPED, UTKFACE) or name.endswith(".safetensors"):
         return weights_path(name)
-    raise UserError(f"a feature network is called {', '.join(SHIPPED)} or {UTKFACE}, or is a .safetensors file; not {name}")
+    raise UserError(
+        f"{name} is no name of a feature network: use {', '.join(SHIPPED)}, {UTKFACE} or the path of a .safetensors file"
+    )
 
 
 @torch.no_grad()
@@ -98,7 +100,7 @@ def measure(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) 
 
 
 def narrow(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> str:
-    """Round the averaged weights to float16 where that changes the result on `split` by one image at most.
+    """Round the averaged weights to float16 if that changes the result on `split` by one image at most.
 
     Returns the name of the type they can be stored in.
     """

@@ -27,7 +27,7 @@ def parser() -> VerbParser:
         type=fraction,
         default=0.6,
         metavar="X",
-        help="share of the noise levels to pass: 0 keeps the image, 1 ignores it (default: 0.6)",
+        help="share of the noise to add: 0 keeps the image, 1 ignores it (default: 0.6)",
     )
     add_seed_option(verb)
     LabelOptions.add_to(verb)

@@ -170,7 +170,7 @@ def options(has: Mapping[str, bool], u: np.ndarray) -> dict[str, Any]:
 
 @cache
 def style() -> Any:
-    """The style, with hats and earrings as layers of their own."""
+    """The style, with hats and earrings as separate layers."""
     from dicebear import Style
 
     definition = json.loads(files("dicebear_styles").joinpath("avataaars.json").read_text("utf-8"))

@@ -32,7 +32,7 @@ def load(weights: Path | None = None) -> FeatureNetwork:
     """See `genai.metrics.features.load_extractor`.
 
     Raises:
-        UserError: there are no weights and no download, or the file holds something else.
+        UserError: there are no weights and they cannot be downloaded, or the file has other content.
     """
     path = _weights_path(weights)
     try:

@@ -1,4 +1,4 @@
-"""Feature networks that this suite trained: classifiers of genai.networks, in .safetensors files that say how to build them."""
+"""Feature networks trained with this suite: classifiers of genai.networks, in .safetensors files with their config."""
 
 import importlib
 import json
@@ -17,7 +17,7 @@ from genai.metrics.features.network import FeatureNetwork, Features, sha256_of
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
-UTKFACE = "utkface"  # not shipped: its licence lets no weights travel with the package, so each user trains it once
+UTKFACE = "utkface"  # not shipped: its licence does not allow shipping the weights, so each user trains it once
 CONFIGS = {UTKFACE: "faces/utkface-features"}  # configs/<this>.yaml trains it; of the others it is configs/NAME/features.yaml
 
 
@@ -56,7 +56,7 @@ def load(name: str, path: Path | None = None) -> FeatureNetwork:
     """The feature network `name`, from `path` or its default file.
 
     Raises:
-        UserError: the file is missing, damaged, or holds something else than a feature network of this suite.
+        UserError: the file is missing, damaged, or not a feature network of this suite.
     """
     path = path or weights_path(name)
     metadata, state = _read(name, path)

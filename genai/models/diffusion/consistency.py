@@ -44,7 +44,7 @@ class Consistency:
             x_0: clean images (N, C, H, W).
             t: noise levels (N,).
             n: standard normal noise (N, C, H, W).
-            images_seen: sets the distance of r to t.
+            images_seen: determines the distance of r to t.
         """
         r = self.lower_level(t, images_seen)
         with torch.no_grad():

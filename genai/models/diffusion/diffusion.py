@@ -52,7 +52,7 @@ class Diffusion(ImageModel):
         condition_dropout: share of the conditions replaced by the null condition in training, for classifier-free guidance.
         conditioning_image: condition the network on an image made from the clean one; None for none.
         conditioning_dropout: share of the conditioning images replaced by zeros in training.
-        sampling: settings of `sample`, unless its options say otherwise.
+        sampling: default settings of `sample`; its options take precedence.
         lr_schedule: factor on the learning rate, a function of the images seen.
         ema_halflife_kimg: half-life of the averaged network, in thousands of images.
         power_stds: widths of further averages, as shares of the training. From two or more, such as 0.05 and 0.1, `genai
@@ -160,10 +160,10 @@ class Diffusion(ImageModel):
         Args:
             seeds: of the noise.
             condition: classes, attributes or words, see `sample`.
-            image: (N, C, H, W), the start of a variation; with `mask`, its pixels outside of the mask are kept.
+            image: (N, C, H, W), the start of a variation; with `mask`, its pixels outside the mask are kept.
             strength: share of the steps that a variation takes, 0 to 1.
             mask: (N, 1, H, W), 1 where `image` is to be filled in.
-            small: (N, C, H / f, W / f), the means over squares of f x f pixels that the images are to have.
+            small: (N, C, H / f, W / f), the required means of the images over squares of f x f pixels.
             conditioning_image: (N, C + 1, H, W), of a model with `conditioning_image`; None for zeros.
             guiding_model: model of autoguidance; None for classifier-free guidance.
             callback: called with (x, sigma) before each evaluation.

@@ -1,4 +1,4 @@
-"""The forward process and the reverse trajectory as images that can be shown."""
+"""The forward process and the reverse trajectory as images for display."""
 
 import torch
 from torch import Tensor

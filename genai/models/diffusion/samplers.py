@@ -167,7 +167,7 @@ def unipc_step(
 def adaptive(
     denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, *, tolerance: float = 0.01, max_steps: int = 1000
 ) -> Tensor:
-    """Heun's method with a step size of its own for each image, from the distance between Heun's and Euler's step.
+    """Heun's method with a separate step size for each image, from the distance between Heun's and Euler's step.
 
     Step control as in Jolicoeur-Martineau et al. 2021 (arXiv:2105.14080), algorithm 1, for the ODE. It uses the first and the
     last nonzero level of `sigmas`; the last step denoises.

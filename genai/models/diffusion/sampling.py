@@ -51,7 +51,7 @@ class Sampling:
         parse_options(self.sampler, self.sampler_options)
 
     def override(self, **settings: Any) -> "Sampling":
-        """The same with other settings. The options of a sampler are kept, and merged, unless the sampler changes."""
+        """A copy with other settings. The options of a sampler are kept, and merged, unless the sampler changes."""
         changed = settings.get("sampler", self.sampler) != self.sampler
         options = settings.pop("sampler_options", {})
         return replace(self, **settings, sampler_options=options if changed else self.sampler_options | options)

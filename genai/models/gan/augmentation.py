@@ -30,7 +30,7 @@ class DiffAugment(nn.Module):
         p: probability of each operation, 0 to 1; 0 leaves the images unchanged. The initial value under `AugmentationControl`.
 
     Raises:
-        UserError: `p` is outside of 0 to 1.
+        UserError: `p` is not between 0 and 1.
     """
 
     p: Tensor
@@ -54,13 +54,13 @@ class DiffAugment(nn.Module):
 class AugmentationControl:
     """Adaptive discriminator augmentation: keeps the overfitting measure r_t at a target by moving p.
 
-    r_t = E[sign(D(x) - D(G(z)))] over pairs. ADA has E[sign(D(x))]; the difference also suits objectives whose D has no
+    r_t = E[sign(D(x) - D(G(z)))] over pairs. ADA uses E[sign(D(x))]; the difference also suits objectives whose D has no
     absolute zero (Wasserstein, relativistic).
 
     Args:
-        target: of r_t; p rises while r_t is larger. ADA has 0.6.
-        adapt_kimg: thousands of images in which p can move from 0 to 1. ADA has 500.
-        every_n_batches: batches between two updates of p. ADA has 4.
+        target: of r_t; p rises while r_t is larger. ADA uses 0.6.
+        adapt_kimg: thousands of images in which p can move from 0 to 1. ADA uses 500.
+        every_n_batches: batches between two updates of p. ADA uses 4.
 
     Raises:
         UserError: `target` is not less than 1, which r_t never exceeds.

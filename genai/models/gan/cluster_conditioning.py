@@ -31,8 +31,8 @@ class ClusterConditioning:
 
     Args:
         num_clusters: number of clusters, of each group of channels.
-        per_channel: cluster each channel by itself, for channels that are images of their own (stacked MNIST).
-        diversity_weight: factor on `DiversityLoss` in the generator's loss; 0 leaves it out.
+        per_channel: cluster each channel by itself, for channels that are separate images (stacked MNIST).
+        diversity_weight: factor on `DiversityLoss` in the generator's loss; 0 omits it.
 
     Raises:
         UserError: there are fewer than two clusters, or the weight is negative.
@@ -139,7 +139,7 @@ class ClusterLatents(LatentLayout):
         return torch.cat([noise[:, : self.z_dim], self.clusters.sampled(noise[:, self.z_dim :])], dim=1)
 
     def network_inputs(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """z, and the cluster that stands behind it."""
+        """z, and the one-hot cluster that follows it in the latent vector."""
         return latents[:, : self.z_dim], latents[:, self.z_dim :]
 
     def condition(self, images: Tensor, labels: Tensor | None) -> Tensor | None:

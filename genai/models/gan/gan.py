@@ -155,7 +155,7 @@ class GAN(ImageModel):
             )
 
     def on_train_start(self) -> None:
-        """Fit the clusters, if there are any and the run is new; all processes take those of the first."""
+        """Fit the clusters, if there are any and the run is new; all processes use the clusters of the first."""
         if self.clusters is not None and not self.clusters.is_fitted:
             loader: Any = self.trainer.train_dataloader
             self.clusters.fit(first_images(loader))
@@ -214,7 +214,7 @@ class GAN(ImageModel):
 
     @torch.no_grad()
     def realness(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """How real the discriminator finds images (N, C, H, W) in [-1, 1]: probabilities (N,), by the objective's formula.
+        """Probabilities (N,) that images (N, C, H, W) in [-1, 1] are real, from the discriminator, by the objective's formula.
 
         Args:
             images: to be scored.
@@ -259,7 +259,7 @@ class GAN(ImageModel):
     # -- zoo entries -----------------------------------------------------------------------------------------------------
 
     def export_state(self) -> dict[str, Tensor]:
-        """The averaged generator, and what else sampling needs: frequencies of clusters, the discriminator that resamples."""
+        """The averaged generator; if sampling needs them, also the frequencies of clusters and the discriminator."""
         state = super().export_state()
         if self.clusters is not None:
             state |= {SHARES: self.clusters.shares}
@@ -268,7 +268,7 @@ class GAN(ImageModel):
         return state
 
     def import_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `export_state` returned.
+        """Load a state from `export_state`.
 
         Raises:
             UserError: the model resamples and there is no discriminator among the weights.

@@ -22,7 +22,7 @@ Discriminator = Callable[[Tensor], Tensor]
 
 
 class AdversarialObjective(Protocol):
-    """The losses of discriminator and generator, and the probability that a logit stands for."""
+    """The losses of discriminator and generator, and the conversion of a logit to a probability."""
 
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, images_seen: int, batch: int = 0
@@ -131,7 +131,7 @@ class Relativistic:
     Args:
         gamma: weight of both penalties, constant or a function of the images seen.
         penalise_every: batches from one with penalties to the next; their weight is multiplied by it. This is the lazy
-            regularisation of StyleGAN2 (Karras et al. 2020, arXiv:1912.04958, appendix B). R3GAN has 1.
+            regularisation of StyleGAN2 (Karras et al. 2020, arXiv:1912.04958, appendix B). R3GAN uses 1.
 
     Raises:
         UserError: `penalise_every` is less than 1.

@@ -1,4 +1,4 @@
-"""Realness: how probable the discriminator finds it that an image is real. On held-out images it shows memorisation."""
+"""Realness: the discriminator's probability that an image is real. A low value on held-out images indicates memorisation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def logits_of_samples(model: GAN, labels: Tensor | None) -> Tensor:
 
 
 class HeldOutRealness:
-    """Logs the mean realness of held-out images; a value far below that of training images shows memorisation.
+    """Logs the mean realness of held-out images; a value far below that of training images indicates memorisation.
 
     All batches of one pass are compared with the same samples, which are generated for the first batch.
     """

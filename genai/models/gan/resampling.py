@@ -16,8 +16,8 @@ class Resampling:
 
     The optimal logit D of the non-saturating and of the relativistic objective is ln p(x) - ln q(x), the log ratio of real to
     generated density, up to a constant. With it, `sharpness` 1 and many candidates give images distributed as real ones (Azadi
-    et al. 2018, arXiv:1810.06758, section 3; Turner et al. 2018, arXiv:1811.11357). A discriminator that gradient penalties
-    flatten underestimates the ratio; a larger `sharpness` compensates.
+    et al. 2018, arXiv:1810.06758, section 3; Turner et al. 2018, arXiv:1811.11357). Gradient penalties flatten the
+    discriminator, which then underestimates the ratio; a larger `sharpness` compensates.
 
     Args:
         num_candidates: images generated for each one kept.
@@ -56,7 +56,7 @@ class Resampling:
 
 
 def with_candidates(resampling: Resampling | None, num_candidates: int | None) -> Resampling | None:
-    """`resampling` with another number of candidates, if one is given; None where there is one candidate."""
+    """`resampling` with another number of candidates, if one is given; None for a single candidate."""
     if num_candidates is None:
         return resampling
     sharpness = 1.0 if resampling is None else resampling.sharpness

@@ -81,13 +81,13 @@ class UpdateStep(nn.Module):
 
 
 def nothing() -> None:
-    """The closure of an optimiser step whose gradients are there already."""
+    """The closure of an optimiser step whose gradients are already computed."""
 
 
 def count_batch(trainer: L.Trainer) -> None:
     """Add one batch to `trainer.global_step`, which `max_steps` limits.
 
-    Lightning's count of a model that optimises by hand is one per step of a wrapped optimiser: two, one or (where a step is
+    Lightning's count of a model that optimises by hand is one per step of a wrapped optimiser: two, one or (if a step is
     skipped) none per batch of a GAN.
     """
     progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress

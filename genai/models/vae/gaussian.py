@@ -40,7 +40,7 @@ class LatentDistribution(Protocol):
 
         Args:
             posterior: q(z|x) of N images.
-            z: samples of the posterior (K, N, D), for a Monte Carlo estimate where no closed form exists.
+            z: samples of the posterior (K, N, D), for a Monte Carlo estimate if no closed form exists.
         """
 
 

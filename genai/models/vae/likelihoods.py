@@ -35,7 +35,7 @@ class Likelihood(nn.Module):
 
     @abstractmethod
     def observe(self, images: Tensor, u: Tensor) -> Tensor:
-        """The observed x of images, binarised or dequantised where the likelihood needs it.
+        """The observed x of images, binarised or dequantised if the likelihood needs it.
 
         Args:
             images: (N, C, H, W) in [-1, 1].

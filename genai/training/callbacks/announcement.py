@@ -1,4 +1,4 @@
-"""What a step is, in lines before the first one."""
+"""Sizes of the networks, images per step and learning rates, printed before the first step."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class Announcement(L.Callback):
 def images_per_batch(loader: Any) -> int | None:
     """The images of a training batch on one device: the batch size, or all the images of a smaller split.
 
-    None where the loader does not say.
+    None if the loader has no batch size.
     """
     batch_size, sampler = getattr(loader, "batch_size", None), getattr(loader, "sampler", None)
     if batch_size is None or sampler is None:

@@ -1,4 +1,4 @@
-"""Averaged weights during a fit: snapshots of power-function averages, and a warning where no average was updated."""
+"""Averaged weights during a fit: snapshots of power-function averages, and a warning if no average was updated."""
 
 import lightning as L
 import torch
@@ -17,7 +17,7 @@ class Averages(L.Callback):
     From such snapshots `genai average` makes an average of any length.
 
     Args:
-        every_n_epochs: k; the last epoch always counts.
+        every_n_epochs: k; the last epoch always has a snapshot.
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:
@@ -37,7 +37,7 @@ class Averages(L.Callback):
 
 
 class FrozenAverages(L.Callback):
-    """Warns after a fit that has changed no averaged weights: samples then show nothing of what was learned.
+    """Warns after a fit that has changed no averaged weights: samples then come from the weights before the fit.
 
     It compares the sums of their parameters before and after.
     """

@@ -8,10 +8,10 @@ from lightning.pytorch.loggers import Logger
 
 
 class ImagesSeenAxis(L.Callback):
-    """Gives every logger the model's `images_seen` as the step, whoever logs: the model, Lightning or a callback.
+    """Gives every logger the model's `images_seen` as the step, for values of the model, of Lightning and of callbacks.
 
     Lightning would give the number of batches, which means another number of images for another batch size or number of
-    devices. What a model logs in a training step stands at the images seen after that step.
+    devices. A value logged in a training step has the images seen after that step.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

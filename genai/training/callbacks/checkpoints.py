@@ -32,7 +32,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 if final.name == "last.ckpt":
                     keep_as_previous(final)
         except (OSError, RuntimeError) as error:  # torch's writer turns some of the former into the latter
-            kept = f"{final} is as it was" if final.is_file() else "there is none before it"
+            kept = f"{final} is as it was" if final.is_file() else "there is no earlier one"
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume`") from None
 
@@ -56,8 +56,8 @@ def keep_as_previous(final: Path) -> None:
 class LastCheckpoint(Checkpoint):
     """Writes last.ckpt after each epoch, every n training batches, and when a signal stops the run.
 
-    A checkpoint that is due where validation may follow is written after the validation: Lightning would skip the validation of
-    a run resumed from between the two.
+    A checkpoint that is due before a validation is written after it: Lightning would skip the validation of a run that is
+    resumed between the two.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -112,7 +112,7 @@ def num_batches(trainer: L.Trainer) -> int:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's, under a name of its own: a ModelCheckpoint of the user's with the same options may stand beside it."""
+    """Lightning's ModelCheckpoint under another name, so that the user can add a ModelCheckpoint with the same options."""
 
 
 def validate_again(trainer: L.Trainer) -> None:

@@ -25,8 +25,8 @@ class Collapse(L.Callback):
 
     A class is over-represented or missing if its share is off by the factors below and by more than chance: Fisher's exact test
     against the real images, with Bonferroni's correction for the number of classes. Samples are collapsed if the affected
-    classes have at least the weight `min_affected`, and if the samples are like the data: the predicted classes of noise mean
-    nothing.
+    classes have at least the weight `min_affected` and the samples are like the data: the predicted classes of noise have no
+    meaning.
 
     Args:
         over: a class is over-represented if its share is at least this multiple of its real share.

@@ -17,7 +17,7 @@ from genai.metrics.labels import cycle_labels, expected_labels
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.runs import merge_json
-from genai.training.callbacks.preemption import stop_if_told
+from genai.training.callbacks.preemption import stop_if_signalled
 from genai.training.callbacks.run_directory import overrides_of, run_dir_of
 
 DEV_RUN_SAMPLES = 64  # with --trainer.fast_dev_run
@@ -132,7 +132,7 @@ class EvaluateSamples(L.Callback):
         starts = range(0, num, self.batch_size)
         parts = []
         for first in range(0, len(starts), trainer.world_size):
-            stop_if_told(trainer)
+            stop_if_signalled(trainer)
             start = starts[min(first + trainer.global_rank, len(starts) - 1)]
             rows = slice(start, start + self.batch_size)
             images = model.sample(seeds[rows], None if condition is None else condition[rows].to(model.device))
@@ -176,7 +176,7 @@ def network_sizes(model: nn.Module) -> dict[str, int]:
 
 
 def describe_sizes(sizes: Mapping[str, int]) -> str:
-    """One line for a reader."""
+    """One line of text."""
     return "parameters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
 
 

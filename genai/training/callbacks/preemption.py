@@ -94,7 +94,7 @@ def validation_may_follow(trainer: L.Trainer, batch_idx: int) -> bool:
     return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or bool(interval and (batch_idx + 1) % interval == 0)
 
 
-def stop_if_told(trainer: L.Trainer) -> None:
+def stop_if_signalled(trainer: L.Trainer) -> None:
     """For a callback that samples for long: raise Stopped when any process got a signal; all have to call it."""
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:

@@ -1,4 +1,4 @@
-"""How far a fit is: a bar in a terminal, a few lines where the output goes to a file or a pipe."""
+"""Progress of a fit: a bar in a terminal, a few lines in a file or a pipe."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""The run directory of a training, where every callback finds it."""
+"""The run directory of a training, for every callback."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ class RunDirectory(L.Callback):
 
 
 def run_dir_of(trainer: L.Trainer) -> Path | None:
-    """The directory that the callbacks of `trainer` write into; None where nothing is to be written."""
+    """The directory that the callbacks of `trainer` write into; None if nothing is to be written."""
     found = find(trainer)
     return found.path if found else None
 

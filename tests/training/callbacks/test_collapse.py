@@ -38,20 +38,20 @@ def diagnosis(*args, **kwargs):
 def test_even_shares_are_no_collapse():
     found = diagnosis(EVEN)
     assert (found.state, found.over, found.missing) == ("fine", (), ())
-    assert found.describe() == "no class over-represented or missing; recall 0.60 of 0.90"
+    assert found.describe() == "no class over-represented or missing; recall 0.60 (floor 0.90)"
 
 
 def test_too_many_ones_are_named():
     found = diagnosis(ONES, real=[0.1, 0.113, *[0.0983] * 8], recall=0.12)
     assert found.state == "collapsed"
     assert [c.name for c in found.over] == ["1"]
-    assert found.describe() == "class 1 makes up 41.0 % of the samples, 11.3 % of the real images; recall 0.12 of 0.90"
+    assert found.describe() == "class 1 makes up 41.0 % of the samples, 11.3 % of the real images; recall 0.12 (floor 0.90)"
 
 
 def test_missing_classes_are_named():
     found = diagnosis(LOST)
     assert (found.state, found.over) == ("collapsed", ())
-    assert found.describe() == "missing: 2, 6; recall 0.60 of 0.90"
+    assert found.describe() == "missing: 2, 6; recall 0.60 (floor 0.90)"
 
 
 def test_twice_the_real_share_is_the_boundary():
@@ -88,7 +88,7 @@ def test_without_classes_the_recall_decides():
 def test_noise_that_looks_like_ones_is_not_called_collapse():
     found = diagnosis(ONES, precision=0.28)
     assert found.state == "unlike"
-    assert found.describe().startswith("precision 0.28 of 0.94; class 1")
+    assert found.describe().startswith("precision 0.28 (floor 0.94); class 1")
 
 
 def story(*measured) -> list[str]:
@@ -170,7 +170,7 @@ def test_a_collapsed_fit_says_so_once_and_writes_table_and_chart(callbacks, tmp_
     lines = [line for line in capsys.readouterr().out.split("\n") if "collapse" in line]
     assert len(lines) == 1
     assert "collapse at epoch 1 (256 images): class 1 makes up 100.0 % of the samples, " in lines[0]
-    assert "missing: 0, 2, 3, 4, 5, 6, 7, 8, 9; recall 0.00 of" in lines[0]
+    assert "missing: 0, 2, 3, 4, 5, 6, 7, 8, 9; recall 0.00 (floor" in lines[0]
     rows = read_rows(tmp_path / "samples/collapse.csv")
     assert [(row["epoch"], row["images_seen"], row["state"], row["event"]) for row in rows] == [
         (1, 256, "collapsed", "collapse"),
@@ -226,7 +226,7 @@ def test_without_classes_there_is_a_table_without_shares(tmp_path, capsys):
     row = read_rows(tmp_path / "samples/collapse.csv")[0]
     assert (row["recall"], row["recall_floor"], row["state"]) == (0.12, 0.9, "collapsed")
     assert not any("share" in name or "class" in name for name in row)
-    assert capsys.readouterr().out == "collapse at epoch 1 (100 images): recall 0.12 of 0.90\n"
+    assert capsys.readouterr().out == "collapse at epoch 1 (100 images): recall 0.12 (floor 0.90)\n"
 
 
 def test_without_a_run_directory_events_are_printed_and_nothing_is_written(tmp_path, monkeypatch, capsys):
