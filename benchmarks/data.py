@@ -96,7 +96,7 @@ def mnist_table(batch_size: int, rounds: int) -> Table:
 
 
 def utkface_table() -> Table:
-    """Raises UserError where UTKFace is not found."""
+    """Raises UserError if UTKFace is not found."""
     UTKFace().find()
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get("GENAI_CACHE")

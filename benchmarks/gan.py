@@ -1,4 +1,4 @@
-"""Steps a second of every GAN preset, and what the gradient penalties cost in time and in arithmetic.
+"""Steps per second of every GAN preset, and the cost of the gradient penalties in time and in arithmetic.
 
     python benchmarks/gan.py [--configs configs/mnist/cluster-r3gan.yaml ...] [--seconds 5] [--rounds 3]
     python benchmarks/gan.py --configs configs/mnist/gan.yaml --precisions 32 bf16-mixed

@@ -2,8 +2,8 @@
 
     python benchmarks/loop.py [--batches 400] [--rounds 5]
 
-Same networks, optimisers, batch size, averaged generator and data; the two take turns, so that a machine whose speed drifts
-treats both alike. Validation, galleries and checkpoints are switched off on both sides.
+Same networks, optimisers, batch size, averaged generator and data; the two alternate, so that a drift of
+the machine's speed affects both alike. Validation, galleries and checkpoints are switched off on both sides.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""What it gains that the command line keeps freed memory (genai/memory.py): images/s of GAN presets with and without.
+"""The speed-up from keeping freed memory (genai/cli/memory.py): images/s of GAN presets with and without it.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/memory.py
 
-Each measurement has a process of its own, in turns: with, without, with, ...
+Each measurement has its own process; they alternate: with, without, with, ...
 """
 
 import argparse
@@ -23,7 +23,7 @@ PRESETS = [Path(f"configs/mnist/{name}.yaml") for name in ("cluster-r3gan", "sta
 
 
 def images_per_second(config: Path, keeps: bool, seconds: float) -> float:
-    """How fast a fresh process plays, in float32."""
+    """Training speed of a fresh process, in float32."""
     if keeps:
         keep_freed_memory()
     cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0"], [])

@@ -25,7 +25,7 @@ BOUND_IMAGES, BOUND_SAMPLES, AT_ONCE = 200, 200, 25
 
 
 class DenoisingDiffusionPyTorch:
-    """lucidrains' Unet and GaussianDiffusion: its Trainer's batch size, Adam and EMA; dim 32 in the place of 64, three levels.
+    """lucidrains' Unet and GaussianDiffusion: its Trainer's batch size, Adam and EMA; dim 32 instead of 64, three levels.
 
     Padded to 32 pixels. Sampled by the library's DDIM, 50 steps of its 1,000.
     """
@@ -50,7 +50,7 @@ class DenoisingDiffusionPyTorch:
         self.optimizer.zero_grad()
         self.ema.update()
 
-    def draw(self, num: int) -> Tensor:
+    def sample(self, num: int) -> Tensor:
         """(num, 1, 32, 32) in [0, 1]."""
         return self.ema.ema_model.sample(batch_size=num)
 
@@ -61,7 +61,7 @@ class DenoisingDiffusionPyTorch:
 class Diffusers:
     """Hugging Face's UNet2DModel trained as its unconditional example does: AdamW, 500 warm-up steps, cosine, batches of 16.
 
-    Widths 32, 64, 64 in the place of 128 to 512, attention at the lowest level, EMA as in the example. Padded to 32 pixels.
+    Widths 32, 64, 64 instead of 128 to 512, attention at the lowest level, EMA as in the example. Padded to 32 pixels.
     Sampled by its DDIMScheduler, 50 steps.
     """
 
@@ -101,7 +101,7 @@ class Diffusers:
         self.optimizer.zero_grad()
         self.ema.step(self.network.parameters())
 
-    def draw(self, num: int) -> Tensor:
+    def sample(self, num: int) -> Tensor:
         """(num, 1, 32, 32) in [0, 1]."""
         self.ema.store(self.network.parameters())
         self.ema.copy_to(self.network.parameters())
@@ -139,11 +139,11 @@ class Pythae:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def draw(self, num: int) -> Tensor:
+    def sample(self, num: int) -> Tensor:
         """(num, 1, 28, 28) in [0, 1]."""
         self.model.eval()
-        drawn: Tensor = self.model.decoder(torch.randn(num, 16)).reconstruction
-        return drawn.float()
+        decoded: Tensor = self.model.decoder(torch.randn(num, 16)).reconstruction
+        return decoded.float()
 
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
@@ -193,7 +193,7 @@ def batches(images: np.ndarray, size: int, side: int) -> Iterator[Tensor]:
 
 
 def main() -> None:
-    """Train, draw, say how fast."""
+    """Train, sample, print the speed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library", choices=RIVALS)
     parser.add_argument("folder", type=Path)
@@ -211,10 +211,10 @@ def main() -> None:
             break
     trained = time.perf_counter()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        drawn = [rival.draw(min(SAMPLE_BATCH, options.num - i)) for i in range(0, options.num, SAMPLE_BATCH)]
+        parts = [rival.sample(min(SAMPLE_BATCH, options.num - i)) for i in range(0, options.num, SAMPLE_BATCH)]
     seconds = time.perf_counter() - trained
     inside = slice((rival.side - 28) // 2, (rival.side - 28) // 2 + 28)
-    samples = torch.cat(drawn)[:, :, inside, inside].float()
+    samples = torch.cat(parts)[:, :, inside, inside].float()
     np.save(options.folder / f"{options.library}.npy", (255 * samples.clamp(0, 1)).round().to(torch.uint8).numpy())
     figures: dict[str, Any] = {"parameters": rival.num_parameters(), "images_seen": seen}
     figures |= {"training": round(seen / (trained - began), 1), "sampling": round(options.num / seconds, 1)}

@@ -65,7 +65,7 @@ QUIET += ["--trainer.limit_val_batches", "0", "--evaluation.every_n_epochs", "0"
 
 
 class Clock(L.Callback):
-    """Times the steps after a warm-up, and what of it passes between steps; then profiles a few more."""
+    """Times the steps after a warm-up and the waits between them; then profiles a few more."""
 
     def __init__(self, steps: int, device: str) -> None:
         self.steps, self.warm_up, self.device = steps, steps // 5, device
@@ -73,7 +73,7 @@ class Clock(L.Callback):
         self.busy = Busy(device)
 
     def now(self) -> float:
-        """Seconds, when all that was begun has ended."""
+        """Seconds, after all kernels have finished."""
         if self.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
@@ -123,7 +123,7 @@ def peak_memory(device: str) -> float:
 
 
 def train(options: argparse.Namespace, way: Way) -> None:
-    """In a process of its own: train, and write what the clock of the first rank says."""
+    """In a separate process: train, and write the times of the first rank."""
     quiet_libraries()
     world = int(os.environ.get("WORLD_SIZE", 1))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -141,7 +141,7 @@ def train(options: argparse.Namespace, way: Way) -> None:
 
 
 def bare(model: Any, data: Any, clock: Clock, options: argparse.Namespace) -> None:
-    """The model's training step again and again on one batch, in bf16, with plain optimisers and nothing around it."""
+    """Repeat the model's training step on one batch, in bf16, with plain optimisers and without a Trainer."""
     data.prepare_data()
     data.setup("fit")
     batch = [part.to(options.device) for part in data.split("train").batch(range(options.batch_size))]
@@ -214,7 +214,7 @@ def main() -> None:
 
 
 def row(result: dict[str, float], first: float) -> list[str]:
-    """The figures as the table shows them."""
+    """The measurements as a row of the table."""
     shares = [f"{100 * result[name]:.1f} %" for name in ("waiting", "busy")]
     return [f"{result['rate']:,.0f}", f"{result['rate'] / first:.2f}", *shares, f"{result['memory']:,.0f}"]
 

@@ -38,7 +38,7 @@ COLUMNS = {
 
 
 class Trained(NamedTuple):
-    """Figures by the keys of COLUMNS, and samples uint8 (N, 1, 28, 28)."""
+    """Metrics by the keys of COLUMNS, and samples uint8 (N, 1, 28, 28)."""
 
     figures: dict[str, Any]
     samples: Tensor
@@ -55,7 +55,7 @@ def parser(description: str, kimg: int) -> argparse.ArgumentParser:
 
 
 def compare(options: Any, libraries: Sequence[str], config: str, extra: Callable[[Any, MNIST], dict[str, Any]]) -> None:
-    """Train, draw, score and print; `extra(model, data)` adds figures of ours to those that the others print."""
+    """Train, sample, score and print; `extra(model, data)` adds metrics of genai to those that the other libraries print."""
     data = MNIST()
     data.prepare_data()
     data.setup("test")
@@ -92,7 +92,7 @@ def score(evaluator: Evaluator, images: Tensor) -> dict[str, float]:
 
 
 def theirs(library: str, options: Any, folder: str) -> Trained:
-    """Another library's figures and samples, from its own process."""
+    """The metrics and samples of another library, from its own process."""
     command = [options.rivals, str(REPOSITORY / "benchmarks/rivals.py"), library, folder]
     command += ["--minutes", str(options.minutes), "--num", str(options.num)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -100,7 +100,7 @@ def theirs(library: str, options: Any, folder: str) -> Trained:
 
 
 def ours(config: str, data: MNIST, options: Any, folder: str, extra: Callable[[Any, MNIST], dict[str, Any]]) -> Trained:
-    """Our preset's figures and samples, trained by `genai fit`."""
+    """The metrics and samples of a preset of genai, trained by `genai fit`."""
     minutes, seconds = divmod(round(60 * options.minutes), 60)
     command = [sys.executable, "-m", "genai", "fit", "-c", str(REPOSITORY / config), "--experiment", "ours"]
     command += ["--trainer.max_time", f"00:00:{minutes:02}:{seconds:02}", "--trainer.max_epochs", "-1"]

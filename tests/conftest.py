@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, a cache of their own, no tracker, no network."""
+"""Shared by all tests: one thread, a temporary cache, no tracker, no network."""
 
 import os
 from pathlib import Path

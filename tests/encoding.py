@@ -1,4 +1,4 @@
-"""A conditional model whose images say what was asked, in a run directory of its own."""
+"""A conditional model whose images encode their condition, in its own run directory."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -53,7 +53,7 @@ class Logits(nn.Module):
 
 
 def family(name: str) -> list[str]:
-    """The options of a fit of the family; it logs each step, scores and draws nothing."""
+    """The options of a fit of the family; it logs each step, and has no evaluation and no gallery."""
     sizes = [word for option, size in FAMILIES[name].items() for word in (f"--model.init_args.{option}", size)]
     plain = ["--trainer.log_every_n_steps", "1", "--evaluation.num_samples", "100", "--evaluation.every_n_epochs", "0"]
     return ["-c", str(CONFIGS / f"{name}.yaml"), *sizes, *QUIET, *plain, "--gallery.every_n_epochs", "0"]

@@ -1,4 +1,4 @@
-"""Fits in processes of their own that start at once: forks of one that has everything imported and has trained nothing."""
+"""Fits in separate processes that start at once: forks of a process that has imported everything and trained nothing."""
 
 import json
 import os

@@ -277,7 +277,7 @@ def test_metrics_csv_has_images_seen_as_its_axis(trained: Path) -> None:
     assert json.loads((trained / "run.json").read_text())["tracker_id"]
 
 
-def test_a_conditional_model_draws_the_labels_asked_for(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_conditional_model_samples_the_given_labels(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*TINY, "--trainer.max_epochs", "1", "--evaluation.every_n_epochs", "0", "--model.init_args.conditional", "true"]
     assert main(["fit", "-c", DIGITS, *options]) == 0
     assert main(["sample", "digits-gan", "--label", "all", "--per-label", "3", "--out", "all.npz"]) == 0

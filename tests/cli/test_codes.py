@@ -115,7 +115,7 @@ def test_long_rows_are_cut_and_filled() -> None:
     assert means.tolist() == [[0.0] * 16, [1.0] * 16, [0.0] * 4 + [-1.0] * 12, [1.0] * 4 + [-1.0] * 12]
 
 
-def test_test_images_are_told_their_own_labels(place: Path) -> None:
+def test_test_images_are_conditioned_on_their_own_labels(place: Path) -> None:
     model, images = model_of("classes"), to_float(test_images(0, 1))
     labels = torch.from_numpy(Digits().split("test").labels[:2])
     assert np.array_equal(done("reconstruct", "classes", "--num", "2")[1], pixels(model.reconstruct(images, labels)))
@@ -176,8 +176,8 @@ def test_a_path_between_faces_goes_from_the_attributes_of_one_to_those_of_the_ot
     model = model_of("zoo/avatars-cr3gan")
     labels = torch.tensor(genai.runs.find("zoo/avatars-cr3gan").record()["label_examples"][:2]).float()
     ends = to_uint8(model.decode(model.latents([*image_seeds(3, 1), *image_seeds(8, 1)]), labels)).movedim(1, -1)
-    drawn = tiles(Image.open("out.png"), 64)[0, [0, 2]].astype(int)
-    assert np.abs(drawn - ends.numpy().astype(int)).max() <= 1
+    decoded = tiles(Image.open("out.png"), 64)[0, [0, 2]].astype(int)
+    assert np.abs(decoded - ends.numpy().astype(int)).max() <= 1
 
 
 def test_ends_come_in_pairs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,7 +211,7 @@ def test_the_whole_test_split_is_encoded(place: Path, monkeypatch: pytest.Monkey
     assert np.array_equal(labels, split.labels)
 
 
-def test_only_two_latents_can_be_drawn(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_two_latents_can_be_plotted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "latent_dim 2" in refused(capsys, "latents", "three")
     assert "ends in .png" in refused(capsys, "latents", "plain", "--out", "a.jpg")
     Path("a-codes.png").write_text("mine")
@@ -237,7 +237,7 @@ def test_the_table_ranks_images_by_their_bound(place: Path, capsys: pytest.Captu
     assert "AUROC" not in capsys.readouterr().out
 
 
-def test_a_class_left_out_of_training_is_the_strange_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_class_excluded_from_training_is_the_anomaly(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["anomalies", "sevenless", "test", "--num", "350", "--samples", "2", "--out", "a.csv"]) == 0
     rows = table("a.csv")
     line = capsys.readouterr().out

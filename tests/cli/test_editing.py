@@ -1,4 +1,4 @@
-"""genai vary, inpaint, upscale, diffuse, and how genai sample is told to draw in steps; on tiny untrained models."""
+"""genai vary, inpaint, upscale, diffuse, and the sampler options of genai sample; on tiny untrained models."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ TEXT = {"conditioner": {"class_path": "genai.networks.conditioning.TextCondition
 def make_run(
     folder: Path, data: ImageDataModule, data_args: dict[str, Any], network: dict[str, Any] | None = None, **init_args: Any
 ) -> Path:
-    """A run of a tiny diffusion model with random weights, which draws in four steps; returns its folder."""
+    """A run of a tiny diffusion model with random weights, which samples in four steps; returns its folder."""
     network_section = {"class_path": "genai.networks.unet.UNet", "init_args": NETWORK | (network or {})}
     settings = {"network": network_section, "sampling": {"steps": 4}} | init_args
     config = {
@@ -168,7 +168,7 @@ def test_pictures_are_never_overwritten(place: Path, runs: Path, capsys: pytest.
     assert "ends in .png" in refused(capsys, "inpaint", "plain", "test/0", "--out", "folder.png")
 
 
-def test_labels_and_prompts_say_what_to_draw(place: Path) -> None:
+def test_labels_and_prompts_are_the_condition(place: Path) -> None:
     plain = done("vary", "classes", "test/0", "--num", "2")
     asked = done("vary", "classes", "test/0", "--num", "2", "--label", "4")
     assert asked.text["Label"] == "4"
@@ -176,10 +176,10 @@ def test_labels_and_prompts_say_what_to_draw(place: Path) -> None:
     assert (
         done("inpaint", "attributes", "test/0", "--num", "2", "--label", "glasses,no-beard").text["Label"] == "glasses,no-beard"
     )
-    told = done("vary", "captions", "test/0", "test/1", "--num", "2", "--prompt", "a smiling face with red hair")
-    assert told.text["Label"] == "a smiling face with red hair"
-    assert tiles(told).shape == (2, 3, 8, 8, 3)
-    assert not np.array_equal(tiles(told), tiles(done("vary", "captions", "test/0", "test/1", "--num", "2")))
+    prompted = done("vary", "captions", "test/0", "test/1", "--num", "2", "--prompt", "a smiling face with red hair")
+    assert prompted.text["Label"] == "a smiling face with red hair"
+    assert tiles(prompted).shape == (2, 3, 8, 8, 3)
+    assert not np.array_equal(tiles(prompted), tiles(done("vary", "captions", "test/0", "test/1", "--num", "2")))
 
 
 # -- inpaint -------------------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_masks_that_cannot_be(place: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(("run", "factor"), [("plain", 2), ("plain", 4), ("classes", 2), ("upscaler", 2), ("inpainter", 4)])
-def test_a_picture_is_reduced_and_drawn_again(run: str, factor: int, place: Path) -> None:
+def test_an_image_is_downsampled_and_upscaled(run: str, factor: int, place: Path) -> None:
     grid = tiles(done("upscale", run, "test/5", "test/6", "--factor", str(factor), "--num", "2"))
     images = test_images(5, 6)[:, 0].numpy()
     assert grid.shape == (2, 5, 8, 8)
@@ -243,8 +243,8 @@ def test_a_picture_is_reduced_and_drawn_again(run: str, factor: int, place: Path
         model = genai.load(run)
         small = to_float(torch.from_numpy(images[:, None].copy())).reshape(2, 1, *squares.shape[1:]).mean((3, 5))
         said = torch.zeros(2, dtype=torch.long) - 1 if model.conditional else None
-        drawn = to_uint8(model.upscale(small, [0, 1], said)).numpy()[:, 0]
-        assert np.array_equal(drawn[0], grid[0, 3])
+        sampled = to_uint8(model.upscale(small, [0, 1], said)).numpy()[:, 0]
+        assert np.array_equal(sampled[0], grid[0, 3])
 
 
 def test_a_model_of_text_and_one_of_attributes_upscale_in_colour(place: Path) -> None:
@@ -270,7 +270,7 @@ def test_restoration_leaves_out_factors_that_a_model_does_not_know(place: Path, 
 # -- diffuse -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_dissolves_and_samples_emerge(place: Path) -> None:
+def test_the_forward_process_and_reverse_trajectories_of_an_image(place: Path) -> None:
     picture = done("diffuse", "plain", "--images", "test/1", "test/2", "--num", "3", "--columns", "6")
     grid = tiles(picture)
     assert picture.text["Verb"] == "diffuse"
@@ -278,8 +278,8 @@ def test_a_picture_dissolves_and_samples_emerge(place: Path) -> None:
     assert np.array_equal(grid[:2, 0], test_images(1, 2)[:, 0])
     distance = np.abs(grid[:2].astype(int) - grid[:2, :1]).mean((0, 2, 3))
     assert (np.diff(distance[:4]) > 0).all()
-    assert main(["sample", "plain", "--num", "3", "--out", "drawn.npz"]) == 0
-    assert np.array_equal(grid[2:, -1], np.load("drawn.npz")["images"])
+    assert main(["sample", "plain", "--num", "3", "--out", "samples.npz"]) == 0
+    assert np.array_equal(grid[2:, -1], np.load("samples.npz")["images"])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -391,52 +391,52 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str, place: Path, ca
 # -- sample in steps -----------------------------------------------------------------------------------------------------
 
 
-def drawn(*arguments: str) -> np.ndarray:
+def sampled(*arguments: str) -> np.ndarray:
     """The images of genai sample, int (N, ...)."""
-    assert main(["sample", *arguments, "--out", "drawn.npz", "--force"]) == 0
-    return np.load("drawn.npz")["images"].astype(int)
+    assert main(["sample", *arguments, "--out", "samples.npz", "--force"]) == 0
+    return np.load("samples.npz")["images"].astype(int)
 
 
 def test_samplers_steps_and_schedules_change_the_images(place: Path) -> None:
-    plain = drawn("plain", "--num", "3")
-    assert np.array_equal(plain, drawn("plain", "--num", "3", "--steps", "4", "--sampler", "dpmpp", "--schedule", "karras"))
+    plain = sampled("plain", "--num", "3")
+    assert np.array_equal(plain, sampled("plain", "--num", "3", "--steps", "4", "--sampler", "dpmpp", "--schedule", "karras"))
     for options in (["--steps", "2"], ["--sampler", "heun"], ["--sampler", "ddpm"], ["--schedule", "flow"]):
-        changed = drawn("plain", "--num", "3", *options)
+        changed = sampled("plain", "--num", "3", *options)
         assert not np.array_equal(plain, changed)
-        assert np.array_equal(changed[:2], drawn("plain", "--num", "2", *options))
+        assert np.array_equal(changed[:2], sampled("plain", "--num", "2", *options))
 
 
 def test_options_of_a_sampler(place: Path) -> None:
     adaptive = ["plain", "--num", "2", "--sampler", "adaptive"]
-    plain = drawn(*adaptive)
-    assert np.array_equal(plain, drawn(*adaptive, "--sampler-option", "tolerance=0.01", "--sampler-option", "max_steps=1000"))
-    assert not np.array_equal(plain, drawn(*adaptive, "--sampler-option", "tolerance=0.5"))
+    plain = sampled(*adaptive)
+    assert np.array_equal(plain, sampled(*adaptive, "--sampler-option", "tolerance=0.01", "--sampler-option", "max_steps=1000"))
+    assert not np.array_equal(plain, sampled(*adaptive, "--sampler-option", "tolerance=0.5"))
     assert np.array_equal(
-        drawn("plain", "--num", "2", "--sampler", "ddpm"),
-        drawn("plain", "--num", "2", "--sampler", "ddim", "--sampler-option", "eta=1"),
+        sampled("plain", "--num", "2", "--sampler", "ddpm"),
+        sampled("plain", "--num", "2", "--sampler", "ddim", "--sampler-option", "eta=1"),
     )
 
 
 def test_guidance_within_an_interval(place: Path) -> None:
-    plain = drawn("classes", "--num", "3")
-    guided = drawn("classes", "--num", "3", "--guidance", "3")
-    assert np.array_equal(plain, drawn("classes", "--num", "3", "--guidance", "1"))
+    plain = sampled("classes", "--num", "3")
+    guided = sampled("classes", "--num", "3", "--guidance", "3")
+    assert np.array_equal(plain, sampled("classes", "--num", "3", "--guidance", "1"))
     assert not np.array_equal(plain, guided)
-    assert np.array_equal(guided, drawn("classes", "--num", "3", "--guidance", "3", "--guidance-interval", "0,100"))
-    assert np.array_equal(plain, drawn("classes", "--num", "3", "--guidance", "3", "--guidance-interval", "90,100"))
+    assert np.array_equal(guided, sampled("classes", "--num", "3", "--guidance", "3", "--guidance-interval", "0,100"))
+    assert np.array_equal(plain, sampled("classes", "--num", "3", "--guidance", "3", "--guidance-interval", "90,100"))
 
 
 def test_autoguidance_by_another_run(place: Path) -> None:
-    plain = drawn("plain", "--num", "3")
-    by_itself = drawn("plain", "--num", "3", "--guidance", "3", "--autoguidance", "plain")
+    plain = sampled("plain", "--num", "3")
+    by_itself = sampled("plain", "--num", "3", "--guidance", "3", "--autoguidance", "plain")
     assert np.abs(plain - by_itself).max() <= 1
-    by_another = drawn("plain", "--num", "3", "--guidance", "3", "--autoguidance", "classes")
+    by_another = sampled("plain", "--num", "3", "--guidance", "3", "--autoguidance", "classes")
     assert np.abs(plain - by_another).max() > 1
-    of_classes = drawn("classes", "--num", "3", "--guidance", "3", "--autoguidance", "plain")
-    assert not np.array_equal(of_classes, drawn("classes", "--num", "3", "--guidance", "3"))
+    of_classes = sampled("classes", "--num", "3", "--guidance", "3", "--autoguidance", "plain")
+    assert not np.array_equal(of_classes, sampled("classes", "--num", "3", "--guidance", "3"))
 
 
 def test_prompts_in_steps(place: Path) -> None:
     Path("prompts.txt").write_text("a smiling face with red hair\na serious face with a hat\n")
     options = ["--prompts", "prompts.txt", "--per-label", "2", "--same-noise", "--steps", "3", "--guidance", "2"]
-    assert drawn("captions", *options).shape == (4, 8, 8, 3)
+    assert sampled("captions", *options).shape == (4, 8, 8, 3)

@@ -1,4 +1,4 @@
-"""A model of text draws what prompts say, image by image."""
+"""A text-conditional model is conditioned on the prompts, image by image."""
 
 import json
 from collections.abc import Sequence
@@ -41,17 +41,17 @@ def attributes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("runs") / "attributes/one", Avatars(**init_args), init_args, Encoder)
 
 
-def drawn(run: Path, *arguments: str) -> tuple[list[str], np.ndarray]:
+def sampled(run: Path, *arguments: str) -> tuple[list[str], np.ndarray]:
     """What the images of `genai sample` say, checked against the labels beside them, and their noise (N, ...)."""
-    assert main(["sample", str(run), "--trust", "tests", "--out", "drawn.npz", "--force", *arguments]) == 0
-    arrays = np.load("drawn.npz")
+    assert main(["sample", str(run), "--trust", "tests", "--out", "samples.npz", "--force", *arguments]) == 0
+    arrays = np.load("samples.npz")
     pixels = arrays["images"].transpose(0, 3, 1, 2).reshape(len(arrays["images"]), -1)
     assert np.array_equal(pixels[:, :MAX_WORDS], arrays["labels"])
     return [decode(row, WORDS) for row in arrays["labels"]], pixels[:, MAX_WORDS:]
 
 
 def refused(capsys: pytest.CaptureFixture[str], run: Path, *arguments: str) -> str:
-    """The one line that says why `genai sample` draws nothing."""
+    """The error message of `genai sample`, one line."""
     assert main(["sample", str(run), "--trust", "tests", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -59,16 +59,16 @@ def refused(capsys: pytest.CaptureFixture[str], run: Path, *arguments: str) -> s
 
 
 def test_a_prompt_is_what_every_image_says(faces: Path, workspace: Path) -> None:
-    said, noise = drawn(faces, "--prompt", PROMPT, "--num", "5")
+    said, noise = sampled(faces, "--prompt", PROMPT, "--num", "5")
     assert said == [PROMPT] * 5
     assert len(np.unique(noise, axis=0)) == 5
-    assert drawn(faces, "--prompt", "", "--num", "2")[0] == ["", ""]
+    assert sampled(faces, "--prompt", "", "--num", "2")[0] == ["", ""]
 
 
 def test_each_line_of_a_file_is_a_row(faces: Path, workspace: Path) -> None:
     Path("prompts.txt").write_text(f"{PROMPT}\n\n  {OTHER.upper()}\n")
-    assert drawn(faces, "--prompts", "prompts.txt")[0] == [PROMPT] * 8 + [OTHER] * 8
-    said, noise = drawn(faces, "--prompts", "prompts.txt", "--per-label", "3")
+    assert sampled(faces, "--prompts", "prompts.txt")[0] == [PROMPT] * 8 + [OTHER] * 8
+    said, noise = sampled(faces, "--prompts", "prompts.txt", "--per-label", "3")
     assert said == [PROMPT] * 3 + [OTHER] * 3
     assert len(np.unique(noise, axis=0)) == 6
     assert main(["sample", str(faces), "--trust", "tests", "--prompts", "prompts.txt", "--out", "grid.png"]) == 0
@@ -79,17 +79,17 @@ def test_each_line_of_a_file_is_a_row(faces: Path, workspace: Path) -> None:
 
 def test_the_same_noise_for_every_prompt_and_label(faces: Path, attributes: Path, workspace: Path) -> None:
     Path("prompts.txt").write_text(f"{PROMPT}\n{OTHER}\n")
-    _, noise = drawn(faces, "--prompts", "prompts.txt", "--per-label", "3", "--same-noise")
+    _, noise = sampled(faces, "--prompts", "prompts.txt", "--per-label", "3", "--same-noise")
     assert np.array_equal(noise[:3], noise[3:])
     assert len(np.unique(noise, axis=0)) == 3
-    assert np.array_equal(noise[:3], drawn(faces, "--prompt", PROMPT, "--num", "3")[1])
+    assert np.array_equal(noise[:3], sampled(faces, "--prompt", PROMPT, "--num", "3")[1])
     options = ["--label", "all", "--per-label", "2", "--same-noise", "--out", "all.npz"]
     assert main(["sample", str(attributes), "--trust", "tests", *options]) == 0
     assert len(np.unique(np.load("all.npz")["images"][:, -1, -1], axis=0)) == 2
 
 
-def test_without_a_prompt_captions_of_training_images_are_drawn(faces: Path, workspace: Path) -> None:
-    said, _ = drawn(faces, "--num", "70")
+def test_without_a_prompt_captions_of_training_images_are_used(faces: Path, workspace: Path) -> None:
+    said, _ = sampled(faces, "--num", "70")
     captions = Avatars(**FACES).captions("train")
     assert said[64:] == said[:6]
     assert (said[0], said[63]) == (captions[0], captions[199])

@@ -41,7 +41,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_the_beliefs_are_the_models(gan: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_realness_scores_are_the_models(gan: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(gan), "--realness", "--num", "20", "--seed", "3", "--out", "b.csv"]) == 0
     table = rows("b.csv")
     assert [(row["kind"], row["index"]) for row in table] == [
@@ -75,7 +75,7 @@ def test_the_picture_lies_beside_the_table(gan: Path, workspace: Path, capsys: p
     assert Image.open("mine.png").size == picture.size
 
 
-def test_images_are_shown_from_most_to_least_convincing() -> None:
+def test_images_are_sorted_from_high_to_low_realness() -> None:
     images = torch.tensor([10, 20, 30, 40], dtype=torch.uint8).reshape(4, 1, 1, 1).repeat(1, 1, 28, 28)
     picture = np.asarray(panel(RealnessScores("real", images, [0, 1, 2, 3], [], [], [0.2, 0.9, 0.1, 0.5])))[..., 0]
     centres = [picture[34 + 28 + 82 * row, 8 + 28 + 64 * column] for row in (0, 1) for column in (0, 1)]
@@ -131,7 +131,7 @@ def test_a_mistake_is_one_line(
     assert not Path("b.csv").exists()
 
 
-def test_a_model_without_a_belief_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_a_realness_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(workspace / "runs/digits/one", Digits(), {})
     assert main(["sample", str(run), "--realness", *TRUST]) == 2
     assert "Encoder, which cannot score realness: it has no discriminator" in capsys.readouterr().err

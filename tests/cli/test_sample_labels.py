@@ -1,4 +1,4 @@
-"""A conditional model draws the labels asked for, image by image."""
+"""A conditional model is conditioned on the given labels, image by image."""
 
 import json
 from pathlib import Path
@@ -36,8 +36,8 @@ def examples(run: Path) -> np.ndarray:
     return np.array(json.loads((run / "run.json").read_text())["label_examples"])
 
 
-def drawn(run: Path, *arguments: str) -> tuple[np.ndarray, np.ndarray]:
-    """What `genai sample` draws: the condition that each image says, and the labels written beside it."""
+def sampled(run: Path, *arguments: str) -> tuple[np.ndarray, np.ndarray]:
+    """The condition that each image of `genai sample` encodes, and the labels in the file."""
     out = Path(f"{len(list(Path().glob('*.npz')))}.npz")
     assert main(["sample", str(run), "--trust", "tests", "--out", str(out), *arguments]) == 0
     arrays = np.load(out)
@@ -65,13 +65,13 @@ def test_sample_gives_each_image_its_own_condition() -> None:
     ],
 )
 def test_classes(arguments: list[str], expected: list[int], digits: Path, workspace: Path) -> None:
-    said, labels = drawn(digits, *arguments)
+    said, labels = sampled(digits, *arguments)
     assert labels.tolist() == said.argmax(1).tolist() == expected
     assert (said.sum(1) == 1).all()
 
 
 def test_attributes_are_those_of_training_images_in_turn(faces: Path, workspace: Path) -> None:
-    said, labels = drawn(faces, "--num", "70")
+    said, labels = sampled(faces, "--num", "70")
     train = Avatars(**FACES).split("train").labels
     assert np.array_equal(said, labels)
     assert np.array_equal(said[:64], examples(faces))
@@ -81,31 +81,31 @@ def test_attributes_are_those_of_training_images_in_turn(faces: Path, workspace:
 
 
 def test_a_label_sets_its_attributes_and_leaves_the_others(faces: Path, workspace: Path) -> None:
-    said, _ = drawn(faces, "--label", "glasses,no-beard")
+    said, _ = sampled(faces, "--label", "glasses,no-beard")
     expected = examples(faces)
     expected[:, GLASSES], expected[:, BEARD] = 1, 0
     assert np.array_equal(said, expected)
 
 
 def test_a_label_takes_back_what_no_training_image_has_with_it(faces: Path, workspace: Path) -> None:
-    said, _ = drawn(faces, "--label", "blond_hair")
+    said, _ = sampled(faces, "--label", "blond_hair")
     assert said[:, BLOND].all()
     assert examples(faces)[:, BLACK].any()
     assert not said[:, BLACK].any()
-    said, _ = drawn(faces, "--label", "blond_hair,black_hair")
+    said, _ = sampled(faces, "--label", "blond_hair,black_hair")
     assert said[:, [BLOND, BLACK]].all()
 
 
 def test_all_sets_each_attribute_in_turn(faces: Path, workspace: Path) -> None:
-    said, _ = drawn(faces, "--label", "all", "--per-label", "10")
+    said, _ = sampled(faces, "--label", "all", "--per-label", "10")
     assert len(said) == 160
     assert all(said[10 * k : 10 * k + 10, k].all() for k in range(16))
     assert np.array_equal(said[:10, 1:], examples(faces)[:10, 1:])
-    said, _ = drawn(faces, "--label", "all", "--num", "20")
+    said, _ = sampled(faces, "--label", "all", "--num", "20")
     assert said[np.arange(20), np.arange(20) % 16].all()
 
 
-def test_an_attribute_cannot_be_asked_for_both_ways(faces: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_attribute_cannot_be_set_both_ways(faces: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(faces), "--trust", "tests", "--label", "glasses,hat,no-glasses"]) == 2
     assert "names both glasses and no-glasses" in capsys.readouterr().err
 
@@ -143,7 +143,7 @@ def test_a_record_without_label_keys(faces: Path, digits: Path, workspace: Path,
         (copy / "checkpoints/last.ckpt").write_bytes((run / "checkpoints/last.ckpt").read_bytes())
         record = json.loads((run / "run.json").read_text())
         write_json(copy / "run.json", {key: value for key, value in record.items() if not key.startswith("label")})
-    assert drawn(workspace / "digits", "--label", "4", "--num", "2")[1].tolist() == [4, 4]
+    assert sampled(workspace / "digits", "--label", "4", "--num", "2")[1].tolist() == [4, 4]
     assert main(["sample", "faces", "--trust", "tests"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -160,7 +160,7 @@ def test_the_record_of_labels() -> None:
     assert len(label_record(Avatars(8, 5))["label_examples"]) == 5
 
 
-def test_the_gallery_asks_for_the_attributes_of_real_images() -> None:
+def test_the_gallery_is_conditioned_on_attributes_of_real_images() -> None:
     data = Avatars(**FACES)
     labels = torch.as_tensor(data.split("val").labels)
     condition = gallery_condition(Encoder(data.image_shape, 16), data, 55)
@@ -171,7 +171,7 @@ def test_the_gallery_asks_for_the_attributes_of_real_images() -> None:
     assert classes.tolist() == [*range(10), 0, 1]
 
 
-def test_a_gan_of_attributes_trains_draws_and_records(workspace: Path) -> None:
+def test_a_gan_of_attributes_trains_samples_and_records(workspace: Path) -> None:
     config = str(ROOT / "configs/avatars/gan.yaml")
     options = ["--model.init_args.conditional", "true", "--data.init_args.num_images", "60", "--data.init_args.size", "16"]
     options += [*QUICK, "--data.init_args.batch_size", "30", "--trainer.max_epochs", "1", "--evaluation.num_samples", "60"]

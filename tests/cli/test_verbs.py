@@ -94,7 +94,7 @@ def members(protocol: type) -> set[str]:
 
 
 def abilities() -> list[Ability]:
-    """Every ability that a verb asks for."""
+    """Every ability that a verb needs."""
     modules = [importlib.import_module(f"genai.cli.verbs.{verb}") for verb in OWN_VERBS]
     found = {value for module in modules for value in vars(module).values() if isinstance(value, Ability)}
     return sorted(found, key=lambda ability: ability.phrase)

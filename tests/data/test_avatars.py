@@ -56,7 +56,7 @@ def test_every_attribute_can_be_seen(name: str) -> None:
         assert (abs(with_it - without).max(0) > 40).sum() >= 8
 
 
-def test_drawing_is_deterministic_and_scales() -> None:
+def test_rendering_is_deterministic_and_scales() -> None:
     assert draw({}, 7).shape == (3, 64, 64)
     assert draw({}, 7).dtype == np.uint8
     assert draw({}, 7, size=32).shape == (3, 32, 32)
@@ -64,7 +64,7 @@ def test_drawing_is_deterministic_and_scales() -> None:
     assert not np.array_equal(draw({}, 7), draw({}, 8))
 
 
-def test_a_sequence_of_all_attributes_draws_the_same_as_their_names() -> None:
+def test_a_sequence_of_all_attributes_renders_the_same_as_their_names() -> None:
     has = attributes(11)
     assert np.array_equal(draw(has, 11), draw({}, 11))
     assert np.array_equal(draw(np.array(list(has.values()), np.float32), 11), draw({}, 11))
@@ -148,7 +148,7 @@ def test_an_image_does_not_depend_on_how_many_there_are(small: Avatars) -> None:
     assert np.array_equal(Avatars(size=16, num_images=5).split("train").images, small.split("train").images[:5])
 
 
-def test_processes_draw_the_same_faces(small: Avatars, monkeypatch) -> None:
+def test_processes_render_the_same_faces(small: Avatars, monkeypatch) -> None:
     alone = small.split("train").images.copy()
     monkeypatch.setattr("genai.data.avatars.WORTH_A_POOL", 0)
     monkeypatch.setenv("GENAI_CACHE", small.cache_entry().images.filename.parents[1].as_posix() + "-again")

@@ -26,7 +26,7 @@ def order(num: int, *, ranks: int = 1, rank: int = 0, seed: int = 0, epoch: int 
     return list(EpochSampler(array_of(num), ranks, rank, seed, lambda: (epoch, done)))
 
 
-def test_a_batch_keeps_the_order_asked_for() -> None:
+def test_a_batch_keeps_the_order_of_its_indices() -> None:
     data = array_of(9)
     batch = data.batch([5, 1, 5])
     assert batch.images.dtype == torch.uint8

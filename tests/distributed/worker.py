@@ -1,6 +1,6 @@
 """One of several processes: runs each command line of a JSON file, writes what this rank has seen beside it.
 
-The noise is made comparable with that of a single process: rank r gets the rows r, r + world, ... of what one would draw. The
+Noise is comparable with that of one process: rank r gets the rows r, r + world, ... of the noise of one process. The
 images are shared in the same way.
 """
 
@@ -30,7 +30,7 @@ BATCH = 16  # of one rank
 
 
 def share(draw: Callable[..., Tensor], *size: Any, **options: Any) -> Tensor:
-    """This rank's rows of a larger draw, unless a generator says what is drawn. Rows are the first of as many as a batch."""
+    """This rank's rows of a larger noise tensor, unless a generator is given. Rows are the first of as many as a batch."""
     shape = list(size[0] if isinstance(size[0], tuple | torch.Size) else size)
     if "generator" in options or BATCH not in shape:
         return draw(*size, **options)

@@ -98,7 +98,7 @@ def test_a_penalty_can_be_differentiated_through_all_operations() -> None:
 
 @pytest.mark.parametrize(("size", "reach"), [(8, 1), (16, 2), (32, 4), (64, 8)])
 def test_translation_moves_by_up_to_an_eighth_and_fills_with_black(size: int, reach: int) -> None:
-    """Every pixel has a value of its own, so where the images went can be read off."""
+    """Every pixel has a different value, so the transform of each image can be inferred."""
     torch.manual_seed(0)
     image = torch.arange(size * size).reshape(1, size, size) / size**2
     shifts = set()

@@ -37,7 +37,7 @@ def mlp_gan(conditional: bool = False) -> GAN:
     return GAN((1, 28, 28), 10, MLPGenerator, MLPDiscriminator, conditional=conditional).eval()
 
 
-def test_the_networks_are_those_of_the_lectures() -> None:
+def test_the_networks_have_the_documented_widths() -> None:
     model = mlp_gan()
     widths = [layer.out_features for layer in model.generator.modules() if isinstance(layer, torch.nn.Linear)]
     assert widths == [256, 512, 1024, 784]

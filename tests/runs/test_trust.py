@@ -64,7 +64,7 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "command", [["fit", "--resume"], ["test"], ["validate"], ["predict"], ["sample"], ["export", "zoo/x"]], ids=" ".join
 )
-def test_every_verb_asks(
+def test_every_verb_refuses_an_untrusted_run(
     command: list[str], trained: Path, stranger: None, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [command[0], str(trained), *command[1:]] if command[0] == "export" else [*command, str(trained)]

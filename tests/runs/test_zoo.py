@@ -27,8 +27,8 @@ def test_the_zoo_is_small() -> None:
     assert sum(path.stat().st_size for path in (REPOSITORY / "zoo").rglob("*") if path.is_file()) < 40e6
 
 
-def test_the_mnist_gan_draws_what_its_scores_say() -> None:
-    """Mean grey level and digits of 500 samples, by the shipped feature network; a broken import draws noise."""
+def test_samples_of_the_mnist_gan_agree_with_its_scores() -> None:
+    """Mean grey level and digits of 500 samples, by the shipped feature network; with broken weights the samples are noise."""
     from genai.images import to_uint8
     from genai.metrics.features import load_extractor
     from genai.models.seeds import image_seeds

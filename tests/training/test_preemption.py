@@ -95,7 +95,7 @@ def test_stopped_by_a_signal(
 ) -> None:
     name, uninterrupted = whole
     if phase == "sampling" and name == "features":
-        pytest.skip("a classifier draws nothing")
+        pytest.skip("a classifier does not sample")
     number = SIGNALS[phase]
     with monkeypatch.context() as patch:
         if phase == "training":

@@ -1,4 +1,4 @@
-"""Mode collapse: what is called so, what is reported and when, and what is written."""
+"""Mode collapse: its detection, the messages and when they are printed, the table and the chart."""
 
 import lightning as L
 import pytest
