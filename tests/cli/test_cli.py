@@ -1,4 +1,4 @@
-"""The command line as a user meets it."""
+"""The command line, end to end."""
 
 import json
 import shutil

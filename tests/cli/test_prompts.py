@@ -139,7 +139,7 @@ def test_the_record_and_the_gallery_hold_captions(faces: Path) -> None:
 
 
 class Renderer(Speller):
-    """Image i is the real face that its caption belongs to, so that every attribute is as asked."""
+    """Image i is the real face that its caption belongs to, so that every attribute is as described."""
 
     def generate(self, seeds: Sequence[int], condition: Tensor | None, **options: Any) -> Tensor:
         assert condition is not None

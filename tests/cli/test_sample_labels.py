@@ -135,7 +135,7 @@ def test_an_unknown_attribute_is_one_line(label: str, faces: Path, workspace: Pa
 
 
 def test_a_record_without_label_keys(faces: Path, digits: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs of before: classes need nothing more, attributes say what to do."""
+    """A record without label keys: classes work, attributes are an error that names the fix."""
     for run in (faces, digits):
         copy = workspace / run.parent.name
         (copy / "checkpoints").mkdir(parents=True)

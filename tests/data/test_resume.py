@@ -17,7 +17,7 @@ Seen = list[tuple[int, int, str]]
 
 
 class Recorder(LightningModule):
-    """Two optimisers and manual steps, as a GAN has; writes down what it is given."""
+    """Two optimisers and manual steps, as a GAN has; records its batches."""
 
     def __init__(self) -> None:
         super().__init__()

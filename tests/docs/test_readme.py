@@ -1,4 +1,4 @@
-"""The Python of the README runs as it stands."""
+"""The Python code of the README runs unchanged."""
 
 import os
 import subprocess

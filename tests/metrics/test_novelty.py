@@ -33,7 +33,7 @@ def test_codes_between_the_known_ones_are_novel_and_codes_far_out_are_not() -> N
 
 
 def test_excess_is_what_brightness_and_total_variation_do_not_explain() -> None:
-    """Nats that are a quadratic polynomial of both leave nothing; an added constant remains."""
+    """The excess of a quadratic polynomial of both is 0; an added constant remains."""
     generator = torch.Generator().manual_seed(0)
     known = 2 * torch.rand(200, 1, 6, 6, generator=generator) ** (torch.rand(200, 1, 1, 1, generator=generator) * 3) - 1
     b, v = torch.from_numpy(complexity(known)).unbind(dim=1)

@@ -60,7 +60,7 @@ def test_a_share_p_of_the_images_changes(operation: Operation, p: float) -> None
 
 
 def test_operations_are_chosen_independently() -> None:
-    """At p = 1/2 a quarter of the images is spared by two operations."""
+    """At p = 1/2 two operations leave a quarter of the images unchanged."""
     images = pictures(4000, 3, 4, 4)
     spared = (DiffAugment(["colour", "cutout"], p=0.5)(images) == images).flatten(1).all(dim=1).sum().item()
     assert abs(spared - 1000) < 4 * 750**0.5

@@ -11,7 +11,7 @@ from genai.models.seeds import image_seeds, seeded_normal
 
 
 class Echo(ImageModel):
-    """Draws its noise, shifted by the class: what is asked can be read from the image."""
+    """Returns its noise, shifted by the class, so the condition can be read from the image."""
 
     def __init__(self, conditional: bool = False) -> None:
         super().__init__((1, 2, 2), 10)
