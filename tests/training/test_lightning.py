@@ -109,7 +109,9 @@ def test_early_stopping_on_what_is_not_logged_is_one_line(workspace: Path, capsy
 
 def test_a_checkpoint_callback_of_the_user_stands_beside_ours(workspace: Path) -> None:
     theirs = [f"--trainer.callbacks+={CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k=-1"]
-    run = fit(*theirs, "--evaluation.every_n_epochs", "1", "--evaluation.num_samples", "50", "--trainer.limit_train_batches", "2")
+    run = fit(
+        *theirs, "--evaluation.every_n_epochs", "1", "--evaluation.num_samples", "50", "--trainer.limit_train_batches", "2"
+    )
     names = {path.name for path in (run.path / "checkpoints").iterdir()}
     assert names == {"best.ckpt", "last.ckpt", "previous.ckpt", "epoch=0-step=2.ckpt", "epoch=1-step=4.ckpt"}
     assert main(["fit", "--resume", str(run.path), "--trust", "tests", "--trainer.max_epochs", "3"]) == 0
