@@ -112,7 +112,7 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> Wand
     with redirect_stderr(io.StringIO()) if mode == "offline" else nullcontext():  # W&B warns of what Lightning passes
         logger.log_hyperparams(config)
     if mode == "offline":
-        print(f"W&B is offline (no key configured); to upload later: wandb sync {folder}/wandb/offline-run-*")
+        print(f"W&B is offline (no key configured); to upload later:\n  wandb sync {folder}/wandb/offline-run-*")
     return logger
 
 

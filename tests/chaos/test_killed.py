@@ -1,4 +1,4 @@
-"""Killed at random moments, a fit ends as if nothing had happened. $GENAI_KILLS is the number of kills; the default is small."""
+"""Killed at random moments, a fit ends as if nothing had happened. $GENAI_KILLS is the number of kills."""
 
 import os
 import random
