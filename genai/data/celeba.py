@@ -74,7 +74,8 @@ class CelebA(Photos):
             label_of = {row[0]: [float(value == "1") for value in row[1:]] for row in rows}
         splits: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
         labels, skipped = {}, []
-        for name in archives.names(path):
+        listing = archives.list_files(path)
+        for name in listing.names:
             file = PurePosixPath(name).name
             split = split_of.pop(file, None)
             if split is None or file not in label_of:
@@ -82,7 +83,7 @@ class CelebA(Photos):
             else:
                 splits[split].append(name)
                 labels[name] = label_of[file]
-        return Plan(path, splits, labels, skipped + [f"{file}: missing" for file in split_of])
+        return Plan(path, splits, labels, skipped + [f"{file}: missing" for file in split_of], listing.ignored)
 
 
 def find_folder(root: str | None) -> Path:
