@@ -11,7 +11,7 @@ from genai.data.file_types import describe_ignored
 from genai.data.photos import Photos, Plan, identity, split_by_group, split_by_hash
 from genai.errors import UserError
 
-RULES = 2  # of which files are images, of their splits and their values; a change counts it up
+RULES = 2  # version of the rules: which files are images, in which split, with which values
 
 
 class ImageFolder(Photos):

@@ -127,7 +127,7 @@ def report(meta: Mapping[str, Any], num_images: int) -> Iterator[str]:
 
 
 def check_values(images: np.ndarray, most: int = 2000) -> list[str]:
-    """Warnings about images (N, C, H, W), of which at most `most` are read, that use a small part of the range 0..255."""
+    """Warnings if images (N, C, H, W) use a small part of the range 0..255; at most about `most` of them are read."""
     some = images[:: max(1, len(images) // most)]
     low, high = int(some.min()), int(some.max())
     if high - low < SMALL_RANGE:
