@@ -127,4 +127,4 @@ def find_images(folder: Path) -> Path:
 
 def read_table(path: Path, columns: int) -> list[list[str]]:
     """The rows of a text file that have `columns` columns; headings have another number."""
-    return [row for row in map(str.split, path.read_text().splitlines()) if len(row) == columns]
+    return [row for row in map(str.split, path.read_text("utf-8-sig", "replace").splitlines()) if len(row) == columns]
