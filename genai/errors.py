@@ -11,4 +11,4 @@ class UserError(Exception):
 def check_at_least(option: str, value: float, least: float) -> None:
     """Raise UserError for a value of an option that is below `least`, or no number."""
     if not value >= least:
-        raise UserError(f"{option} {value} is out of range: use {least} or more")
+        raise UserError(f"{option} {value:g} is out of range: use {least:g} or more")

@@ -20,7 +20,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
     ("preset", "option"),
     [
         ("digits/gan", "--model.init_args.ema_halflife_kimg -5"),
-        ("digits/vae", "--model.init_args.ema_halflife_kimg nan"),
+        ("digits/vae", "--model.init_args.ema_halflife_kimg -0.5"),
         ("digits/gan", "--model.init_args.generator.init_args.latent_dim 0"),
         ("digits/dcgan", "--model.init_args.generator.init_args.latent_dim -1"),
         ("digits/vae", "--model.init_args.latent_dim 0"),
