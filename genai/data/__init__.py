@@ -16,6 +16,7 @@ words.py          captions as tokens
 cache.py          decoded images on disk
 photos.py         the base of data modules that decode photographs
 decoding.py       one image file to pixels
+file_types.py     which files are pictures
 archives.py       the images of a folder, zip or tar
 """
 

@@ -7,61 +7,80 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
+from genai.data.file_types import COMMON, HEAD_BYTES, describe_ignored, ending_of, has_picture_ending, is_picture
 from genai.errors import UserError
 
-ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-SYSTEM_FOLDERS = (
+SYSTEM_NAMES = (  # of files and folders, besides hidden ones
     "__MACOSX",
     "@eaDir",
     "#recycle",
     "$RECYCLE.BIN",
     "System Volume Information",
     "lost+found",
-)  # and hidden ones
+    "Thumbs.db",
+    "desktop.ini",
+)
 MAX_BYTES = 200 * 2**20  # of one picture
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 class Picture(NamedTuple):
-    """A picture file.
+    """A file of a folder or archive.
 
     name: its path inside the folder or archive, with /.
     content: its bytes; empty if they could not be read.
     problem: why they could not be read.
+    is_picture: whether its ending or its first bytes are those of a picture, see `file_types`.
     """
 
     name: str
     content: bytes
     problem: str = ""
+    is_picture: bool = True
 
 
-def names(source: Path) -> list[str]:
-    """The names of the pictures, in an archive's order or sorted for a folder.
+class Listing(NamedTuple):
+    """The files of a folder or archive.
 
-    Hidden files and folders are not listed, nor those that systems add (SYSTEM_FOLDERS).
+    names: of the pictures, in an archive's order or sorted for a folder.
+    ignored: the number of other files by their ending, see `file_types.describe_ignored`.
+    """
+
+    names: list[str]
+    ignored: dict[str, int]
+
+
+def list_files(source: Path) -> Listing:
+    """The pictures of a source and the number of its other files.
+
+    Hidden files and folders are left out, and so are those that systems add (SYSTEM_NAMES).
 
     Raises:
-        UserError: there are none; or the archive is damaged, encrypted or has members outside its own folder.
+        UserError: there are no pictures; or the archive is damaged, encrypted or has members outside its own folder.
     """
-    found = list(dict.fromkeys(picture.name for picture in walk(source, with_content=False)))
-    if not found:
-        raise UserError(f"{source} has no pictures: put {', '.join(ENDINGS)} files into it")
-    return found
+    found: dict[str, bool] = {file.name: file.is_picture for file in walk(source, with_content=False)}
+    names = [name for name, is_picture in found.items() if is_picture]
+    ignored = dict(Counter(ending_of(name) for name, is_picture in found.items() if not is_picture))
+    if not names:
+        others = f" (ignored {describe_ignored(ignored)})" if ignored else ""
+        raise UserError(f"{source} has no pictures{others}: put {', '.join(COMMON)} files into it")
+    return Listing(names, ignored)
 
 
 def pictures(source: Path) -> Iterator[Picture]:
-    """The pictures of `names` with their content, in the same order, read one at a time."""
-    return walk(source, with_content=True)
+    """The pictures of `list_files` with their content, in the same order, read one at a time."""
+    return (file for file in walk(source, with_content=True) if file.is_picture)
 
 
 def size_and_times(folder: Path) -> list[tuple[str, int, int]]:
-    """[(name, bytes, time in ns), ...] of a folder's pictures, to detect a change."""
+    """[(name, bytes, time in ns), ...] of a folder's files, to detect a change."""
     stats = ((name, os.stat(os.path.join(folder, name))) for name in folder_names(folder))
     return [(name, status.st_size, status.st_mtime_ns) for name, status in stats]
 
@@ -72,34 +91,47 @@ def is_archive(path: Path) -> bool:
 
 
 def walk(source: Path, with_content: bool) -> Iterator[Picture]:
-    """The pictures of a folder, zip or tar; archives are checked even if the content is not read."""
+    """The files of a folder, zip or tar; archives are checked even if the content is not read."""
     if source.is_dir():
         return walk_folder(source, with_content)
-    if not is_archive(source):
+    if not is_archive(source) or not source.is_file():
         raise UserError(f"{source} is not a folder, .zip or {', '.join(TARS)}: name one")
     return walk_zip(source, with_content) if source.suffix.lower() == ".zip" else walk_tar(source, with_content)
 
 
 def walk_folder(folder: Path, with_content: bool) -> Iterator[Picture]:
     for name in folder_names(folder):
-        if not with_content:
-            yield Picture(name, b"")
-            continue
         try:
-            is_too_large = (folder / name).stat().st_size > MAX_BYTES
-            yield too_large(name) if is_too_large else Picture(name, (folder / name).read_bytes())
+            with open(os.path.join(folder, name), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                yield read_file(name, size, file, with_content)
         except OSError as error:
-            yield Picture(name, b"", error.strerror or str(error))
+            yield Picture(name, b"", error.strerror or str(error), has_picture_ending(name))
 
 
 def folder_names(folder: Path) -> list[str]:
-    """Paths of all pictures below a folder, relative to it, with /, sorted. Links to folders are followed, each folder once."""
+    """Paths of all regular files below a folder, relative to it, with /, sorted; no hidden ones.
+
+    Links to folders are followed, each folder once; pipes, sockets and devices are left out.
+    """
     found, visited = [], {os.path.realpath(folder)}
     for at, folders, files in os.walk(folder, followlinks=True):
         inside = "" if Path(at) == folder else Path(at).relative_to(folder).as_posix() + "/"
-        found += [inside + file for file in files if is_picture(inside + file) and os.path.isfile(os.path.join(at, file))]
+        found += [inside + file for file in files if not is_hidden(file) and os.path.isfile(os.path.join(at, file))]
         folders[:] = [name for name in sorted(folders) if not is_hidden(name) and is_new(os.path.join(at, name), visited)]
     return sorted(found)
+
+
+def read_file(name: str, size: int, file: IO[bytes], with_content: bool) -> Picture:
+    """A file from its open stream; the first bytes are read if the ending says nothing, the rest `with_content`."""
+    head = b""
+    if not has_picture_ending(name):
+        head = file.read(HEAD_BYTES)
+        if not is_picture(name, head):
+            return Picture(name, b"", is_picture=False)
+    if not with_content:
+        return Picture(name, b"")
+    return too_large(name) if size > MAX_BYTES else Picture(name, head + file.read())
 
 
 def is_new(folder: str, visited: set[str]) -> bool:
@@ -116,33 +148,33 @@ def walk_zip(path: Path, with_content: bool) -> Iterator[Picture]:
         for member in archive.infolist():
             plain = member.is_dir() or stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
             check_member(path, member.filename, plain)
-            if member.is_dir() or not is_picture(member.filename):
+            if member.is_dir() or is_in_hidden(member.filename):
                 continue
             if member.flag_bits & 1:
                 raise UserError(f"{path} is encrypted: unpack it and name the folder")
-            yield zip_picture(archive, member) if with_content else Picture(member.filename, b"")
+            yield zip_member(archive, member, with_content)
 
 
-def zip_picture(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Picture:
-    if member.file_size > MAX_BYTES:
-        return too_large(member.filename)
+def zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, with_content: bool) -> Picture:
+    name = member.filename
+    if not with_content and has_picture_ending(name):
+        return Picture(name, b"")
     try:
-        return Picture(member.filename, archive.read(member))
+        with archive.open(member) as file:
+            return read_file(name, member.file_size, file, with_content)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        return Picture(member.filename, b"", str(error))
+        return Picture(name, b"", str(error), has_picture_ending(name))
 
 
 def walk_tar(path: Path, with_content: bool) -> Iterator[Picture]:
     with naming_damage(path), tarfile.open(path) as archive:
         for member in archive:
             check_member(path, member.name, member.isfile() or member.isdir())
-            if not member.isfile() or not is_picture(member.name):
+            if not member.isfile() or is_in_hidden(member.name):
                 continue
-            if member.size > MAX_BYTES:
-                yield too_large(member.name)
-                continue
-            file = archive.extractfile(member) if with_content else None
-            yield Picture(member.name, file.read() if file else b"")
+            file = archive.extractfile(member)
+            assert file is not None  # of a regular file there is one
+            yield read_file(member.name, member.size, file, with_content)
         check_end(archive)
 
 
@@ -173,14 +205,14 @@ def check_member(path: Path, name: str, plain: bool) -> None:
         raise UserError(f"{path} has a member that is a link or not a plain file, {name!r}: remake the archive without it")
 
 
-def is_picture(name: str) -> bool:
-    """Whether the path has a picture's ending, and is neither hidden nor in a hidden or system folder."""
-    return name.lower().endswith(ENDINGS) and not any(map(is_hidden, PurePosixPath(name).parts))
+def is_in_hidden(name: str) -> bool:
+    """Whether a path is hidden or in a hidden or system folder."""
+    return any(map(is_hidden, PurePosixPath(name).parts))
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or a folder that a system adds."""
-    return name.startswith(".") or name in SYSTEM_FOLDERS
+    """Whether a file or folder is hidden, or one that a system adds."""
+    return name.startswith(".") or name in SYSTEM_NAMES
 
 
 def too_large(name: str) -> Picture:

@@ -103,8 +103,13 @@ class ImageDataModule(L.LightningDataModule):
     # -- splits ---------------------------------------------------------------------------------------------------------
 
     def prepare_data(self) -> None:
-        """Build the cache entry if it is missing."""
-        self.cache_entry()
+        """Build the cache entry if it is missing.
+
+        Raises:
+            UserError: the source is missing, damaged or too small, or no training image is left.
+        """
+        if not len(self.split("train")):
+            raise UserError(f"no training image of {self.name} is left: add images, or exclude fewer classes")
 
     def cache_entry(self) -> CacheEntry:
         """The decoded images and labels of all splits, built if they are missing."""
@@ -127,9 +132,15 @@ class ImageDataModule(L.LightningDataModule):
         return key_of({"name": self.name, "sha256": self.cache_entry().meta["sha256"], "split": split, **left_out, **few})
 
     def describe(self) -> str:
-        """The sizes of the splits in a line: `digits 1x8x8: 1,097 train, 350 val, 350 test images`."""
+        """The sizes of the splits in a line: `digits 1x8x8: 1,097 train, 350 val, 350 test images`.
+
+        Files that were ignored because they are no images, and images that could not be read, follow by number.
+        """
         sizes = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS)
-        return f"{self.name} {'x'.join(map(str, self.image_shape))}: {sizes} images"
+        meta = self.cache_entry().meta
+        left_out = {"ignored": sum(meta.get("ignored", {}).values()), "unreadable": len(meta.get("skipped", ()))}
+        others = "".join(f", {number:,} {what}" for what, number in left_out.items() if number)
+        return f"{self.name} {'x'.join(map(str, self.image_shape))}: {sizes} images{others}"
 
     # -- loaders --------------------------------------------------------------------------------------------------------
 

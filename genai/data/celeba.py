@@ -74,7 +74,8 @@ class CelebA(Photos):
             label_of = {row[0]: [float(value == "1") for value in row[1:]] for row in rows}
         splits: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
         labels, skipped = {}, []
-        for name in archives.names(path):
+        listing = archives.list_files(path)
+        for name in listing.names:
             file = PurePosixPath(name).name
             split = split_of.pop(file, None)
             if split is None or file not in label_of:
@@ -82,7 +83,7 @@ class CelebA(Photos):
             else:
                 splits[split].append(name)
                 labels[name] = label_of[file]
-        return Plan(path, splits, labels, skipped + [f"{file}: missing" for file in split_of])
+        return Plan(path, splits, labels, skipped + [f"{file}: missing" for file in split_of], listing.ignored)
 
 
 def find_folder(root: str | None) -> Path:
@@ -126,4 +127,4 @@ def find_images(folder: Path) -> Path:
 
 def read_table(path: Path, columns: int) -> list[list[str]]:
     """The rows of a text file that have `columns` columns; headings have another number."""
-    return [row for row in map(str.split, path.read_text().splitlines()) if len(row) == columns]
+    return [row for row in map(str.split, path.read_text("utf-8-sig", "replace").splitlines()) if len(row) == columns]

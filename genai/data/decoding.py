@@ -1,38 +1,75 @@
 """One image file -> pixels: any mode and bit depth, EXIF rotation, central square, antialiased resize."""
 
 import io
+import threading
+from contextlib import nullcontext
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from genai.data.file_types import FORMATS, is_avif, is_heif
 
 MAX_PIXELS = 89_000_000  # of one image; more may be a decompression bomb
+LARGE = 4_000_000  # pixels of an image that is decoded while no other large one is
+large_images = threading.Lock()
 
 
 def decode_image(content: bytes, size: int, channels: int) -> np.ndarray:
-    """An image file -> its central square, uint8 (channels, size, size).
+    """An image file -> its central square, uint8 (channels, size, size); the first frame of an animation.
 
-    Transparent images are laid on white, EXIF rotations are applied.
+    Transparent images are laid on white, EXIF rotations are applied. Large images are decoded one at a time, so that memory
+    does not grow with the number of threads.
 
     Raises:
         ValueError, OSError and whatever else Pillow raises: the file is damaged, or has more than MAX_PIXELS pixels.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    try:
+        file = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(why_unreadable(content)) from None
+    with file as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}x{image.height} are too many pixels")
         if image.mode in ("RGB", "L"):
             image.draft(image.mode, (2 * size, 2 * size))  # JPEG decodes large images at 1/2, 1/4 or 1/8
-        ImageOps.exif_transpose(image, in_place=True)
-        return to_array(flatten(image), size, channels)
+        with large_images if image.width * image.height > LARGE else nullcontext():
+            ImageOps.exif_transpose(image, in_place=True)
+            return to_array(flatten(image), size, channels)
+
+
+def why_unreadable(content: bytes) -> str:
+    """The reason for content that Pillow does not identify."""
+    if is_heif(content) or is_avif(content):
+        return "HEIC or AVIF: pip install pillow-heif to read it"
+    return "damaged, or not a picture"
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Any mode -> L or RGB: transparency on white, 16 bits reduced to 8."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    """Any mode -> L or RGB: transparency on white, more than 8 bits reduced to 8."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(to_bytes(np.asarray(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    """Grey values of any shape, integers of 16 or 32 bits or floats -> uint8.
+
+    The scale follows from the largest value of the image: floats up to 1 are in [0, 1] and floats up to 255 in [0, 255];
+    integers up to 4095 have 12 bits, which cameras and scanners store in files of 16; all other values have 16 bits.
+
+    Raises:
+        ValueError: a value is negative, above 16 bits or not finite, so the scale is not known.
+    """
+    least, most = values.min(), values.max()
+    if not (least >= 0 and most <= 65535):
+        raise ValueError(f"values from {least:g} to {most:g}: convert it to 0..255, 0..65535 or floats in [0, 1]")
+    if np.issubdtype(values.dtype, np.floating):
+        top = next(top for top in (1, 255, 65535) if most <= top)
+        return np.rint(values * (255 / top)).astype(np.uint8)
+    return (values // 257 if most > 4095 else np.rint(values * (255 / 4095))).astype(np.uint8)
 
 
 def to_array(image: Image.Image, size: int, channels: int) -> np.ndarray:

@@ -7,16 +7,20 @@ from genai.data import archives
 from genai.data.augment import Augment
 from genai.data.base import data_roots
 from genai.data.cache import Recipe
+from genai.data.file_types import describe_ignored
 from genai.data.photos import Photos, Plan, identity, split_by_group, split_by_hash
 from genai.errors import UserError
+
+RULES = 2  # version of the rules: which files are images, in which split, with which values
 
 
 class ImageFolder(Photos):
     """The images of a folder and its subfolders, of a zip or of a tar, without labels.
 
-    About a tenth of them is the test split and a tenth the val split, at least one each. An image's split depends on its path
-    inside the folder or archive, so it stays where it is when others are added or removed. Hidden and system folders
-    (`.ipynb_checkpoints`, `__MACOSX`, `@eaDir`, ...) are ignored.
+    About a tenth of them is the test split and a tenth the val split, at least a twentieth and two of six or more. An image's
+    split depends on its path inside the folder or archive, so in a large set it stays where it is when others are added or
+    removed. Whatever Pillow reads is an image, whatever its ending; HEIC needs the package pillow-heif. Other files are
+    counted by their ending. Hidden and system folders (`.ipynb_checkpoints`, `__MACOSX`, `@eaDir`, ...) are ignored.
 
     Args:
         root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
@@ -46,6 +50,7 @@ class ImageFolder(Photos):
     def recipe(self) -> Recipe:
         path = self.find()
         options = {"path": str(path), "shape": self.image_shape, "strict": self.strict, "group_by": self.group_by}
+        options["rules"] = RULES
         return Recipe(options, identity(path), self.build)
 
     def find(self) -> Path:
@@ -64,18 +69,19 @@ class ImageFolder(Photos):
 
     def plan(self) -> Plan:
         path = self.find()
-        names = archives.names(path)
+        names, ignored = archives.list_files(path)
         if len(names) < 3:
-            raise UserError(f"{path} has {len(names)} images, and training needs three, one for each split: add images")
+            others = f" (ignored {describe_ignored(ignored)})" if ignored else ""
+            raise UserError(f"{path} has {len(names)} images{others}, and training needs three, one for each split: add images")
         if self.group_by == "image":
-            return Plan(path, split_by_hash(names, lambda name: str(PurePosixPath(name))))
+            return Plan(path, split_by_hash(names, lambda name: str(PurePosixPath(name))), ignored=ignored)
         folders = {folder_of(name) for name in names}
         if len(folders) < 3:
             raise UserError(
                 f"{path} has images in {len(folders)} folders, and group_by: folder needs three, one for each split: "
                 "set group_by: image"
             )
-        return Plan(path, split_by_group(names, folder_of))
+        return Plan(path, split_by_group(names, folder_of), ignored=ignored)
 
 
 def folder_of(name: str) -> str:

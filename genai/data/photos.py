@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +18,12 @@ from genai.data.arrays import Split
 from genai.data.augment import Augment
 from genai.data.base import ImageDataModule
 from genai.data.decoding import decode_image
+from genai.data.file_types import describe_ignored
 from genai.errors import UserError
 
 VAL_SHARE, TEST_SHARE = 0.1, 0.1
-WINDOW = 64  # images in memory at once
+SMALL_RANGE, NEARLY_CONSTANT = 64, 1.0  # in units of 0..255: of a whole set, and the standard deviation within an image
+WINDOW, WINDOW_BYTES = 64, 2**28  # images, and bytes of their files, in memory at once
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Plan:
     splits: the names of each split's images, in order.
     labels: by name; empty for data without labels.
     skipped: the images that are left out, each with the reason.
+    ignored: the number of files that are no images, by ending.
     """
 
     path: Path
     splits: dict[Split, list[str]]
     labels: Mapping[str, Any] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 class Photos(ImageDataModule):
@@ -100,20 +103,39 @@ class Photos(ImageDataModule):
         empty = next((split for split, count in counts.items() if not count), None)
         if empty:
             raise UserError(f"{plan.path} has no readable image for {empty} ({summarize(skipped)}): add images")
+        writer.meta["ignored"] = dict(plan.ignored)
         writer.meta["duplicates"] = count_duplicates(images[: len(kept)], counts["train"])
+        writer.meta["warnings"] = check_values(images[: len(kept)])
         labels = [plan.labels.get(names[row], 0) for row in kept]
         writer.finish(np.array(labels, np.float32 if self.label_kind == "attributes" else np.int64), counts)
-        if skipped:
-            print(
-                f"{self.name}: skipped {len(skipped)} of {len(kept) + len(skipped)} images: {summarize(skipped)}",
-                file=sys.stderr,
-            )
-        if writer.meta["duplicates"]:
-            print(
-                f"{self.name}: {writer.meta['duplicates']} images of val and test are exact copies of images of train, so "
-                "scores are too good: remove the copies",
-                file=sys.stderr,
-            )
+        for line in report(writer.meta, len(kept)):
+            print(f"{self.name}: {line}", file=sys.stderr)
+
+
+def report(meta: Mapping[str, Any], num_images: int) -> Iterator[str]:
+    """What a user should know of the images that were read, a line each."""
+    if meta["ignored"]:
+        yield f"ignored {describe_ignored(meta['ignored'])}"
+    if skipped := meta["skipped"]:
+        yield f"skipped {len(skipped)} of {num_images + len(skipped)} images: {summarize(skipped)}"
+    if meta["duplicates"]:
+        yield (
+            f"{meta['duplicates']} images of val and test are exact copies of images of train, so scores are too good: "
+            "remove the copies"
+        )
+    yield from meta["warnings"]
+
+
+def check_values(images: np.ndarray, most: int = 2000) -> list[str]:
+    """Warnings if images (N, C, H, W) use a small part of the range 0..255; at most about `most` of them are read."""
+    some = images[:: max(1, len(images) // most)]
+    low, high = int(some.min()), int(some.max())
+    if high - low < SMALL_RANGE:
+        return [f"all pixels are between {low} and {high} of 0..255: check the bit depth of the files, or rescale their values"]
+    spread = np.array([float(image.std()) for image in some])
+    if np.median(spread) < NEARLY_CONSTANT:
+        return ["most images are nearly constant (one colour): check the files"]
+    return []
 
 
 @dataclass(frozen=True)
@@ -129,7 +151,8 @@ class Decoder:
         try:
             return decode_image(picture.content, self.size, self.channels)
         except Exception as error:  # Pillow raises nearly anything on damaged bytes
-            return f"{type(error).__name__}: {error}".splitlines()[0]
+            kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+            return f"{kind}{error}".splitlines()[0]
 
 
 def decode_rows(
@@ -150,12 +173,12 @@ def decode_rows(
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool, writer.progress() as bar:
         warnings.simplefilter("ignore")  # Pillow's about odd metadata, and about large images, which decode_image refuses
         task = bar.add_task(f"decoding {writer.title}", total=len(rows))
-        for window in windows(wanted, WINDOW):
+        for window in windows(wanted, WINDOW, WINDOW_BYTES):
             for picture, result in zip(window, pool.map(decode, window), strict=True):
                 if not isinstance(result, str):
                     images[rows[picture.name]] = result
                     continue
-                failed[picture.name] = f"{picture.name}: {result}"
+                failed[picture.name] = f"{printable(picture.name)}: {result}"
                 if strict:
                     raise UserError(
                         f"{path} has an image that cannot be read, {failed[picture.name]}: remove it, or set strict: false to "
@@ -165,9 +188,15 @@ def decode_rows(
     return failed
 
 
-def windows(pictures: Iterator[archives.Picture], size: int) -> Iterator[list[archives.Picture]]:
-    """Up to `size` at a time."""
-    while window := list(islice(pictures, size)):
+def windows(pictures: Iterator[archives.Picture], size: int, num_bytes: int) -> Iterator[list[archives.Picture]]:
+    """Up to `size` at a time, fewer where their files reach `num_bytes`."""
+    window: list[archives.Picture] = []
+    for picture in pictures:
+        window.append(picture)
+        if len(window) == size or sum(len(picture.content) for picture in window) >= num_bytes:
+            yield window
+            window = []
+    if window:
         yield window
 
 
@@ -185,6 +214,11 @@ def count_duplicates(images: np.ndarray, num_train: int) -> int:
     return sum(digest in train for digest in digests[num_train:])
 
 
+def printable(name: str) -> str:
+    """A file name; its bytes that are not UTF-8 as `\\xe9`."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def summarize(problems: list[str], most: int = 3) -> str:
     """The first few, and how many more."""
     more = f" and {len(problems) - most} more" if len(problems) > most else ""
@@ -199,24 +233,35 @@ def identity(path: Path) -> Any:
 
 
 def split_by_hash(names: Iterable[str], key: Callable[[str], str]) -> dict[Split, list[str]]:
-    """Three names or more -> about 80 / 10 / 10 % for train, val and test, at least one each; each in the order of the hash.
+    """Three names or more -> about 80 / 10 / 10 % for train, val and test; each in the order of the hash.
 
-    A name's split depends on the hash of `key(name)`, so it stays where it is when other names are added or removed.
+    A name's split depends on the hash of `key(name)`, so it stays where it is when other names are added or removed. In small
+    sets the sizes of val and test are kept between a twentieth and a fifth, and at two or more of six or more names.
     """
     by_hash = sorted((hash_fraction(key(name)), name) for name in names)
     ordered = [name for _, name in by_hash]
     fractions = np.array([u for u, _ in by_hash])
-    test = min(max(1, int((fractions < TEST_SHARE).sum())), len(ordered) - 2)
-    val = min(max(1, int((fractions < TEST_SHARE + VAL_SHARE).sum()) - test), len(ordered) - test - 1)
+    least = max(min(2, len(ordered) // 3), len(ordered) // 20)
+    most = max(least, len(ordered) // 5)
+    test = min(max(least, int((fractions < TEST_SHARE).sum())), most)
+    val = min(max(least, int((fractions < TEST_SHARE + VAL_SHARE).sum()) - test), most)
     return {"train": ordered[test + val :], "val": ordered[test : test + val], "test": ordered[:test]}
 
 
 def split_by_group(names: Iterable[str], group: Callable[[str], str]) -> dict[Split, list[str]]:
-    """As `split_by_hash`, but all names of a group are in the same split; there are three groups or more."""
+    """As `split_by_hash`, but all names of a group are in the same split; there are three groups or more.
+
+    Where train would get less than half of the names, it gets the largest groups instead.
+    """
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(group(name), []).append(name)
-    return {split: [name for key in keys for name in groups[key]] for split, keys in split_by_hash(groups, str).items()}
+    keys = split_by_hash(groups, str)
+    if 2 * sum(len(groups[key]) for key in keys["train"]) < sum(map(len, groups.values())):
+        by_size = sorted((key for part in keys.values() for key in part), key=lambda key: len(groups[key]))
+        first, second = len(keys["test"]), len(keys["test"]) + len(keys["val"])
+        keys = {"train": by_size[second:], "val": by_size[first:second], "test": by_size[:first]}
+    return {split: [name for key in part for name in groups[key]] for split, part in keys.items()}
 
 
 def hash_fraction(text: str) -> float:

@@ -85,7 +85,7 @@ class UTKFace(Photos):
 
     def plan(self) -> Plan:
         path = self.find()
-        names = archives.names(path)
+        names, ignored = archives.list_files(path)
         labels = {name: label for name in names if (label := parse_label(name, self.labels)) is not None}
         usable = names if self.labels == "none" else list(labels)
         if len(usable) < 3:
@@ -94,7 +94,7 @@ class UTKFace(Photos):
                 "needs three: add images, or set labels: none"
             )
         skipped = [f"{name}: no {self.labels} in its name" for name in names if name not in labels and self.labels != "none"]
-        return Plan(path, split_by_hash(usable, lambda name: PurePosixPath(name).name), labels, skipped)
+        return Plan(path, split_by_hash(usable, lambda name: PurePosixPath(name).name), labels, skipped, ignored)
 
 
 def parse_label(name: str, labels: Labels) -> Any:

@@ -21,19 +21,21 @@ def kernel_distance(
     """Unbiased squared MMD with the kernel (x^T y / D + 1)^3 between features (N, D) and (M, D), in float64.
 
     Mean and standard deviation over `subsets` random subsets of `subset_size` images of each set, at most N and M; they are
-    torch-fidelity's subsets. About 0, also below, for equal distributions.
+    torch-fidelity's subsets. About 0, also below, for equal distributions. Where a subset is the whole of both sets, one is
+    enough, and there is no standard deviation.
     """
     from torchmetrics.image.kid import maximum_mean_discrepancy
 
     generator = np.random.RandomState(seed)
     x, y = samples.double(), reference.double()
     distances = []
-    for _ in range(subsets):
+    is_whole = subset_size == len(x) == len(y)
+    for _ in range(1 if is_whole else subsets):
         x_part = x[torch.from_numpy(generator.choice(len(x), subset_size, replace=False))]
         y_part = y[torch.from_numpy(generator.choice(len(y), subset_size, replace=False))]
         k_xx, k_xy, k_yy = _kernel(x_part, x_part), _kernel(x_part, y_part), _kernel(y_part, y_part)
         distances.append(maximum_mean_discrepancy(k_xx, k_xy, k_yy).item())
-    return Estimate(float(np.mean(distances)), float(np.std(distances)))
+    return Estimate(float(np.mean(distances)), None if is_whole else float(np.std(distances)))
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

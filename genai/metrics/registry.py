@@ -21,10 +21,10 @@ EDITION = 1  # raised when the values of any metric change, so that cached floor
 
 
 class Estimate(NamedTuple):
-    """A value with its standard deviation over subsets of the samples."""
+    """A value with its standard deviation over subsets of the samples; None if every subset is the whole set."""
 
     value: float
-    std: float
+    std: float | None
 
 
 Compute = Callable[[Comparison], float | Estimate | None]
@@ -103,7 +103,9 @@ def compute_scores(sets: Comparison) -> dict[str, float]:
     for declared in all_metrics():
         result = declared.compute(sets)
         if isinstance(result, Estimate):
-            scores |= {declared.name: result.value, f"{declared.name}_std": result.std}
+            scores[declared.name] = result.value
+            if result.std is not None:
+                scores[f"{declared.name}_std"] = result.std
         elif result is not None:
             scores[declared.name] = result
     return scores

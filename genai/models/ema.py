@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genai.errors import check_at_least
+
 
 class Averaged(nn.Module):
     """Exponential moving average of a network's weights, with a half-life in images.
@@ -21,10 +23,14 @@ class Averaged(nn.Module):
         halflife_kimg: half-life of an old weight, in thousands of images; 0 copies the network at each update.
         rampup: the half-life is at most this share of the images seen so far, so that the initial weights have little effect
             (StyleGAN2-ADA, Karras et al. 2020, arXiv:2006.06676, uses 0.05); None for no limit.
+
+    Raises:
+        UserError: the half-life is negative.
     """
 
     def __init__(self, network: nn.Module, halflife_kimg: float, rampup: float | None = 0.05) -> None:
         super().__init__()
+        check_at_least("ema_halflife_kimg", halflife_kimg, 0)
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.halflife_kimg = halflife_kimg
         self.rampup = rampup

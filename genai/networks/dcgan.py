@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
 
 
 def stages(size: int) -> tuple[int, int]:
@@ -64,6 +64,7 @@ class DCGANGenerator(nn.Module):
         num_convolutions: int = 0,
     ) -> None:
         super().__init__()
+        check_at_least("latent_dim", latent_dim, 1)
         self.latent_dim = latent_dim
         self.base, doublings = stages(image_shape[1])
         channels = [width * 2**i for i in reversed(range(doublings))]

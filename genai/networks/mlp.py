@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from genai.errors import check_at_least
+
 
 class MLPGenerator(nn.Module):
     """latent (and condition) -> hidden leaky-ReLU layers -> tanh image.
@@ -29,6 +31,7 @@ class MLPGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.image_shape = tuple(image_shape)
+        check_at_least("latent_dim", latent_dim, 1)
         self.latent_dim = latent_dim
         widths = [latent_dim + num_classes, *hidden]
         layers: list[nn.Module] = []

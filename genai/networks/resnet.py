@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, linear, pixel_shuffle, pixel_unshuffle
 
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # He et al. 2015 for a leaky ReLU
@@ -161,6 +161,7 @@ class ResidualGenerator(nn.Module):
         channelwise: bool = False,
     ) -> None:
         super().__init__()
+        check_at_least("latent_dim", latent_dim, 1)
         self.latent_dim = latent_dim
         self.patch_size = patch_size
         self.num_parts = image_shape[0] if channelwise else 1

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from genai import data, models, runs
 from genai.data.base import ImageDataModule
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
 from genai.models.base import Model
 from genai.models.capabilities import InitialisesFromRun
 from genai.training import cluster
@@ -111,6 +111,8 @@ class GenaiCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         check_accelerator(self.options.trainer)
         check_precision(self.options.trainer)
+        if self.options.checkpoint_every_n_steps is not None:
+            check_at_least("checkpoint_every_n_steps", self.options.checkpoint_every_n_steps, 1)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The Trainer with our callbacks and loggers besides the user's; all checks run before a run directory exists."""
@@ -139,7 +141,9 @@ class GenaiCLI(LightningCLI):
     def check_data(self) -> None:
         """Find missing data and feature networks before anything is written."""
         self.datamodule.prepare_data()
-        self._get(self.config_init, "evaluation").load(self.datamodule.name, self.model, self.subcommand or "")
+        evaluation: EvaluateSamples = self._get(self.config_init, "evaluation")
+        evaluation.load(self.datamodule.name, self.model, self.subcommand or "")
+        evaluation.check_sizes(self.datamodule, self.model, self.subcommand or "")
 
     def choose_run_dir(self) -> Path | None:
         """The directory to write into, a new one for a new fit; None for a fast_dev_run or a zoo entry, which is only read."""

@@ -1,6 +1,7 @@
 """From --label and --prompt to the condition of each image: a class, an attribute vector or the words of a caption."""
 
 import difflib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -111,6 +112,8 @@ def sample_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor |
             raise UserError(f"{run.path} is unconditional: leave --label, --per-label and --prompt out")
         return None
     names, kind = run.record()["class_names"], label_kind(source)
+    if labels.label and kind == "class":
+        warn_of_excluded(class_numbers(labels.label, names), names, run)
     if kind == "text":
         return text_condition(labels, num, run, names)
     if labels.has_prompt:
@@ -164,6 +167,18 @@ def text_condition(labels: LabelOptions, num: int, run: Run, vocabulary: Sequenc
     if labels.per_label:
         return rows.repeat_interleave(labels.per_label, dim=0)
     return rows[torch.arange(num) % len(rows)]
+
+
+def warn_of_excluded(numbers: Sequence[int], class_names: Sequence[str], run: Run) -> None:
+    """One line on stderr if the run's data module excludes classes of `numbers` from training."""
+    arguments = (run.config().get("data") or {}).get("init_args") or {}
+    unseen = sorted(set(numbers) & set(arguments.get("exclude") or ()))
+    if unseen:
+        print(
+            f"{run.path} was trained without {', '.join(class_names[k] for k in unseen)} (data.exclude): "
+            "their images are not of what the label says",
+            file=sys.stderr,
+        )
 
 
 # -- classes -------------------------------------------------------------------------------------------------------------

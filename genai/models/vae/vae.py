@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from genai.errors import check_at_least
 from genai.models.base import ImageModel, Shape
 from genai.models.capabilities import LikelihoodEstimate
 from genai.models.conditions import drop_condition, encode_labels
@@ -69,6 +70,7 @@ class VAE(ImageModel):
         super().__init__(image_shape, num_classes, **options)
         self.conditional = conditional
         self.condition_dim = num_classes if conditional else 0
+        check_at_least("latent_dim", latent_dim, 1)
         self.latent_dim = latent_dim
         likelihood = likelihood or Bernoulli()
         channels, height, width = self.image_shape

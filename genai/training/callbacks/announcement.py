@@ -7,17 +7,20 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.optim import Optimizer
 
+from genai.data.base import ImageDataModule
 from genai.models.precision import is_slow
 
 
 class Announcement(L.Callback):
-    """Prints the sizes of the networks, the images of a step on all devices, the learning rates, and a slow precision."""
+    """Prints the sizes of the splits and networks, the images of a step, the learning rates, and a slow precision."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if is_slow(trainer.precision, pl_module.device):
             rank_zero_info(
                 f"precision {trainer.precision} is slow on this processor, without bfloat16: --trainer.precision 32 is faster"
             )
+        if isinstance(data := getattr(trainer, "datamodule", None), ImageDataModule):
+            rank_zero_info(f"data: {data.describe()}")
         if sizes := describe_networks(pl_module):
             rank_zero_info(f"parameters: {sizes}")
         batch_size = images_per_batch(trainer.train_dataloader)

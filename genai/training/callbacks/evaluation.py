@@ -14,6 +14,7 @@ from genai.images import to_uint8
 from genai.metrics.evaluation import EvaluationResult, Evaluator
 from genai.metrics.features import FeatureNetwork, Features, concatenate, default_features, load_extractor
 from genai.metrics.labels import cycle_labels, expected_labels
+from genai.metrics.protocol import RealData
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.runs import merge_json
@@ -76,10 +77,31 @@ class EvaluateSamples(L.Callback):
         Raises:
             UserError: its weights are missing.
         """
-        evaluates = stage in ("validate", "test") or (stage == "fit" and self.every_n_epochs > 0)
-        if isinstance(model, ImageModel) and evaluates:
+        if self._evaluates(model, stage):
             name = default_features(data_name) if self.features == "auto" else self.features
             self._network = load_extractor(name, self.weights)
+
+    def check_sizes(self, data: RealData, model: L.LightningModule, stage: str) -> None:
+        """Check that there are enough images for the scores of `stage`.
+
+        Raises:
+            UserError: the split to compare with, or train, has fewer than two.
+        """
+        if not self._evaluates(model, stage):
+            return
+        for split in ("train", "test" if stage == "test" else "val"):
+            num = len(data.split(split))
+            if num < 2:
+                without = ", or set evaluation.every_n_epochs: 0 to train without scores" if stage == "fit" else ""
+                raise UserError(
+                    f"{data.name} has {num} {split} image{'' if num == 1 else 's'}, and scores need at least 2: "
+                    f"add images (6 or more in all){without}"
+                )
+
+    def _evaluates(self, model: L.LightningModule, stage: str) -> bool:
+        """Whether `stage` of `model` evaluates samples."""
+        is_due = stage in ("validate", "test") or (stage == "fit" and self.every_n_epochs > 0)
+        return isinstance(model, ImageModel) and is_due
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.sanity_checking and self._is_due(trainer):
