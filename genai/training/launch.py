@@ -23,7 +23,7 @@ from genai.training import cluster
 from genai.training.arguments import parse, resolve
 from genai.training.callbacks.preemption import Stopped
 from genai.training.lightning_cli import GenaiCLI
-from genai.training.loggers import MetricsCSV, finish
+from genai.training.loggers import finish
 
 CHATTER = (
     ".*does not have many workers.*",
@@ -80,9 +80,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
             import_weights(cli.model, runs.Run(run_dir).weights)
         if verb == "predict" and trainer.world_size > 1:
             raise UserError("predict works with one process: add --trainer.devices 1")
-        checkpoint = read_checkpoint(Path(call["ckpt_path"])) if call.get("ckpt_path") else None
-        if verb == "fit":
-            forget_rows(trainer, checkpoint["images_seen"] if checkpoint else 0)
+        if call.get("ckpt_path") and verb != "fit":
+            read_checkpoint(Path(call["ckpt_path"]))  # a damaged one is refused in one line
         output = getattr(trainer, verb)(cli.model, **call)
     except MisconfigurationException as error:  # a callback of the user's monitors what is not logged, say
         raise UserError(f"the trainer refuses its options: {error}") from None
@@ -125,13 +124,6 @@ def print_next_steps(run_dir: Path, trainer: L.Trainer, images_seen: int) -> Non
     print(f"  score it:    genai test {run_dir}")
     print(f"  sample it:   genai sample {run_dir}")
     print(f"  continue it: genai fit --resume {run_dir} --trainer.max_epochs MORE")
-
-
-def forget_rows(trainer: L.Trainer, images_seen: int) -> None:
-    """Drop the rows of metrics.csv that lie after the checkpoint a fit resumes from."""
-    for logger in trainer.loggers:
-        if isinstance(logger, MetricsCSV):
-            logger.forget_after(images_seen)
 
 
 def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:

@@ -1,0 +1,141 @@
+"""What a user gets wrong is one line, before anything is written."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genai import runs
+from genai.cli import main
+from tests.families import CONFIGS, QUIET, family
+
+FACES = sorted(path.stem for path in (CONFIGS.parent / "faces").glob("*.yaml"))
+NEED_LABELS = ("utkface-features",)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line with which a command is refused."""
+    assert main(list(words)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of 40 colour pictures without labels."""
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 256, (70, 70, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# -- a resume that is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GAN of three batches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENAI_RUNS", str(tmp_path_factory.mktemp("trained") / "runs"))
+        assert main(["fit", *family("gan"), "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]) == 0
+        return runs.find("digits-gan").path
+
+
+SGD = ["--model.init_args.generator_optimizer", "SGD", "--model.init_args.generator_optimizer.lr", "0.1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.init_args.generator.init_args.latent_dim", "12"], "checkpoint of another model"),
+        (SGD, "another optimiser"),
+        (["--model.init_args.num_microbatches", "100"], "num_microbatches 100"),
+    ],
+    ids=["network", "optimiser", "microbatches"],
+)
+def test_a_refused_resume_changes_nothing(
+    options: list[str], message: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(trained)
+    assert message in refused(capsys, "fit", "--resume", str(trained), *options)
+    assert content(trained) == before
+
+
+def test_files_of_a_resumed_run_are_written_after_the_restore(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even a restore that fails in the middle, in Lightning's own code, changes nothing."""
+    run = Path(shutil.copytree(trained, tmp_path / "runs/digits-gan/copy"))
+    before = content(run)
+
+    def fail(*arguments: object) -> None:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning.pytorch.trainer.connectors.checkpoint_connector._CheckpointConnector.restore_optimizers", fail)
+        with pytest.raises(OSError, match="the disk is gone"):
+            main(["fit", "--resume", str(run), "--model.init_args.ema_halflife_kimg", "7", "--trainer.max_epochs", "2"])
+    assert content(run) == before
+    assert main(["fit", "--resume", str(run), "--model.init_args.ema_halflife_kimg", "7", "--trainer.max_epochs", "2"]) == 0
+    assert runs.Run(run).config()["model"]["init_args"]["ema_halflife_kimg"] == 7
+    assert (run / "config.1.yaml").read_bytes() == before["config.yaml"]
+    assert len(runs.Run(run).record()["resumed_with"]) == 1
+
+
+# -- data without labels -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", FACES)
+def test_every_preset_of_faces_takes_pictures_without_labels(
+    preset: str, pictures: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from genai.training.launch import ready_cli
+
+    config = str(CONFIGS.parent / f"faces/{preset}.yaml")
+    words = ["-c", config, "--data", "ImageFolder", "--data.init_args.root", str(pictures), *QUIET]
+    words += ["--trainer.fast_dev_run", "1"]
+    if preset in NEED_LABELS:
+        assert "needs labels" in refused(capsys, "fit", *words)
+        return
+    if "conditional: true" in Path(config).read_text():
+        assert "--model.init_args.conditional false" in refused(capsys, "fit", *words)
+        words += ["--model.init_args.conditional", "false"]
+    assert not ready_cli("fit", words).model.conditional
+    assert not (workspace / "runs").exists()
+
+
+# -- options out of range, and names of metrics ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data.init_args.batch_size", "0"], "batch_size 0"),
+        (["--data.init_args.num_workers", "-1"], "num_workers -1"),
+        (["--model.init_args.generator_optimizer.init_args.lr", "-1"], "Invalid learning rate: -1"),
+        (["--seed_everything", "-1"], "seed_everything -1"),
+        (["--evaluation.batch_size", "0"], "evaluation.batch_size 0"),
+        (["--evaluation.num_samples", "1"], "evaluation.num_samples 1"),
+        (["--evaluation.every_n_epochs", "-1"], "evaluation.every_n_epochs -1"),
+        (["--gallery.num", "0"], "gallery.num 0"),
+        (["--checkpoint_every_n_steps", "-3"], "checkpoint_every_n_steps -3"),
+        (["--model.init_args.num_microbatches", "100"], "a batch of 64 images"),
+        (["--evaluation.every_n_epochs", "1", "--best_metric", "val/fidd"], "did you mean `val/fid`?"),
+        (["--evaluation.every_n_epochs", "1", "--best_metric", "val/loss"], "best_metric `val/loss`"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else value[-2].rpartition(".")[2].strip("-"),
+)
+def test_an_option_that_cannot_be_used_is_one_line_before_a_run_exists(
+    options: list[str], message: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(capsys, "fit", *family("gan"), *options)
+    assert not (workspace / "runs").exists()
