@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from genai.errors import UserError
 from genai.files import open_atomically
 from genai.images import to_uint8
 from genai.metrics.registry import all_metrics
+from genai.models.base import ImageModel
+from genai.models.capabilities import Classifies
 from genai.runs.loading import first_difference, import_weights, read_checkpoint
 from genai.training import cluster
 from genai.training.arguments import parse, resolve
@@ -94,7 +97,7 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     except Stopped as stopped:
         if not trainer.is_global_zero:
             sys.exit(2)
-        raise UserError(f"{stopped}{cluster.requeue(stopped)}; to continue: genai fit --resume {run_dir}") from None
+        raise UserError(f"{stopped}{cluster.requeue(stopped)}; {how_to_continue(run_dir)}") from None
     finally:
         finish(trainer.loggers)
         if cli.lock is not None:
@@ -106,7 +109,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     if verb == "predict":
         write_predictions(run_dir, output)
     if verb == "fit":
-        print_next_steps(run_dir, trainer, int(cli.model.images_seen))
+        print(f"trained for {trainer.current_epoch} epochs, {int(cli.model.images_seen):,} images; the run is in {run_dir}")
+        print("\n".join(next_steps(run_dir, cli.model)))
 
 
 def print_model_metrics(output: list[dict[str, float]]) -> None:
@@ -118,12 +122,26 @@ def print_model_metrics(output: list[dict[str, float]]) -> None:
         print("\n".join(f"{name:<28} {value:.4f}" for name, value in own.items()))
 
 
-def print_next_steps(run_dir: Path, trainer: L.Trainer, images_seen: int) -> None:
-    """The closing lines of a fit."""
-    print(f"trained for {trainer.current_epoch} epochs, {images_seen:,} images; the run is in {run_dir}")
-    print(f"  score it:    genai test {run_dir}")
-    print(f"  sample it:   genai sample {run_dir}")
-    print(f"  continue it: genai fit --resume {run_dir} --trainer.max_epochs MORE")
+def next_steps(run_dir: Path, model: L.LightningModule) -> list[str]:
+    """The closing lines of a fit: what can be done with this run, as commands to copy."""
+    if not any(run_dir.glob("checkpoints/*.ckpt")):
+        return ["  it has no checkpoint, so it cannot be scored or continued: leave --trainer.enable_checkpointing false out"]
+    run = shlex.quote(str(run_dir))
+    lines = [f"  score it:    genai test {run}"]
+    if isinstance(model, ImageModel):
+        lines.append(f"  sample it:   genai sample {run}")
+    if isinstance(model, Classifies):
+        lines.append(f"  use it:      genai classify {run} IMAGE")
+    if (run_dir / "checkpoints/last.ckpt").is_file():
+        lines.append(f"  continue it: genai fit --resume {run} --trainer.max_epochs MORE")
+    return lines
+
+
+def how_to_continue(run_dir: Path | None) -> str:
+    """How to continue a fit that was stopped, for a message."""
+    if run_dir is None or not (run_dir / "checkpoints/last.ckpt").is_file():
+        return "no checkpoint was written: start it again"
+    return f"to continue: genai fit --resume {shlex.quote(str(run_dir))}"
 
 
 def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:

@@ -1,7 +1,9 @@
 """LightningCLI with our run directory, callbacks and loggers; the user's own stand beside them."""
 
+import contextlib
 import os
 import pkgutil
+import shutil
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +45,7 @@ from genai.training.devices import (
     strategy,
 )
 from genai.training.locks import RunLock
-from genai.training.loggers import Tracker, loggers
+from genai.training.loggers import Tracker, check_mode, loggers
 from genai.training.record import SaveConfig, write_record
 from genai.training.sharding import Sharded, ShardNetworks
 
@@ -127,7 +129,20 @@ class GenaiCLI(LightningCLI):
             self.check_fit(has_callbacks=bool(chosen.callbacks))
         if self.subcommand == "fit" and options.init_from and not options.ckpt_path:
             initialise(self.model, options.init_from, self.trust)
-        run_dir = self.choose_run_dir()
+        is_new, run_dir = options.run_dir is None, self.choose_run_dir()
+        try:
+            return self.build_trainer(run_dir, chosen, **kwargs)
+        except BaseException:
+            if self.lock is not None:
+                self.lock.release()
+            if is_new and run_dir is not None and global_rank() == 0:
+                shutil.rmtree(run_dir, ignore_errors=True)
+                with contextlib.suppress(OSError):  # other runs of the experiment
+                    run_dir.parent.rmdir()
+            raise
+
+    def build_trainer(self, run_dir: Path | None, chosen: Any, **kwargs: Any) -> L.Trainer:
+        """The Trainer of the options `chosen`, which writes into `run_dir`."""
         kwargs |= cluster.launched()
         kwargs["plugins"] = [*as_list(chosen.plugins), AtomicCheckpointIO()]
         kwargs["callbacks"] = [*as_list(chosen.callbacks), *self.callbacks(run_dir, kwargs["strategy"])]
@@ -151,8 +166,10 @@ class GenaiCLI(LightningCLI):
     def check_fit(self, has_callbacks: bool) -> None:
         """Refuse what a fit would stumble on later, before anything is written."""
         options, data = self.options, self.datamodule
+        if options.tracker == "wandb" and not options.trainer.fast_dev_run:
+            check_mode()
         check_model(self.model, data.num_classes, data.batch_size)
-        if (options.checkpoint_every_n_steps or 1) < 1:
+        if options.checkpoint_every_n_steps is not None and options.checkpoint_every_n_steps < 1:
             raise UserError(f"checkpoint_every_n_steps {options.checkpoint_every_n_steps} is out of range: use 1 or more")
         if self._get(self.config_init, "evaluation").every_n_epochs:
             check_best_metric(options.best_metric, self.model, has_callbacks)

@@ -1,6 +1,10 @@
 """What a user gets wrong is one line, before anything is written."""
 
+import os
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,7 @@ from PIL import Image
 
 from genai import runs
 from genai.cli import main
+from genai.training.launch import next_steps, ready_cli
 from tests.families import CONFIGS, QUIET, family
 
 FACES = sorted(path.stem for path in (CONFIGS.parent / "faces").glob("*.yaml"))
@@ -98,8 +103,6 @@ def test_files_of_a_resumed_run_are_written_after_the_restore(
 def test_every_preset_of_faces_takes_pictures_without_labels(
     preset: str, pictures: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from genai.training.launch import ready_cli
-
     config = str(CONFIGS.parent / f"faces/{preset}.yaml")
     words = ["-c", config, "--data", "ImageFolder", "--data.init_args.root", str(pictures), *QUIET]
     words += ["--trainer.fast_dev_run", "1"]
@@ -129,6 +132,7 @@ def test_every_preset_of_faces_takes_pictures_without_labels(
         (["--gallery.num", "0"], "gallery.num 0"),
         (["--checkpoint_every_n_steps", "-3"], "checkpoint_every_n_steps -3"),
         (["--model.init_args.num_microbatches", "100"], "a batch of 64 images"),
+        (["--checkpoint_every_n_steps", "0"], "checkpoint_every_n_steps 0"),
         (["--evaluation.every_n_epochs", "1", "--best_metric", "val/fidd"], "did you mean `val/fid`?"),
         (["--evaluation.every_n_epochs", "1", "--best_metric", "val/loss"], "best_metric `val/loss`"),
     ],
@@ -139,3 +143,71 @@ def test_an_option_that_cannot_be_used_is_one_line_before_a_run_exists(
 ) -> None:
     assert message in refused(capsys, "fit", *family("gan"), *options)
     assert not (workspace / "runs").exists()
+
+
+def test_options_that_lightning_refuses_leave_no_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "trainer refuses" in refused(capsys, "fit", *family("gan"), "--trainer.devices", "0")
+    assert not list(workspace.glob("runs/*"))
+
+
+def test_a_mode_of_wandb_that_does_not_exist(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offlin")
+    assert "use offline" in refused(capsys, "fit", *family("gan"), "--tracker", "wandb")
+    assert not (workspace / "runs").exists()
+
+
+def test_a_feature_network_of_other_channels_is_refused_before_training(
+    pictures: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "fit",
+        "-c",
+        str(CONFIGS.parent / "faces/gan.yaml"),
+        "--data",
+        "ImageFolder",
+        "--data.init_args.root",
+        str(pictures),
+    ]
+    words += [*QUIET, "--evaluation.features", "mnist", "--evaluation.every_n_epochs", "1"]
+    error = refused(capsys, *words)
+    assert "`mnist` reads images of 1 channel(s), these have 3" in error
+    assert "genai ship" in error
+    assert not (workspace / "runs").exists()
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "is empty"), ("# a comment\n", "is empty"), ("- 1\n", "`option: value`")])
+def test_a_yaml_without_options(text: str, message: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(text)
+    assert message in refused(capsys, "fit", "-c", "mine.yaml")
+
+
+# -- what a fit says at its end, and text in any encoding --------------------------------------------------------------------
+
+
+def test_closing_lines_suggest_what_can_be_done(tmp_path: Path) -> None:
+    run = tmp_path / "my runs/first"
+    gan, classifier = (ready_cli("fit", [*family(name), "--trainer.fast_dev_run", "1"]).model for name in ("gan", "features"))
+    (nothing,) = next_steps(run, gan)
+    assert "no checkpoint" in nothing
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints/mine.ckpt").touch()
+    assert not any("--resume" in line for line in next_steps(run, gan))
+    (run / "checkpoints/last.ckpt").touch()
+    assert [shlex.split(line.partition(": ")[2])[:3] for line in next_steps(run, gan)] == [
+        ["genai", "test", str(run)],
+        ["genai", "sample", str(run)],
+        ["genai", "fit", "--resume"],
+    ]
+    assert str(run) == shlex.split(next_steps(run, gan)[2])[5]
+    assert not any("genai sample" in line for line in next_steps(run, classifier))
+
+
+def test_arrows_are_printed_in_any_encoding() -> None:
+    text = ascii("FID \u2193 caf\u00e9 \udce9")
+    code = f"from genai.cli.streams import print_any_text; print_any_text(); print({text})"
+    for encoding, expected in (("ascii", b"FID v caf? ?"), ("utf-8", "FID \u2193 caf\u00e9 ?".encode())):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)
+        assert done.stdout.strip() == expected
