@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from genai import __version__
 from genai.cli.memory import keep_freed_memory
+from genai.cli.streams import print_any_text
 from genai.errors import UserError
 
 # Before torch is loaded: waiting threads sleep. By default libgomp's threads spin, which makes a training that shares its
@@ -88,6 +89,7 @@ def user_error(error: BaseException | None) -> UserError | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 2 for a user's mistake, which is printed as one line."""
     keep_freed_memory()
+    print_any_text()
     try:
         run_verb(sys.argv[1:] if arguments is None else arguments)
     except (UserError, ValueError) as error:

@@ -33,6 +33,8 @@ class Model(L.LightningModule):
 
     averaged: Averaged
     not_compiled: tuple[nn.Module | None, ...] = ()
+    val_metrics: tuple[str, ...] | None = None
+    """What `validation_step` logs as val/NAME; None where a model does not say."""
 
     def __init__(self, image_shape: Shape, num_classes: int, compile: bool | str = False) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from genai.errors import UserError
 from genai.networks.conditioning import as_vector
 
 
@@ -36,6 +37,15 @@ def drop_condition(condition: Tensor | None, dropout: float) -> Tensor | None:
         return condition
     keep = torch.rand(len(condition), device=condition.device) >= dropout
     return condition * keep.view(-1, *[1] * (condition.ndim - 1))
+
+
+def check_labels(conditional: bool, num_classes: int) -> None:
+    """Raise UserError for a conditional model of data without labels."""
+    if conditional and num_classes == 0:
+        raise UserError(
+            "the model is conditional and the data have no labels: add --model.init_args.conditional false, "
+            "or choose data with labels"
+        )
 
 
 def check_condition(conditional: bool, num_classes: int, condition: Tensor | None, num_seeds: int) -> None:

@@ -93,13 +93,17 @@ def parse(arguments: Sequence[str]) -> Request:
 
 
 def check_config(name: str) -> None:
-    """Raise UserError for a `-c` file that does not exist, or is not YAML."""
+    """Raise UserError for a `-c` file that does not exist, or does not hold the options of a run in YAML."""
     if not Path(name).is_file():
         raise UserError(f"there is no file {name}: `ls configs/*` lists the presets")
     try:
-        yaml.safe_load(Path(name).read_text())
+        content = yaml.safe_load(Path(name).read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{name} is not valid YAML: {error}") from None
+    if content is None:
+        raise UserError(f"{name} is empty: write the options of a run into it, such as those of configs/digits/gan.yaml")
+    if not isinstance(content, dict):
+        raise UserError(f"{name} holds no `option: value` lines: see configs/digits/gan.yaml")
 
 
 def resolve(verb: str, request: Request) -> list[str]:

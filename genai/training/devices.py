@@ -1,11 +1,13 @@
 """Devices and processes: which are requested and available, and the strategy that suits the model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.utilities import rank_zero_only
+from torch.optim import Optimizer
 
 from genai.errors import UserError
 from genai.training import cluster
@@ -54,15 +56,19 @@ def strategy(trainer: Any, model: L.LightningModule) -> Any:
     several = num_processes(trainer) > 1
     if trainer.strategy not in ("auto", "ddp") or not several:
         return trainer.strategy
-    optimizers = model.configure_optimizers()
-    has_two = isinstance(optimizers, list | tuple) and count_optimizers(optimizers) > 1
+    has_two = len(optimizers_in(model.configure_optimizers())) > 1
     return "ddp_find_unused_parameters_true" if has_two else "ddp"  # one network's loss leaves the other without a gradient
 
 
-def count_optimizers(configured: Any) -> int:
-    """The optimisers in what `configure_optimizers` returned as a sequence: of optimisers, or (optimisers, schedules)."""
+def optimizers_in(configured: Any) -> list[Optimizer]:
+    """The optimisers in what `configure_optimizers` returns, in any of Lightning's forms."""
+    if isinstance(configured, Optimizer):
+        return [configured]
+    if isinstance(configured, Mapping):
+        return [configured["optimizer"]]
     first = configured[0] if configured else None
-    return len(first) if isinstance(first, list | tuple) else len(configured)
+    parts = first if isinstance(first, list | tuple) else configured or []  # (optimisers, schedules), or a sequence of either
+    return [optimizer for part in parts for optimizer in optimizers_in(part)]
 
 
 def num_processes(trainer: Any) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,12 +19,14 @@ from genai.errors import UserError
 from genai.files import open_atomically
 from genai.images import to_uint8
 from genai.metrics.registry import all_metrics
+from genai.models.base import ImageModel
+from genai.models.capabilities import Classifies
 from genai.runs.loading import first_difference, import_weights, read_checkpoint
 from genai.training import cluster
 from genai.training.arguments import parse, resolve
 from genai.training.callbacks.preemption import Stopped
 from genai.training.lightning_cli import GenaiCLI
-from genai.training.loggers import MetricsCSV, finish
+from genai.training.loggers import finish
 
 CHATTER = (
     ".*does not have many workers.*",
@@ -80,9 +83,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
             import_weights(cli.model, runs.Run(run_dir).weights)
         if verb == "predict" and trainer.world_size > 1:
             raise UserError("predict works with one process: add --trainer.devices 1")
-        checkpoint = read_checkpoint(Path(call["ckpt_path"])) if call.get("ckpt_path") else None
-        if verb == "fit":
-            forget_rows(trainer, checkpoint["images_seen"] if checkpoint else 0)
+        if call.get("ckpt_path") and verb != "fit":
+            read_checkpoint(Path(call["ckpt_path"]))  # a damaged one is refused in one line
         output = getattr(trainer, verb)(cli.model, **call)
     except MisconfigurationException as error:  # a callback of the user's monitors what is not logged, say
         raise UserError(f"the trainer refuses its options: {error}") from None
@@ -95,7 +97,7 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     except Stopped as stopped:
         if not trainer.is_global_zero:
             sys.exit(2)
-        raise UserError(f"{stopped}{cluster.requeue(stopped)}; to continue: genai fit --resume {run_dir}") from None
+        raise UserError(f"{stopped}{cluster.requeue(stopped)}; {how_to_continue(run_dir)}") from None
     finally:
         finish(trainer.loggers)
         if cli.lock is not None:
@@ -107,7 +109,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     if verb == "predict":
         write_predictions(run_dir, output)
     if verb == "fit":
-        print_next_steps(run_dir, trainer, int(cli.model.images_seen))
+        print(f"trained for {trainer.current_epoch} epochs, {int(cli.model.images_seen):,} images; the run is in {run_dir}")
+        print("\n".join(next_steps(run_dir, cli.model)))
 
 
 def print_model_metrics(output: list[dict[str, float]]) -> None:
@@ -119,19 +122,26 @@ def print_model_metrics(output: list[dict[str, float]]) -> None:
         print("\n".join(f"{name:<28} {value:.4f}" for name, value in own.items()))
 
 
-def print_next_steps(run_dir: Path, trainer: L.Trainer, images_seen: int) -> None:
-    """The closing lines of a fit."""
-    print(f"trained for {trainer.current_epoch} epochs, {images_seen:,} images; the run is in {run_dir}")
-    print(f"  score it:    genai test {run_dir}")
-    print(f"  sample it:   genai sample {run_dir}")
-    print(f"  continue it: genai fit --resume {run_dir} --trainer.max_epochs MORE")
+def next_steps(run_dir: Path, model: L.LightningModule) -> list[str]:
+    """The closing lines of a fit: what can be done with this run, as commands to copy."""
+    if not any(run_dir.glob("checkpoints/*.ckpt")):
+        return ["  it has no checkpoint, so it cannot be scored or continued: leave --trainer.enable_checkpointing false out"]
+    run = shlex.quote(str(run_dir))
+    lines = [f"  score it:    genai test {run}"]
+    if isinstance(model, ImageModel):
+        lines.append(f"  sample it:   genai sample {run}")
+    if isinstance(model, Classifies):
+        lines.append(f"  use it:      genai classify {run} IMAGE")
+    if (run_dir / "checkpoints/last.ckpt").is_file():
+        lines.append(f"  continue it: genai fit --resume {run} --trainer.max_epochs MORE")
+    return lines
 
 
-def forget_rows(trainer: L.Trainer, images_seen: int) -> None:
-    """Drop the rows of metrics.csv that lie after the checkpoint a fit resumes from."""
-    for logger in trainer.loggers:
-        if isinstance(logger, MetricsCSV):
-            logger.forget_after(images_seen)
+def how_to_continue(run_dir: Path | None) -> str:
+    """How to continue a fit that was stopped, for a message."""
+    if run_dir is None or not (run_dir / "checkpoints/last.ckpt").is_file():
+        return "no checkpoint was written: start it again"
+    return f"to continue: genai fit --resume {shlex.quote(str(run_dir))}"
 
 
 def write_predictions(run_dir: Path, batches: list[torch.Tensor]) -> None:

@@ -1,7 +1,9 @@
 """LightningCLI with our run directory, callbacks and loggers, besides those of the user."""
 
+import contextlib
 import os
 import pkgutil
+import shutil
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +36,7 @@ from genai.training.callbacks.progress import progress_bar
 from genai.training.callbacks.randomness import CountedRandomness
 from genai.training.callbacks.run_directory import RunDirectory
 from genai.training.callbacks.throughput import Throughput
+from genai.training.checks import check_best_metric, check_checkpoint, check_model, check_optimizers, check_seed
 from genai.training.devices import (
     check_accelerator,
     check_flags_of_manual_optimisation,
@@ -42,7 +45,7 @@ from genai.training.devices import (
     strategy,
 )
 from genai.training.locks import RunLock
-from genai.training.loggers import Tracker, loggers
+from genai.training.loggers import Tracker, check_mode, loggers
 from genai.training.record import SaveConfig, write_record
 from genai.training.sharding import Sharded, ShardNetworks
 
@@ -108,6 +111,10 @@ class GenaiCLI(LightningCLI):
         """The parsed options of the verb."""
         return self.config[self.subcommand]
 
+    def _set_seed(self) -> None:
+        check_seed(self.options.seed_everything)
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         check_accelerator(self.options.trainer)
         check_precision(self.options.trainer)
@@ -120,9 +127,24 @@ class GenaiCLI(LightningCLI):
         check_flags_of_manual_optimisation(chosen, self.model)
         kwargs["strategy"] = strategy(chosen, self.model)
         self.check_data()
+        if self.subcommand == "fit":
+            self.check_fit(has_callbacks=bool(chosen.callbacks))
         if self.subcommand == "fit" and options.init_from and not options.ckpt_path:
             initialise(self.model, options.init_from, self.trust)
-        run_dir = self.choose_run_dir()
+        is_new, run_dir = options.run_dir is None, self.choose_run_dir()
+        try:
+            return self.build_trainer(run_dir, chosen, **kwargs)
+        except BaseException:
+            if self.lock is not None:
+                self.lock.release()
+            if is_new and run_dir is not None and global_rank() == 0:
+                shutil.rmtree(run_dir, ignore_errors=True)
+                with contextlib.suppress(OSError):  # other runs of the experiment
+                    run_dir.parent.rmdir()
+            raise
+
+    def build_trainer(self, run_dir: Path | None, chosen: Any, **kwargs: Any) -> L.Trainer:
+        """The Trainer of the options `chosen`, which writes into `run_dir`."""
         kwargs |= cluster.launched()
         kwargs["plugins"] = [*as_list(chosen.plugins), AtomicCheckpointIO()]
         kwargs["callbacks"] = [*as_list(chosen.callbacks), *self.callbacks(run_dir, kwargs["strategy"])]
@@ -142,8 +164,22 @@ class GenaiCLI(LightningCLI):
         """Find missing data and feature networks before anything is written."""
         self.datamodule.prepare_data()
         evaluation: EvaluateSamples = self._get(self.config_init, "evaluation")
-        evaluation.load(self.datamodule.name, self.model, self.subcommand or "")
+        evaluation.load(self.datamodule, self.model, self.subcommand or "")
         evaluation.check_sizes(self.datamodule, self.model, self.subcommand or "")
+
+    def check_fit(self, has_callbacks: bool) -> None:
+        """Refuse what a fit would stumble on later, before anything is written."""
+        options, data = self.options, self.datamodule
+        if options.tracker == "wandb" and not options.trainer.fast_dev_run:
+            check_mode()
+        check_model(self.model, data.num_classes, data.batch_size)
+        if options.checkpoint_every_n_steps is not None and options.checkpoint_every_n_steps < 1:
+            raise UserError(f"checkpoint_every_n_steps {options.checkpoint_every_n_steps} is out of range: use 1 or more")
+        if self._get(self.config_init, "evaluation").every_n_epochs:
+            check_best_metric(options.best_metric, self.model, has_callbacks)
+        optimizers = check_optimizers(self.model)
+        if options.ckpt_path:
+            check_checkpoint(Path(options.ckpt_path), self.model, optimizers)
 
     def choose_run_dir(self) -> Path | None:
         """The directory to write into, a new one for a new fit; None for a fast_dev_run or a zoo entry, which is only read."""
@@ -187,8 +223,7 @@ class GenaiCLI(LightningCLI):
         """metrics.csv and the tracker, in the first process; run.json is written for them."""
         if run_dir is None or global_rank() != 0:
             return []
-        fits, seed = self.subcommand == "fit", int(self.options.seed_everything)
-        record = write_record(run_dir, self.datamodule, self.model, seed, fits)
+        record = write_record(run_dir, self.datamodule, self.model, int(self.options.seed_everything))
         config = yaml.safe_load(self._parser(self.subcommand).dump(self.options, skip_none=False))
         return loggers(self.options.tracker, run_dir, record["tracker_id"], config)
 

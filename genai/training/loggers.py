@@ -1,9 +1,13 @@
 """Where metrics go: metrics.csv always, and W&B or TensorBoard. The step is images_seen (see callbacks/axis.py)."""
 
 import csv
+import difflib
 import io
 import os
+import shlex
 import time
+import urllib.error
+import urllib.request
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
@@ -13,9 +17,12 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from genai.errors import UserError
 from genai.files import write_atomically
 
 SECONDS_BETWEEN_WRITES = 10
+CONNECT_SECONDS = 3.0
+WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 Tracker = Literal["wandb", "csv", "tensorboard", "none"]
 
 
@@ -94,25 +101,67 @@ class MetricsCSV(Logger):
         self.write()
 
 
-def wandb_mode() -> str:
-    """`online` when a key is configured and $WANDB_MODE does not say otherwise, else `offline`."""
+def check_mode() -> str:
+    """$WANDB_MODE, or an empty string; UserError for one that W&B does not know."""
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode and mode not in WANDB_MODES:
+        close = difflib.get_close_matches(mode, WANDB_MODES, n=1)
+        raise UserError(f"WANDB_MODE={mode} is no mode of W&B: use {close[0] if close else ', '.join(WANDB_MODES)}")
+    return mode
+
+
+def wandb_mode() -> tuple[str, str]:
+    """W&B's mode and, for `offline`, the reason.
+
+    The mode is $WANDB_MODE; without one, `online` where a key is configured and the server is reached, else `offline`.
+
+    Raises:
+        UserError: $WANDB_MODE is no mode.
+    """
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
-    return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+    mode = check_mode()
+    if mode and mode != "online":
+        return mode, f"WANDB_MODE={mode}"
+    if not wandb.login(prompt=False, verify=False):
+        return "offline", "no key configured"
+    server = wandb.setup().settings.base_url
+    return ("online", "") if is_reached(server) else ("offline", f"{server} is not reached")
+
+
+def is_reached(url: str) -> bool:
+    """Whether a server answers within a few seconds, whatever it says."""
+    try:
+        urllib.request.urlopen(url, timeout=CONNECT_SECONDS).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> WandbLogger:
-    """The run's W&B logger; if it is offline, a line prints how to upload the run later."""
-    mode = wandb_mode()
+    """The run's W&B logger; if it is offline, lines say why and how to upload the run later.
+
+    Raises:
+        UserError: $WANDB_MODE is no mode, or the server refuses the run.
+    """
+    import wandb
+
+    mode, reason = wandb_mode()
     folder = run_dir / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{run_dir.parent.name}/{run_dir.name}"
     logger = WandbLogger(name=name, save_dir=folder, project="genai", id=tracker_id, resume="allow", mode=mode)
     with redirect_stderr(io.StringIO()) if mode == "offline" else nullcontext():  # W&B warns of what Lightning passes
-        logger.log_hyperparams(config)
+        try:
+            logger.log_hyperparams(config)
+        except wandb.errors.Error as error:
+            message = str(error).splitlines()[0]
+            raise UserError(f"W&B refuses the run ({message}): `wandb login`, WANDB_MODE=offline or --tracker csv") from None
     if mode == "offline":
-        print(f"W&B is offline (no key configured); to upload later:\n  wandb sync {folder}/wandb/offline-run-*")
+        print(f"W&B is offline ({reason}); to upload later:\n  wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*")
     return logger
 
 

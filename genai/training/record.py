@@ -1,4 +1,4 @@
-"""The record of a run: run.json, written when a fit begins, and config.yaml, written after a checkpoint is restored."""
+"""The record of a run: run.json and config.yaml; those of a resumed run are rewritten after its checkpoint is restored."""
 
 import secrets
 import shlex
@@ -20,28 +20,23 @@ from genai.files import write_atomically
 from genai.models.seeds import SEED_SCHEME
 from genai.runs.signature import sign
 from genai.training import cluster
+from genai.training.loggers import MetricsCSV
 
 LABEL_EXAMPLES = 64
 
 
-def write_record(run_dir: Path, data: ImageDataModule, model: L.LightningModule, seed: int, fits: bool) -> dict[str, Any]:
-    """Write run.json at the first fit, and add the command of a later one. Returns its content.
+def write_record(run_dir: Path, data: ImageDataModule, model: L.LightningModule, seed: int) -> dict[str, Any]:
+    """Write run.json, unless there is one already. Returns its content.
 
     Args:
         run_dir: an existing folder.
         data: gives shapes, classes and labels.
         model: gives its class's name.
         seed: of `--seed_everything`.
-        fits: whether the verb is fit; others leave an existing file as it is.
     """
     path = run_dir / "run.json"
     if path.is_file():
-        record = runs.Run(run_dir).record()
-        if fits:
-            record = label_record(data) | record
-            record["resumed_with"] = [*record.get("resumed_with", []), command_line()]
-            runs.write_json(path, record)
-        return record
+        return runs.Run(run_dir).record()
     record = {
         "format": runs.FORMAT,
         "seed_scheme": SEED_SCHEME,
@@ -66,6 +61,13 @@ def write_record(run_dir: Path, data: ImageDataModule, model: L.LightningModule,
     }
     runs.write_json(path, record)
     return record
+
+
+def add_resume(run_dir: Path, data: ImageDataModule) -> None:
+    """Add this command to run.json's `resumed_with`."""
+    record = label_record(data) | runs.Run(run_dir).record()
+    record["resumed_with"] = [*record.get("resumed_with", []), command_line()]
+    runs.write_json(run_dir / "run.json", record)
 
 
 def command_line() -> str:
@@ -104,10 +106,31 @@ def write_config(run_dir: Path, text: str) -> None:
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml into the run directory; a resumed run with other options keeps the earlier file beside it."""
+    """Writes config.yaml into the run directory; a resumed run with other options keeps the earlier file beside it.
+
+    The files of a resumed run are changed when its checkpoint has been restored: a resume that is refused changes nothing.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero and not (self.run_dir / "config.yaml").is_file():
+            self.save_config(trainer, pl_module, stage)
+            self.already_saved = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.already_saved or not trainer.is_global_zero:
+            return
+        add_resume(self.run_dir, trainer.datamodule)  # type: ignore[attr-defined]
+        self.save_config(trainer, pl_module, "fit")
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):
+                logger.forget_after(int(pl_module.images_seen))  # type: ignore[arg-type]
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        run_dir = Path(str(self.config.run_dir))
         config = self.config.clone()
         config.run_dir = config.ckpt_path = None
-        write_config(run_dir, self.parser.dump(config, skip_none=False))
+        write_config(self.run_dir, self.parser.dump(config, skip_none=False))
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory of this fit."""
+        return Path(str(self.config.run_dir))

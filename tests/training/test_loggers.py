@@ -2,13 +2,15 @@ import csv
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from genai import runs
 from genai.cli import main
-from genai.training.loggers import MetricsCSV, wandb_mode
+from genai.training.loggers import MetricsCSV, is_reached, wandb_mode
 from tests.cli.test_cli import DIGITS, QUICK
 
 
@@ -46,11 +48,39 @@ def test_mode_is_offline_without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    code = "from genai.training.loggers import wandb_mode; print(wandb_mode())"
+    code = "from genai.training.loggers import wandb_mode; print(*wandb_mode())"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert output.stdout.strip() == "offline"
+    assert output.stdout.strip() == "offline no key configured"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert wandb_mode() == "disabled"
+    assert wandb_mode()[0] == "disabled"
+
+
+def test_mode_is_offline_with_a_key_and_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", 40 * "0")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code = "from genai.training.loggers import wandb_mode; print(*wandb_mode())"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "offline http://127.0.0.1:9 is not reached"
+    assert "Traceback" not in output.stderr
+
+
+def test_a_server_is_reached_whatever_it_answers() -> None:
+    class NotFound(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing is printed."""
+
+    server = HTTPServer(("127.0.0.1", 0), NotFound)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    assert is_reached(f"http://127.0.0.1:{server.server_port}")
+    thread.join()
+    server.server_close()
+    assert not is_reached(f"http://127.0.0.1:{server.server_port}")
 
 
 def test_an_offline_wandb_run_holds_scores_config_and_pictures(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:

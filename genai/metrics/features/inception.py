@@ -13,6 +13,7 @@ FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
 HASH = "6726825d"
 CONNECT_SECONDS = 5.0
+OTHERS = "`mnist` for images of one channel, or a feature network of your own that `genai ship` wrote"
 
 
 class InceptionFeatures(nn.Module):
@@ -57,7 +58,7 @@ def _weights_path(given: Path | None) -> Path:
     named = given or os.environ.get("GENAI_INCEPTION")
     if named:
         if not Path(named).is_file():
-            raise UserError(f"there are no Inception weights at {named}: download {URL}, or use `mnist`")
+            raise UserError(f"there are no Inception weights at {named}: download {URL}, or use {OTHERS}")
         return Path(named)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / FILE
     if not cached.is_file():
@@ -75,5 +76,5 @@ def _download(target: Path) -> None:
     except OSError as error:
         raise UserError(
             f"`inception` has no weights and they cannot be downloaded ({error}): put {URL} into "
-            f"{target.parent} or name the file in $GENAI_INCEPTION, or use the shipped feature network `mnist`"
+            f"{target.parent} or name the file in $GENAI_INCEPTION, or use {OTHERS}"
         ) from error

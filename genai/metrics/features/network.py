@@ -78,15 +78,17 @@ class FeatureNetwork:
             features: Features = self.embed(self._adapt_channels(images).to(device))
         return features
 
+    def check_channels(self, channels: int) -> None:
+        """Raise UserError if the network does not read images of so many channels."""
+        if channels != self.channels and not (channels == 1 and self.repeat_grey):
+            raise UserError(
+                f"the feature network `{self.name}` reads images of {self.channels} channel(s), these have {channels}: "
+                "choose another, e.g. `inception`, or one that you trained on such images and wrote with `genai ship`"
+            )
+
     def _adapt_channels(self, images: Tensor) -> Tensor:
-        if images.shape[1] == self.channels:
-            return images
-        if images.shape[1] == 1 and self.repeat_grey:
-            return images.expand(-1, self.channels, -1, -1)
-        raise UserError(
-            f"the feature network `{self.name}` reads images of {self.channels} channel(s), these have "
-            f"{images.shape[1]}: choose another, e.g. `inception`"
-        )
+        self.check_channels(images.shape[1])
+        return images if images.shape[1] == self.channels else images.expand(-1, self.channels, -1, -1)
 
 
 def extract(network: FeatureNetwork, batches: Iterable[Tensor]) -> Features:

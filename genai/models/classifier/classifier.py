@@ -8,6 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable, instantiate_class
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genai.errors import UserError
 from genai.images import to_float
 from genai.models.base import Model, NetworkFactory, Shape
 from genai.models.classifier.metrics import ClassifierMetrics
@@ -32,7 +33,12 @@ class Classifier(Model):
         lr_schedule: factor on the learning rate, a function of the images seen.
         ema_halflife_kimg: half-life of the averaged network, in thousands of images.
         options: of `Model`.
+
+    Raises:
+        UserError: the data have no labels.
     """
+
+    val_metrics = ("loss", "accuracy", "auc")
 
     def __init__(
         self,
@@ -47,6 +53,8 @@ class Classifier(Model):
         **options: Any,
     ) -> None:
         super().__init__(image_shape, num_classes, **options)
+        if num_classes == 0:
+            raise UserError("a classifier needs labels, and the data have none: choose data with labels")
         shape = self.image_shape, num_classes
         self.network = instantiate_class(shape, network) if isinstance(network, dict) else network(*shape)  # default: a dict
         self.averaged = Averaged(self.network, ema_halflife_kimg)

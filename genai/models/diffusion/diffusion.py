@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genai.errors import UserError
 from genai.models.base import ImageModel, NetworkFactory, Shape
 from genai.models.capabilities import LikelihoodEstimate
-from genai.models.conditions import drop_condition, encode_labels
+from genai.models.conditions import check_labels, drop_condition, encode_labels
 from genai.models.diffusion import editing, process
 from genai.models.diffusion.conditioning_image import (
     ConditioningImage,
@@ -63,6 +63,8 @@ class Diffusion(ImageModel):
         UserError: the network takes another number of conditioning channels than the conditioning image has.
     """
 
+    val_metrics = ("loss",)
+
     def __init__(
         self,
         image_shape: Shape,
@@ -84,6 +86,7 @@ class Diffusion(ImageModel):
         compile: bool | str = False,
     ) -> None:
         super().__init__(image_shape, num_classes, compile=compile)
+        check_labels(conditional, num_classes)
         self.conditional = conditional
         self.network = network(self.image_shape, num_classes if conditional else 0)
         self.averaged = Averaged(self.network, ema_halflife_kimg)

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from genai.errors import UserError
 from genai.models.base import ImageModel, NetworkFactory, Shape
+from genai.models.conditions import check_labels
 from genai.models.ema import Averaged
 from genai.models.gan.augmentation import AugmentationControl, DiffAugment, augmented_logits
 from genai.models.gan.cluster_conditioning import (
@@ -67,6 +68,8 @@ class GAN(ImageModel):
     MANUAL_FLAGS: ClassVar = {"gradient_clip_val": "max_grad_norm", "accumulate_grad_batches": "num_microbatches"}
     """Trainer flags that Lightning refuses for models that optimise by hand -> the option of this model instead."""
 
+    val_metrics = ("realness",)
+
     def __init__(
         self,
         image_shape: Shape,
@@ -91,6 +94,7 @@ class GAN(ImageModel):
         compile: bool | str = False,
     ) -> None:
         super().__init__(image_shape, num_classes, compile=compile)
+        check_labels(conditional, num_classes)
         if conditional and cluster_conditioning is not None:
             raise UserError("cluster_conditioning is for models without labels: leave it out, or set conditional to false")
         if augmentation_control is not None and augmentation is None:

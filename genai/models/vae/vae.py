@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genai.errors import check_at_least
 from genai.models.base import ImageModel, Shape
 from genai.models.capabilities import LikelihoodEstimate
-from genai.models.conditions import drop_condition, encode_labels
+from genai.models.conditions import check_labels, drop_condition, encode_labels
 from genai.models.ema import Averaged
 from genai.models.optimization import optimizer_and_schedule
 from genai.models.schedules import Cosine
@@ -50,6 +50,8 @@ class VAE(ImageModel):
         options: of `Model`.
     """
 
+    val_metrics = ("loss", "elbo", "reconstruction", "kl", "bits_per_dim", "active_units")
+
     def __init__(
         self,
         image_shape: Shape,
@@ -68,6 +70,7 @@ class VAE(ImageModel):
         **options: Any,
     ) -> None:
         super().__init__(image_shape, num_classes, **options)
+        check_labels(conditional, num_classes)
         self.conditional = conditional
         self.condition_dim = num_classes if conditional else 0
         check_at_least("latent_dim", latent_dim, 1)

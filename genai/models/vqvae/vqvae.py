@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from genai.errors import UserError
 from genai.models.base import ImageModel, NetworkFactory, Shape
-from genai.models.conditions import drop_condition
+from genai.models.conditions import check_labels, drop_condition
 from genai.models.ema import Averaged
 from genai.models.optimization import backward_in_microbatches, build_optimizer
 from genai.models.schedules import Cosine
@@ -76,6 +76,8 @@ class VQVAE(ImageModel):
     }
     sample_chunk = 128
 
+    val_metrics = ("reconstruction", "codes_used", "perplexity", "prior_nats", "code_bits_per_dim")
+
     def __init__(
         self,
         image_shape: Shape,
@@ -103,6 +105,7 @@ class VQVAE(ImageModel):
         if num_microbatches < 1:
             raise UserError(f"num_microbatches {num_microbatches} is not possible: use 1 or more")
         self.automatic_optimization = False
+        check_labels(conditional, num_classes)
         self.conditional = conditional
         quantizer = quantizer or VectorQuantizer()
         self.tokenizer = Tokenizer(

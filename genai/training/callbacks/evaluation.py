@@ -42,7 +42,7 @@ class EvaluateSamples(L.Callback):
         seed: of the samples, the same at every epoch.
 
     Raises:
-        UserError: `num_samples` is less than 2.
+        UserError: `num_samples` is less than 2, `batch_size` less than 1 or `every_n_epochs` less than 0.
     """
 
     def __init__(
@@ -56,6 +56,9 @@ class EvaluateSamples(L.Callback):
     ) -> None:
         if num_samples < 2:
             raise UserError(f"evaluation.num_samples {num_samples} is too few for a score: use 2 or more")
+        for option, value, least in (("batch_size", batch_size, 1), ("every_n_epochs", every_n_epochs, 0)):
+            if value < least:
+                raise UserError(f"evaluation.{option} {value} is out of range: use {least} or more")
         self.features = features
         self.weights = weights
         self.num_samples = num_samples
@@ -69,17 +72,18 @@ class EvaluateSamples(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Load the feature network before training, so that missing weights are an error at once."""
         if self._network is None:
-            self.load(_data(trainer).name, pl_module, stage)
+            self.load(_data(trainer), pl_module, stage)
 
-    def load(self, data_name: str, model: L.LightningModule, stage: str) -> None:
+    def load(self, data: Any, model: L.LightningModule, stage: str) -> None:
         """Load the feature network if `stage` of `model` evaluates samples.
 
         Raises:
-            UserError: its weights are missing.
+            UserError: its weights are missing, or it does not read images of the data's shape.
         """
         if self._evaluates(model, stage):
-            name = default_features(data_name) if self.features == "auto" else self.features
+            name = default_features(data.name) if self.features == "auto" else self.features
             self._network = load_extractor(name, self.weights)
+            self._network.check_channels(data.image_shape[0])
 
     def check_sizes(self, data: RealData, model: L.LightningModule, stage: str) -> None:
         """Check that there are enough images for the scores of `stage`.

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
+from genai.errors import UserError
 from genai.images import grid, save_png, to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
@@ -24,9 +25,15 @@ class Gallery(L.Callback):
             the attributes or captions of real images.
         seed: of the images.
         every_n_epochs: k; 0 writes no grid. The first and the last epoch always have one.
+
+    Raises:
+        UserError: `num` is less than 1 or `every_n_epochs` less than 0.
     """
 
     def __init__(self, num: int = 64, seed: int = 0, every_n_epochs: int = 1) -> None:
+        for option, value, least in (("num", num, 1), ("every_n_epochs", every_n_epochs, 0)):
+            if value < least:
+                raise UserError(f"gallery.{option} {value} is out of range: use {least} or more")
         self.num = num
         self.seed = seed
         self.every_n_epochs = every_n_epochs

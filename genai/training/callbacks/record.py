@@ -14,7 +14,7 @@ from genai.models.hyperparameters import to_plain
 from genai.training.callbacks.axis import ImagesSeenAxis
 from genai.training.callbacks.run_directory import RunDirectory
 from genai.training.loggers import MetricsCSV
-from genai.training.record import write_config, write_record
+from genai.training.record import add_resume, write_config, write_record
 
 TRAINER_OPTIONS = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val", "log_every_n_steps")
 
@@ -61,7 +61,10 @@ class RecordRun(RunDirectory):
             raise UserError(f"{self.path} is a run already: choose another path, or continue it with ckpt_path=...")
         self.path.mkdir(parents=True, exist_ok=True)
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        write_record(self.path, data, pl_module, self.seed, fits=True)
+        if self.was_restored and (self.path / "run.json").is_file():
+            add_resume(self.path, data)
+        else:
+            write_record(self.path, data, pl_module, self.seed)
         write_config(self.path, yaml.safe_dump(self.config, sort_keys=False))
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):

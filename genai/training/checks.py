@@ -1,0 +1,112 @@
+"""What is refused before a run directory exists: options that contradict the data, the checkpoint or the metrics."""
+
+import difflib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch.optim import Optimizer
+
+from genai.errors import UserError
+from genai.metrics.registry import all_metrics
+from genai.models.base import ImageModel, Model
+from genai.models.conditions import check_labels
+from genai.runs.loading import first_difference, read_checkpoint
+from genai.training.devices import optimizers_in
+
+LATER_OPTIONS = {"foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay", "initial_lr"}
+"""Options that an optimiser of another version of torch may lack; torch fills them in."""
+
+
+def check_seed(seed: Any) -> None:
+    """Raise UserError for a `--seed_everything` that numpy does not take."""
+    if not isinstance(seed, bool) and not 0 <= int(seed) < 2**32:
+        raise UserError(f"seed_everything {seed} is out of range: use 0 to {2**32 - 1}")
+
+
+def check_model(model: L.LightningModule, num_classes: int, batch_size: int) -> None:
+    """Compare a model with its data.
+
+    Raises:
+        UserError: a conditional model of data without labels, or batches with fewer images than microbatches.
+    """
+    check_labels(getattr(model, "conditional", False), num_classes)
+    parts = int(getattr(model, "num_microbatches", 1))
+    if not 1 <= parts <= batch_size:
+        raise UserError(
+            f"num_microbatches {parts} is out of range: a batch of {batch_size} images has 1 to {batch_size} parts "
+            "(--model.init_args.num_microbatches, --data.init_args.batch_size)"
+        )
+
+
+def check_optimizers(model: L.LightningModule) -> list[Optimizer]:
+    """The optimisers of `model`, built to see whether their options are valid; none where they need a trainer.
+
+    Raises:
+        UserError: torch refuses an option, such as a negative learning rate.
+    """
+    try:
+        return optimizers_in(model.configure_optimizers())
+    except (ValueError, TypeError) as error:
+        raise UserError(f"the optimiser refuses its options: {error}") from None
+    except RuntimeError as error:
+        if "not attached to a `Trainer`" in str(error):
+            return []
+        raise
+
+
+def check_best_metric(name: str, model: L.LightningModule, others_log: bool) -> None:
+    """Raise UserError, with the nearest name, for a `--best_metric` that no validation of `model` will log.
+
+    Args:
+        name: of the metric.
+        model: says in `val_metrics` what its validation logs.
+        others_log: whether callbacks of the user may log metrics of their own; then only a near miss is refused.
+    """
+    if not isinstance(model, Model):
+        return
+    of_samples = [f"val/{metric.name}" for metric in all_metrics()] if isinstance(model, ImageModel) else []
+    known = [*of_samples, *(f"val/{metric}" for metric in model.val_metrics or ("loss",))]
+    stems = [*known, *(f"{metric}_std" for metric in of_samples)]
+    if name in stems or any(name.startswith(f"{metric}/") for metric in known):  # val/accuracy/NAME
+        return
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    is_open = model.val_metrics is None or others_log
+    near_miss = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+    if near_miss or not is_open:
+        advice = f"did you mean `{close[0]}`?" if close else f"choose one of {', '.join(known)}"
+        raise UserError(f"best_metric `{name}` is not among the metrics of this fit: {advice}")
+
+
+def check_checkpoint(path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer]) -> None:
+    """Load a checkpoint's weights into `model` and compare its optimisers.
+
+    Raises:
+        UserError: it is damaged, or one of another network or optimiser.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} is a checkpoint of another model: {first_difference(error)}; "
+            "leave the options that change the network out, or start a new run"
+        ) from None
+    saved = checkpoint.get("optimizer_states", [])
+    if optimizers and saved and len(optimizers) != len(saved):
+        raise UserError(
+            f"{path} has {len(saved)} optimisers and the model {len(optimizers)}: resume with the run's own options"
+        )
+    for optimizer, state in zip(optimizers, saved, strict=False):
+        if difference := differing_options(optimizer, state["param_groups"][0]):
+            raise UserError(
+                f"{path} has the state of another optimiser than {type(optimizer).__name__} (only one of them has "
+                f"`{difference[0]}`): resume with the run's own, or start a new run with --init_from"
+            )
+
+
+def differing_options(optimizer: Optimizer, saved: Collection[str]) -> list[str]:
+    """The names of options that only one of an optimiser and a saved group of parameters has."""
+    ours = set(optimizer.param_groups[0]) - {"params"}
+    return sorted((ours ^ (set(saved) - {"params"})) - LATER_OPTIONS)
