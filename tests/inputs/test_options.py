@@ -30,7 +30,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 )
 def test_options_out_of_range(preset: str, option: str, workspace: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["fit", "-c", str(CONFIGS / f"{preset}.yaml"), *option.split()]) != 0
-    name, value = option.split(".")[-1].removeprefix("--").split()
+    flag, value = option.split()
+    name = flag.split(".")[-1].removeprefix("--")
     error = capsys.readouterr().err
     assert f"{name} {value} is out of range" in error
     assert "Traceback" not in error
