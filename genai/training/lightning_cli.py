@@ -19,6 +19,7 @@ from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.models.base import Model
 from genai.models.capabilities import InitialisesFromRun
+from genai.runs.trust import Policy
 from genai.training import cluster
 from genai.training.arguments import Parser, model_options
 from genai.training.callbacks.announcement import Announcement
@@ -56,10 +57,12 @@ class GenaiCLI(LightningCLI):
         verb: fit, validate, test or predict; it is not run here.
         arguments: what follows the verb, as `arguments.resolve` returns it.
         trust: packages that the run of `--init_from` may name.
+        policy: what the arguments may name, where some are those of a run; None where all are the user's own.
     """
 
-    def __init__(self, verb: str, arguments: Sequence[str], trust: Sequence[str] = ()) -> None:
+    def __init__(self, verb: str, arguments: Sequence[str], trust: Sequence[str] = (), policy: Policy | None = None) -> None:
         self.trust = trust
+        self.policy = policy
         self.lock: RunLock | None = None
         self.overrides = () if verb == "fit" else tuple(model_options(arguments))
         import_classes()
@@ -111,6 +114,9 @@ class GenaiCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
+        if self.policy is not None:
+            for section in ("model", "data", "trainer", *SECTIONS):
+                self.policy.check_parsed(self.options.get(section))
         check_accelerator(self.options.trainer)
         check_precision(self.options.trainer)
 

@@ -100,7 +100,7 @@ def write_config(run_dir: Path, text: str) -> None:
         earlier = len(list(run_dir.glob("config.*.yaml"))) + 1
         shutil.copy2(path, run_dir / f"config.{earlier}.yaml")
     write_atomically(path, text)
-    sign(run_dir)
+    sign(run_dir, text.encode())
 
 
 class SaveConfig(SaveConfigCallback):
