@@ -300,7 +300,11 @@ def check_places(config: dict[str, Any], run: Path, policy: Policy) -> None:
                 f"{policy.source} reads data in {text}, which its author chose: remove {'.'.join(keys)}, or give your own as "
                 f"--{'.'.join(keys)}"
             )
-    for keys, text in texts(config.get("trainer", {}), ("trainer",)):
+    trainer = config.get("trainer") or {}
+    links = [path for path in run.rglob("*") if path.is_symlink() and not path.resolve().is_relative_to(run.resolve())]
+    if trainer and links:
+        raise UserError(f"{links[0]} is a link that leads out of {run}: remove it")
+    for keys, text in texts(trainer, ("trainer",)):
         is_folder, path = keys[-1] in FOLDERS, Path(text)
         if not path.resolve().is_relative_to(run.resolve()) if is_folder else path.is_absolute() or ".." in path.parts:
             raise UserError(f"{policy.source} would write to {text}, outside of {run}: remove {'.'.join(keys)}")

@@ -25,7 +25,7 @@ from genai.training.arguments import Parser, model_options
 from genai.training.callbacks.announcement import Announcement
 from genai.training.callbacks.averages import Averages, FrozenAverages
 from genai.training.callbacks.axis import ImagesSeenAxis
-from genai.training.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
+from genai.training.callbacks.checkpoints import AtomicCheckpointIO, CheckpointPaths, checkpoint_callbacks
 from genai.training.callbacks.collapse import Collapse
 from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.gallery import Gallery
@@ -173,6 +173,7 @@ class GenaiCLI(LightningCLI):
             OptimizerOptions(),
             Announcement(),
             FrozenAverages(),
+            CheckpointPaths(),
         ]
         if isinstance(chosen_strategy, Sharded):
             found.append(ShardNetworks())

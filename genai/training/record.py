@@ -2,7 +2,6 @@
 
 import secrets
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -98,7 +97,7 @@ def write_config(run_dir: Path, text: str) -> None:
     path = run_dir / "config.yaml"
     if path.is_file() and path.read_text() != text:
         earlier = len(list(run_dir.glob("config.*.yaml"))) + 1
-        shutil.copy2(path, run_dir / f"config.{earlier}.yaml")
+        write_atomically(run_dir / f"config.{earlier}.yaml", path.read_bytes())
     write_atomically(path, text)
     sign(run_dir, text.encode())
 

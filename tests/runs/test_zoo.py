@@ -69,9 +69,9 @@ class Tied(MLPGenerator):
 def test_a_model_of_another_package_with_tied_weights_exports(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [*QUICK, "--quality.num_samples", "50"]
+    options = [*QUICK, "--evaluation.num_samples", "50"]
     network = "--model.init_args.generator=tests.runs.test_zoo.Tied"
-    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--quality.every_n_epochs", "0"]
+    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--evaluation.every_n_epochs", "0"]
     assert main(["fit", "-c", DIGITS, *options, *short, network]) == 0
     run = find("digits-gan").path
     assert main(["test", str(run), *options]) == 0

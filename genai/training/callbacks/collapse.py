@@ -6,6 +6,7 @@ import lightning as L
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import WandbLogger
 
+from genai.files import open_atomically
 from genai.metrics.collapse import Thresholds, diagnose
 from genai.metrics.evaluation import EvaluationResult
 from genai.training.callbacks.collapse_chart import collapse_chart
@@ -91,9 +92,8 @@ class Collapse(L.Callback):
         if table is None or result.reference_shares is None or not result.lists_shares:
             return
         path = table.with_suffix(".png")
-        temporary = path.with_name(path.name + ".tmp")
-        collapse_chart(self.rows, result.class_names, result.reference_shares).savefig(temporary, format="png")
-        temporary.replace(path)
+        with open_atomically(path) as file:
+            collapse_chart(self.rows, result.class_names, result.reference_shares).savefig(file, format="png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("collapse", [str(path)], step=step_of(trainer))

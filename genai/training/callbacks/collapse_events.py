@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from genai.files import write_csv
 from genai.metrics.collapse import Diagnosis
 from genai.metrics.evaluation import EvaluationResult
 
@@ -68,13 +69,7 @@ def rows_before(rows: Sequence[Row], images_seen: int) -> list[Row]:
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write collapse.csv, whole or not at all."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    write_csv(path, [columns, *([row.get(name, "") for name in columns] for row in rows)])
 
 
 def read_rows(path: Path) -> list[Row]:
