@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,12 @@ def merge_json(path: Path, entries: dict[str, Any], keep: bool = False) -> None:
 
 
 def lock_of(path: Path) -> Path:
-    """The lock of a file: in the cache folder of this user, where nobody else can put a link in its place."""
-    folder = Path(platformdirs.user_cache_dir("genai")) / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    """The lock of a file: in $GENAI_CACHE or the cache folder of this user, where nobody else can put a link in its place."""
+    folder = Path(os.environ.get("GENAI_CACHE") or platformdirs.user_cache_dir("genai")) / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be made ({error.strerror}): set GENAI_CACHE to a folder that can be written"
+        ) from None
     return folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.lock"

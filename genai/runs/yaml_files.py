@@ -10,6 +10,7 @@ from genai.errors import UserError
 
 MAX_CHARACTERS = 1_000_000
 MAX_VALUES = 100_000  # after aliases are expanded
+MAX_DEPTH = 50
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -59,15 +60,17 @@ def expanded_size(node: Node, known: dict[int, float]) -> float:
     return known[id(node)]
 
 
-def plain(value: Any, source: object) -> Any:
+def plain(value: Any, source: object, depth: int = 0) -> Any:
     """A copy of `value` without shared parts; UserError for dates, sets and other values that a config has no use for."""
+    if depth > MAX_DEPTH:
+        raise UserError(f"{source} is nested too deeply: it is no config of a run")
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str | int):
                 raise UserError(f"{source} has the key {key!r}, which is no name")
-        return {key: plain(entry, source) for key, entry in value.items()}
+        return {key: plain(entry, source, depth + 1) for key, entry in value.items()}
     if isinstance(value, list):
-        return [plain(entry, source) for entry in value]
+        return [plain(entry, source, depth + 1) for entry in value]
     if isinstance(value, PLAIN):
         return value
     raise UserError(f"{source} has a {type(value).__name__}, which is no value of a config")

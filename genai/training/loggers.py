@@ -12,6 +12,7 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from genai.errors import UserError
 from genai.files import write_atomically
 
 SECONDS_BETWEEN_WRITES = 10
@@ -103,6 +104,8 @@ def wandb_mode() -> str:
 
 def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> WandbLogger:
     """The run's W&B logger; where it is offline, a line says how to upload the run later."""
+    if not tracker_id.isalnum():  # it becomes a part of paths
+        raise UserError(f"{run_dir}/run.json has the tracker_id {tracker_id!r}, which is none of genai's: use --tracker csv")
     mode = wandb_mode()
     folder = run_dir / "logs"
     folder.mkdir(parents=True, exist_ok=True)

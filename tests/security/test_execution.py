@@ -108,6 +108,20 @@ def test_a_model_of_a_stranger_executes_nothing(
     assert {path for path in set(Path().rglob("*")) - before if "__pycache__" not in str(path)} == set()
 
 
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_the_checks_of_parsing_stop_each_attack_too(
+    attack: dict[str, Any], stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the check before parsing might not see: here it sees nothing."""
+    monkeypatch.setattr(Policy, "check", lambda *_: None)
+    run = write_run(stranger, model=attack)
+    for name in ("n.yaml", "picture.png", run / "n.yaml"):
+        Path(name).write_text("class_path: payload.opt\n")
+    with pytest.raises(UserError):
+        genai.load(run, "last")
+    assert not Path("owned").exists()
+
+
 COMMANDS = [
     ["sample", "RUN"],
     ["test", "RUN"],
@@ -208,13 +222,14 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 
         MERGES,
         "model: &m {init_args: *m}\n",
         "[" * 20_000,
+        "model: " + "[" * 200 + "]" * 200,
         "model: " + "x" * 2_000_000,
         "a: !!python/name:os.system",
         "{",
         "\x00",
         "",
     ],
-    ids=["laughs", "merges", "itself", "deep", "long", "tag", "torn", "null", "empty"],
+    ids=["laughs", "merges", "itself", "deep", "nested", "long", "tag", "torn", "null", "empty"],
 )
 def test_a_config_that_would_fill_the_memory_is_refused_at_once(text: str, stranger: Path) -> None:
     run = write_run(stranger)

@@ -17,9 +17,11 @@ from genai.cli import main
 from genai.errors import UserError
 from genai.files import write_atomically, write_csv
 from genai.runs.export import check_target
+from genai.runs.signature import is_own
 from genai.runs.trust import Policy, check_places
 from genai.training.callbacks.checkpoints import AtomicCheckpointIO, rebased
 from genai.training.locks import RunLock
+from genai.training.loggers import wandb_logger
 from genai.training.record import write_config
 from tests.families import family
 
@@ -236,3 +238,19 @@ def test_a_config_may_not_name_a_file_of_checkpoints(trained: Path, workspace: P
     arguments = resolve("test", parse([str(run)])).arguments
     assert "elsewhere" not in " ".join(arguments)
     assert arguments[arguments.index("--run_dir") + 1] == str(run)
+
+
+def test_a_run_from_elsewhere_stays_one_when_it_is_continued(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = workspace / "runs/e/theirs"
+    runs.write_json(run / "run.json", {"format": runs.FORMAT})
+    write_config(run, "a: 1\n")
+    write_config(run, "a: 2\n")
+    assert is_own(run)
+    (run / "config.yaml").write_text("a: 3\n")
+    write_config(run, "a: 4\n")
+    assert not is_own(run)
+
+
+def test_a_tracker_id_that_is_a_path_is_refused(workspace: Path) -> None:
+    with pytest.raises(UserError, match="tracker_id"):
+        wandb_logger(workspace, "../../elsewhere", {})

@@ -71,7 +71,7 @@ def test_a_fit_in_python_leaves_a_run_that_the_verbs_read(workspace: Path, capsy
     assert config["model"]["init_args"]["generator"]["init_args"] == {"hidden": [16]}
     assert config["data"]["init_args"]["batch_size"] == 32
     assert (run / "metrics.csv").read_text().startswith("images_seen,")
-    scores = ["--quality.num_samples", "50"]
+    scores = ["--evaluation.num_samples", "50"]
     assert main(["test", str(run), *QUIET, *scores]) == 0
     assert main(["sample", "mine", "--num", "4", "--out", "four.npz"]) == 0
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "2", *QUIET, *scores]) == 0
