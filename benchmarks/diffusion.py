@@ -3,9 +3,9 @@
     python -m venv rivals && rivals/bin/pip install denoising-diffusion-pytorch diffusers
     python benchmarks/diffusion.py --rivals rivals/bin/python [--minutes 10] [--kimg 350] [--num 2000]
 
-The other libraries live in an environment of their own (benchmarks/rivals.py says which settings they have). All train one
-after the other, in bfloat16, with as many threads as OMP_NUM_THREADS says. `--kimg` is the length of our learning-rate
-schedule: about what this machine sees in the time. Scored on the test split.
+The other libraries are installed in an environment of their own; benchmarks/rivals.py has their settings. All train one after
+the other, in bfloat16, with OMP_NUM_THREADS threads. `--kimg` is the length of genai's learning-rate schedule: about the
+number of images that this machine trains on in that time. The scores are those of the test split.
 """
 
 from side_by_side import compare, parser

@@ -28,6 +28,7 @@ from torch.utils.flop_counter import flop_registry
 
 from genai.models.gan.augmentation import augmented_logits
 from genai.models.gan.gan import GAN
+from genai.models.gan.latents import generate_images
 from genai.models.gan.objectives import AdversarialObjective, Discriminator, Relativistic, WassersteinGP
 from genai.training.launch import ready_cli
 
@@ -92,21 +93,18 @@ class TimedGAN:
     def update(self, objective: AdversarialObjective) -> None:
         model, condition = self.model, self.condition
         z = torch.randn(len(self.real), model.layout.z_dim, device=self.device)
-        if model.diversity_loss is not None and condition is not None:
-            fake, partners = model.diversity_loss.generate(model.generator, z, condition)
-        else:
-            fake, partners = model.generator(z, condition), None
+        generate: Any = model.diversity_loss.generate if model.diversity_loss else generate_images
+        fake = generate(model.generator, z, condition)
         discriminator = partial(augmented_logits, model.discriminator, model.augmentation, condition=condition)
         self.discriminator_optimizer.zero_grad()
-        objective.discriminator_loss(discriminator, self.real, fake.detach(), 0, self.count).mean().backward()
+        objective.discriminator_loss(discriminator, self.real, fake.images.detach(), 0, self.count).mean().backward()
         self.discriminator_optimizer.step()
         if self.count % model.num_discriminator_steps == 0:
             self.generator_optimizer.zero_grad()
             model.discriminator.requires_grad_(False)
-            loss = objective.generator_loss(discriminator, self.real, fake).mean()
-            if model.diversity_loss is not None and condition is not None and partners is not None:
-                pairs = slice(len(partners))
-                loss = loss + model.diversity_loss(fake[pairs], partners, condition[pairs])
+            loss = objective.generator_loss(discriminator, self.real, fake.images).mean()
+            if model.diversity_loss is not None and condition is not None:
+                loss = loss + model.diversity_loss(fake, condition)
             loss.backward()
             model.discriminator.requires_grad_(True)
             self.generator_optimizer.step()

@@ -2,8 +2,8 @@
 
     python benchmarks/samplers.py RUN [--num 10000] [--split test] [--seed 0] [--out docs/images/samplers]
 
-Every row draws the same seeds with the same labels and is scored like `genai test`; NFE counts evaluations of the network
-for an image, seconds are those of drawing alone.
+Every row has the same seeds and labels and is scored as by `genai test`. NFE is the number of evaluations of the network
+per image; the seconds are those of sampling alone.
 """
 
 import argparse
@@ -41,7 +41,7 @@ BATCH_SIZE = 500
 
 
 class Row(NamedTuple):
-    """One way to draw and its scores."""
+    """A sampler with its settings, and the scores of its samples."""
 
     sampler: str
     schedule: str
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def measure(model: Any, plan: dict[str, Any], evaluator: Evaluator, condition: Any, labels: Any, options: Any) -> Row:
-    """Draw and score with one sampler."""
+    """Sample with one sampler, and score the samples."""
     evaluations = 0
 
     def count(x: torch.Tensor, sigma: torch.Tensor) -> None:

@@ -40,5 +40,5 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     """Write a table to `path`, whole or not at all; its first row has the names of the columns."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     write_atomically(path, text.getvalue())

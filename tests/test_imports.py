@@ -16,7 +16,7 @@ BELOW = {  # room -> rooms that it may import besides itself
     "control": {"runs", "models", "metrics", "data", "networks"},
     "training": {"runs", "models", "metrics", "data", "networks"},
     "runs": {"models", "metrics", "data", "networks"},
-    "metrics": {"networks", "data"},
+    "metrics": {"networks"},
     "models": {"networks"},
     "data": set(),
     "networks": set(),

@@ -60,13 +60,3 @@ class WrappedTable:
             yield table
         if self.caption:
             yield Text(self.caption, style="dim")
-
-
-def plain(table: WrappedTable) -> str:
-    """The table as lines of text of any length, for a pipe: one line for each row, columns aligned with spaces."""
-    widths = table.widths()
-    lines = [table.columns, *table.rows]
-    padded = (
-        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)) for line in lines
-    )
-    return "\n".join([*(line.rstrip() for line in padded), *([table.caption] if table.caption else [])])

@@ -6,7 +6,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
@@ -70,6 +69,11 @@ class Model(L.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.update_averages()
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Lightning's hook: log the learning rate of the step."""
+        if self.automatic_optimization:
+            self.log("train/lr", optimizer.param_groups[0]["lr"])
+
     def update_averages(self) -> None:
         """Move the averages towards their networks, by the images seen since the last update."""
         for average, network in self.averages():
@@ -90,7 +94,9 @@ class Model(L.LightningModule):
         has_scaler = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         if not has_scaler and not bool(norm.isfinite()):
             step = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
-            raise nonfinite_error(self.trainer, f"norm of the gradient {float(norm)}", step, "lower the learning rate")
+            raise nonfinite_error(
+                self.trainer, f"the gradient is not finite (its norm is {float(norm)})", step, "lower the learning rate"
+            )
         if gradient_clip_val is not None and not by_norm:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -101,12 +107,6 @@ class Model(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning's hook: restore the images seen."""
         self.images_seen = self.images_at_update = checkpoint["images_seen"]
-
-    def on_test_end(self) -> None:
-        """Lightning's hook: print what `test_step` logged."""
-        values = {name: float(value) for name, value in self.trainer.logged_metrics.items() if name.startswith("test/")}
-        if values:
-            rank_zero_info("\n".join(f"{name:<28} {value:.4f}" for name, value in values.items()))
 
     def export_state(self) -> dict[str, Tensor]:
         """The averaged weights alone, named as in `averaged.network`."""

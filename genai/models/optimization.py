@@ -143,14 +143,13 @@ def clip_gradient_norm(strategy: Strategy, optimizer: Optimizer, max_norm: float
 
 
 def nonfinite_error(trainer: L.Trainer, what: str, step: int, advice: str) -> UserError:
-    """The error of a non-finite loss or gradient: what and when, the last good checkpoint, and the advice."""
+    """The error of a non-finite loss or gradient: `what` and when, the last good checkpoint, and the advice."""
     model: Any = trainer.lightning_module
     folders = [Path(callback.dirpath) for callback in trainer.checkpoint_callbacks if callback.dirpath]  # type: ignore[attr-defined]
     paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
     good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
     return UserError(
-        f"a loss or gradient is not finite ({what}) in step {step}, after {model.images_seen} images; "
-        f"last good checkpoint: {good or 'none yet'}; {advice}"
+        f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {good or 'none yet'}; {advice}"
     )
 
 

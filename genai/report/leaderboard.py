@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from genai.files import write_atomically
 from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics
 from genai.runs import REPOSITORY, Run, is_run
@@ -91,8 +92,7 @@ def leaderboard(zoo: Path) -> str:
 def main(arguments: list[str]) -> None:
     """Write the page."""
     target = Path(arguments[0]) if arguments else TARGET
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(leaderboard(REPOSITORY / "zoo"))
+    write_atomically(target, leaderboard(REPOSITORY / "zoo"))
     print(f"wrote {target}")
 
 

@@ -17,6 +17,7 @@ from genai import runs
 from genai.errors import UserError
 from genai.files import open_atomically
 from genai.images import to_uint8
+from genai.metrics.registry import all_metrics
 from genai.runs.loading import first_difference, import_weights, read_checkpoint
 from genai.runs.trust import Policy
 from genai.training import cluster
@@ -38,7 +39,7 @@ CHATTER = (
 )
 CHATTER_OF_LOG = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_epochs"
-    r"|Seed set to|loaded model weights from|Restor(ing|ed) "
+    r"|Seed set to|Restor(ing|ed) "
 )
 
 
@@ -75,7 +76,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     run_dir = Path(cli.options.run_dir) if cli.options.run_dir else None
     trainer = cli.trainer
     call: dict[str, Any] = {"datamodule": cli.datamodule, "weights_only": True}
-    call |= {key: cli.options.get(key) for key in ("ckpt_path", "verbose") if key in cli.options}
+    call |= {"ckpt_path": cli.options.ckpt_path} if "ckpt_path" in cli.options else {}
+    call |= {"verbose": False} if verb in ("validate", "test") else {}  # our own table is printed instead of Lightning's
     try:
         if run_dir and runs.Run(run_dir).is_exported:
             import_weights(cli.model, runs.Run(run_dir).weights)
@@ -103,10 +105,21 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
             cli.lock.release()
     if not trainer.is_global_zero or run_dir is None:
         return
+    if verb in ("validate", "test"):
+        print_model_metrics(output)
     if verb == "predict":
         write_predictions(run_dir, output)
     if verb == "fit":
         print_next_steps(run_dir, trainer, int(cli.model.images_seen))
+
+
+def print_model_metrics(output: list[dict[str, float]]) -> None:
+    """Print what the model itself logged; the metrics of its samples stand in the table of `EvaluateSamples`."""
+    of_samples = {metric.name for metric in all_metrics()}
+    values = {name: value for metrics in output for name, value in metrics.items()}
+    own = {name: value for name, value in values.items() if name.partition("/")[2].removesuffix("_std") not in of_samples}
+    if own:
+        print("\n".join(f"{name:<28} {value:.4f}" for name, value in own.items()))
 
 
 def print_next_steps(run_dir: Path, trainer: L.Trainer, images_seen: int) -> None:

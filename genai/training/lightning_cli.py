@@ -99,8 +99,6 @@ class GenaiCLI(LightningCLI):
             parser.add_lightning_class_args(section, name)
         parser.link_arguments("data.image_shape", "model.init_args.image_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
-        if "verbose" in parser.get_defaults(skip_validation=True):
-            parser.set_defaults({"verbose": False})
 
     def _parse_ckpt_path(self) -> None:
         """Explicit flags win over what a checkpoint remembers: its hyper-parameters are not read."""

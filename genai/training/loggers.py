@@ -6,6 +6,7 @@ import os
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,9 +112,10 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> Wand
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{run_dir.parent.name}/{run_dir.name}"
     logger = WandbLogger(name=name, save_dir=folder, project="genai", id=tracker_id, resume="allow", mode=mode)
-    logger.log_hyperparams(config)
+    with redirect_stderr(io.StringIO()) if mode == "offline" else nullcontext():  # W&B warns of what Lightning passes
+        logger.log_hyperparams(config)
     if mode == "offline":
-        print(f"W&B is offline (no key configured); to upload later: wandb sync {folder}/wandb/offline-run-*")
+        print(f"W&B is offline (no key configured); to upload later:\n  wandb sync {folder}/wandb/offline-run-*")
     return logger
 
 

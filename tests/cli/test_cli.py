@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,17 @@ ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs/digits/gan.yaml")
 QUICK = ["--tracker", "none", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 QUICK += ["--trainer.precision", "32"]  # bfloat16 is slow on many processors
-TINY = [*QUICK, "--trainer.max_epochs", "2", "--evaluation.num_samples", "100", "--evaluation.every_n_epochs", "1"]
+TINY = [
+    *QUICK,
+    "--trainer.log_every_n_steps",
+    "5",
+    "--trainer.max_epochs",
+    "2",
+    "--evaluation.num_samples",
+    "100",
+    "--evaluation.every_n_epochs",
+    "1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +43,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run = runs.find("tiny")
         assert main(["test", str(run.path), *QUICK, "--evaluation.num_samples", "100"]) == 0
     return run.path
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["tset"]])
-def test_the_top_level_answers_at_once(arguments: list[str]) -> None:
-    best = 9.0
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "genai", *arguments], capture_output=True, check=False, cwd=ROOT)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.3
 
 
 def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,9 +152,8 @@ def test_runs_lists_scores_with_floors(
     monkeypatch.setenv("GENAI_RUNS", str(trained.parent.parent))
     assert main(["runs", "tiny"]) == 0
     output = capsys.readouterr().out.splitlines()
-    assert output[1] == "tiny/"
-    assert output[2].split()[0] == trained.name
-    assert output[3].split()[0] == "floor"
+    assert output[1].split()[0] == f"tiny/{trained.name}"
+    assert output[2].split()[0] == "floor"
     assert max(map(len, output)) <= 80
 
 
@@ -316,5 +314,5 @@ def test_the_run_of_a_gpu_is_tested_and_resumed_on_a_cpu(
     config["trainer"] |= {"accelerator": "gpu", "devices": 8, "num_nodes": 2, "strategy": "ddp", "precision": "16-mixed"}
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     assert main(["validate", str(copy), "--evaluation.num_samples", "50"]) == 0
-    assert "on the CPU, in one process and float32" in capsys.readouterr().err
+    assert "using one CPU process and float32" in capsys.readouterr().err
     assert main(["fit", "--resume", str(copy), "--trainer.max_epochs", "3", "--evaluation.num_samples", "50"]) == 0

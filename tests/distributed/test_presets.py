@@ -11,7 +11,7 @@ from tests.distributed.test_equal import ROOT, torchrun
 from tests.families import QUIET
 
 CONFIGS = sorted((ROOT / "configs/digits").glob("*.yaml"))
-SHORT = ["--trainer.fast_dev_run", "2", "--data.init_args.batch_size", "8", "--quality.every_n_epochs", "0"]
+SHORT = ["--trainer.fast_dev_run", "2", "--data.init_args.batch_size", "8", "--evaluation.every_n_epochs", "0"]
 
 
 @pytest.mark.slow

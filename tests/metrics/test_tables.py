@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.console import Console
 
-from genai.metrics.tables import WrappedTable, plain
+from genai.metrics.tables import WrappedTable
 
 NAME = "digits-diffusion/2026-11-21_21-17-04-12"
 COLUMNS = ["run", "split", *(f"metric {i} ↓" for i in range(12))]
@@ -44,9 +44,6 @@ def test_a_name_wider_than_the_terminal_is_wrapped_whole():
     assert NAME in "".join(line.split("  ")[0].strip() for line in lines)
 
 
-def test_plain_text_has_a_line_for_each_row_and_no_box():
-    lines = plain(WrappedTable(COLUMNS, ROWS, caption="a caption")).splitlines()
-    assert len(lines) == 4
-    assert lines[1].startswith(f"{NAME}  test")
-    assert lines[0].index("metric 3") == lines[1].index("3.123")
-    assert not re.search("[─│┃━]", "".join(lines))
+def test_in_a_pipe_there_is_no_box():
+    text = "\n".join(rendered(WrappedTable(COLUMNS, ROWS, caption="a caption"), 80, terminal=False))
+    assert not re.search("[─│┃━]", text)

@@ -14,6 +14,7 @@ from genai.cli import main
 from genai.errors import UserError
 from genai.models.gan.cluster_conditioning import ClusterConditioning, Clusters, DiversityLoss, first_images
 from genai.models.gan.gan import GAN
+from genai.models.gan.latents import Generated
 from genai.models.gan.resampling import Resampling
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 
@@ -152,12 +153,12 @@ def test_the_diversity_loss_compares_with_real_distances() -> None:
     centred = images - centres
     loss = DiversityLoss(clusters, weight=2.0)
     opposite = centres - centred  # squared distance 4 v on average, where independent images have 2 v
-    assert loss(images, opposite, condition) == 0
-    assert loss(images, images, condition) == 2
-    halfway = loss(centres + 0.5 * centred, centres - 0.5 * centred, condition)
+    assert loss(Generated(images, opposite), condition) == 0
+    assert loss(Generated(images, images), condition) == 2
+    halfway = loss(Generated(centres + 0.5 * centred, centres - 0.5 * centred), condition)
     assert halfway.item() == pytest.approx(2 * 0.5, abs=0.02)
     clusters.within_cluster_variance.zero_()
-    assert loss(images, images, condition) == 0
+    assert loss(Generated(images, images), condition) == 0
 
 
 def test_half_of_the_images_have_a_partner_of_their_cluster() -> None:
@@ -165,7 +166,6 @@ def test_half_of_the_images_have_a_partner_of_their_cluster() -> None:
     generator.levels.data = torch.tensor([10.0, 20.0, 30.0])
     z, condition = torch.randn(5, 2), torch.eye(3)[[0, 2, 1, 1, 0]]
     images, partners = DiversityLoss(fitted()[0], 1.0).generate(generator, z, condition)
-    assert partners is not None
     torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([10.0, 30.0, 20.0, 20.0, 10.0]) + 0.001 * z[:, 0])
     assert partners[:, 0, 0, 0].round().tolist() == [10.0, 30.0, 20.0]
     assert not (images[:3] == partners).any()

@@ -1,4 +1,4 @@
-"""Consistency tuning: its levels, its fixed point, and that it learns to jump."""
+"""Consistency tuning: its noise levels, its fixed point, and sampling in one step."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from genai.models.diffusion.preconditioning import append_dims
 from genai.models.diffusion.samplers import consistency
 
 
-def test_it_begins_as_denoising_and_the_levels_approach() -> None:
+def test_the_loss_is_denoising_at_first_and_the_levels_approach() -> None:
     t = torch.tensor([0.1, 1.0, 10.0])
     tuning = Consistency(doubling_kimg=10)
     assert float(tuning.lower_level(t, 0)[0]) == 0  # n(t) is more than 2
@@ -28,8 +28,8 @@ def test_the_true_consistency_function_has_no_loss() -> None:
     assert float(loss.max()) < 1e-4
 
 
-def test_a_gaussian_is_drawn_in_one_step_after_tuning() -> None:
-    """D(x; sigma) = a(sigma) x: denoising draws far too little spread in one step, consistency the right one."""
+def test_one_step_samples_a_gaussian_after_tuning() -> None:
+    """D(x; sigma) = a(sigma) x: one step of a denoiser has far too small a standard deviation, consistency the right one."""
     torch.manual_seed(0)
     std = 0.5
 
@@ -56,13 +56,13 @@ def test_a_gaussian_is_drawn_in_one_step_after_tuning() -> None:
         loss.backward()
         optimizer.step()
     x = 5.0 * torch.randn(2000, 1, 2, 2)
-    drawn = consistency(network, x, torch.tensor([5.0, 0.0]), lambda: torch.zeros(0))
+    samples = consistency(network, x, torch.tensor([5.0, 0.0]), lambda: torch.zeros(0))
     denoised_std = std**2 / (std**2 + 25) * 5.0
     assert denoised_std < 0.06
-    assert float(drawn.std()) > 0.35
+    assert float(samples.detach().std()) > 0.35
 
 
-def test_two_steps_put_fresh_noise_between() -> None:
+def test_two_steps_add_new_noise_between() -> None:
     seen = []
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ tiny_unet = partial(UNet, channels=[16, 16], num_blocks=1, embedding_dim=16, hea
 
 
 class Ideal(nn.Module):
-    """EDM's F for which D is the optimal denoiser of N(mean(condition), std^2) pixels; a class draws its own number / 10."""
+    """EDM's F for which D is the optimal denoiser of N(mean(condition), std^2) pixels; the mean of class k is k / 10."""
 
     def __init__(self, shape: tuple[int, int, int], num_classes: int, std: float = 0.2) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Power-function averages against their definition, and reconstruction against an average kept in training."""
+"""Power-function averages against their definition, and reconstruction against an average updated in training."""
 
 import math
 
@@ -19,7 +19,7 @@ class Number(nn.Module):
 
 
 @pytest.mark.parametrize("std", [0.03, 0.05, 0.1, 0.25])
-def test_the_profile_is_as_wide_as_asked(std: float) -> None:
+def test_the_profile_has_the_given_width(std: float) -> None:
     gamma = gamma_of(std)
     t = (np.arange(200_000) + 0.5) / 200_000
     density = (gamma + 1) * t**gamma / len(t)

@@ -1,4 +1,4 @@
-"""bfloat16 where it is quick, and a word where it is not."""
+"""bfloat16 where it is fast."""
 
 from typing import Any
 
@@ -27,20 +27,20 @@ ARM = {"architecture": "arm64", "bf16": True}
         ("32-true", "cpu", CASCADE_LAKE, False),
     ],
 )
-def test_bfloat16_is_said_to_be_slow_where_it_is(
+def test_bfloat16_is_slow_without_instructions_for_it(
     precision: str, device: str, processor: dict[str, Any], slow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
     assert is_slow(precision, torch.device(device)) is slow
 
 
-def test_a_torch_that_does_not_know_its_processor_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_that_does_not_know_its_processor_reports_no_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not is_slow("bf16-mixed", torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("processor", "expected"), [(CASCADE_LAKE, torch.float32), (COOPER_LAKE, torch.bfloat16)])
-def test_a_sampler_asked_for_bfloat16_takes_it_where_it_is_quick(
+def test_a_sampler_uses_bfloat16_where_it_is_fast(
     processor: dict[str, Any], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)

@@ -1,14 +1,14 @@
-"""Two narrow Gaussians, a generator that begins at one of them and a discriminator that learns five times as often.
+"""Two narrow Gaussians, a generator that begins at one of them and five discriminator steps per generator step.
 
-Measured with these settings over seeds 0 to 7: the non-saturating game ended with all samples at the first mode each time; the
-relativistic one with R1 and R2 had at least 24 % at either mode.
+Measured with these settings over seeds 0 to 7: the non-saturating loss ended with all samples at the first mode each time; the
+relativistic loss with R1 and R2 had at least 24 % at either mode.
 """
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from genai.models.gan.objectives import NonSaturating, Objective, Relativistic
+from genai.models.gan.objectives import AdversarialObjective, NonSaturating, Relativistic
 
 STEPS, DISCRIMINATOR_STEPS, BATCH = 600, 5, 64
 
@@ -23,7 +23,7 @@ def real_points(num: int) -> Tensor:
     return (side * torch.tensor([1.0, 0.0]) + 0.05 * torch.randn(num, 2)).view(num, 1, 1, 2)
 
 
-def shares_at_both_modes(objective: Objective, seed: int) -> tuple[float, float]:
+def shares_at_both_modes(objective: AdversarialObjective, seed: int) -> tuple[float, float]:
     """Shares of 2,000 samples within 0.3 of either centre, after training."""
     torch.manual_seed(seed)
     generator, network = mlp(2), mlp(1)

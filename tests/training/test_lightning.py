@@ -15,7 +15,7 @@ from tests.families import QUIET, family
 
 ROOT = Path(__file__).parents[2]
 MEAN = ["--model", "tests.training.automatic.Mean", "--data", "genai.data.digits.Digits", "--data.init_args.batch_size", "64"]
-MEAN += [*QUIET, "--trainer.log_every_n_steps", "1", "--quality.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
+MEAN += [*QUIET, "--trainer.log_every_n_steps", "1", "--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
 MEAN += ["--best_metric", "val/loss", "--experiment", "mean"]
 CALLBACKS = "lightning.pytorch.callbacks"
 
@@ -109,7 +109,9 @@ def test_early_stopping_on_what_is_not_logged_is_one_line(workspace: Path, capsy
 
 def test_a_checkpoint_callback_of_the_user_stands_beside_ours(workspace: Path) -> None:
     theirs = [f"--trainer.callbacks+={CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k=-1"]
-    run = fit(*theirs, "--quality.every_n_epochs", "1", "--quality.num_samples", "50", "--trainer.limit_train_batches", "2")
+    run = fit(
+        *theirs, "--evaluation.every_n_epochs", "1", "--evaluation.num_samples", "50", "--trainer.limit_train_batches", "2"
+    )
     names = {path.name for path in (run.path / "checkpoints").iterdir()}
     assert names == {"best.ckpt", "last.ckpt", "previous.ckpt", "epoch=0-step=2.ckpt", "epoch=1-step=4.ckpt"}
     assert main(["fit", "--resume", str(run.path), "--trust", "tests", "--trainer.max_epochs", "3"]) == 0
@@ -157,7 +159,7 @@ def test_classes_go_by_their_names(workspace: Path) -> None:
     code += "cli = ready_cli('fit', sys.argv[1:]); print(type(cli.model).__name__, type(cli.datamodule).__name__)"
     networks = ["--model.generator", "genai.networks.mlp.MLPGenerator", "--model.discriminator", "MLPDiscriminator"]
     command = [sys.executable, "-c", code, "--model", "GAN", "--data", "Digits", *networks]
-    command += ["--quality.every_n_epochs", "0", "--trainer.fast_dev_run", "1"]
+    command += ["--evaluation.every_n_epochs", "0", "--trainer.fast_dev_run", "1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ RUN_HELP = "run directory, experiment (its newest run) or zoo/NAME"
 class Ability(NamedTuple):
     """What a verb needs of a model.
 
-    protocol: one of genai/models/capabilities.py, or a tuple: the model has at least one.
+    protocol: one of genai/models/capabilities.py, or a tuple: the model has at least one of them.
     phrase: completes "a GAN, which cannot ...".
     presets: configs whose models have the ability, for the error message.
     """

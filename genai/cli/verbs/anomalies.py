@@ -53,15 +53,15 @@ def parser() -> VerbParser:
         "classes excluded from training, or is another dataset, the area under the ROC curve is printed.",
     )
     RunOptions.add_to(verb)
-    text = (
-        f"test (the run's own test split), {', '.join(DATASETS)}, a style of faces ({', '.join(STYLES)}), or a folder, zip or "
+    names = f"test (the run's own test split), {', '.join(DATASETS)}, a style of faces ({', '.join(STYLES)})"
+    verb.add_argument("data", metavar="DATA", help=f"{names}, or a folder, zip or tar of images")
+    kinds = (
+        "bound: upper bound of -ln p(x)",
+        "excess: bound minus its expectation for the image's brightness and complexity",
+        "codes: distance of the code to those of training images",
+        "both: excess and codes, standardised and added (default: both)",
     )
-    verb.add_argument("data", metavar="DATA", help=text + "tar of images")
-    text = (
-        "bound: upper bound of -ln p(x); excess: bound minus its expectation for the image's brightness and complexity; codes: "
-    )
-    text += "distance of the code to those of training images; both: excess and codes, standardised and added (default: both)"
-    verb.add_argument("--score", choices=tuple(UNITS), default="both", help=text)
+    verb.add_argument("--score", choices=tuple(UNITS), default="both", help="; ".join(kinds))
     text = "maximum number of images of a dataset (default: 1000)"
     verb.add_argument("--num", type=positive, default=1000, metavar="N", help=text)
     verb.add_argument("--samples", type=positive, default=8, metavar="N", help="importance samples per image (default: 8)")

@@ -32,7 +32,7 @@ def parser() -> VerbParser:
     RunOptions.add_to(verb)
     verb.add_argument("--num", type=positive, metavar="N", help=f"number of images (default: {DEFAULT_NUM})")
     add_seed_option(verb, "image i depends on this seed and on i only (default: 0)")
-    text = "candidates per image; the discriminator keeps one (sampling-importance resampling)"
+    text = "latents per image; the discriminator chooses one of them (sampling-importance resampling)"
     verb.add_argument("--candidates", type=positive, metavar="N", help=text)
     text = "write the realness score of these images and of real ones: a CSV, and a PNG beside it"
     verb.add_argument("--realness", action="store_true", help=text)

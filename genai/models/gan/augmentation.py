@@ -4,14 +4,19 @@ Zhao et al. 2020 (DiffAugment, arXiv:2006.10738) with a probability for each ima
 Karras et al. 2020 (ADA, arXiv:2006.06676).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genai.errors import UserError
+
+if TYPE_CHECKING:
+    from genai.models.gan.gan import GAN
 
 Operation = Literal["colour", "translation", "cutout"]
 
@@ -82,6 +87,14 @@ class AugmentationControl:
         r_t = (real_logits - fake_logits).sign().mean()
         augmentation.p += (r_t - self.target).sign() * num_images / (1000 * self.adapt_kimg)
         augmentation.p.clamp_(0, 1)
+
+    @torch.no_grad()
+    def adapt(self, model: GAN, real: Tensor, fake: Tensor, condition: Tensor | None) -> None:
+        """Update the p of `model` from a batch of real and generated images (N, C, H, W) on each device."""
+        assert model.augmentation is not None
+        logits = [augmented_logits(model.discriminator, model.augmentation, images, condition) for images in (real, fake)]
+        real_logits, fake_logits = (model.all_gather(part).flatten() for part in logits)  # type: ignore[union-attr]
+        self.update(model.augmentation, real_logits, fake_logits, len(real_logits) * self.every_n_batches)
 
 
 def augmented_logits(

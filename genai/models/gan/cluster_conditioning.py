@@ -11,7 +11,6 @@ difference.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from sklearn.cluster import MiniBatchKMeans
@@ -21,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from genai.errors import UserError
 from genai.images import to_float
-from genai.models.gan.latents import LatentLayout
+from genai.models.gan.latents import Generated, LatentLayout
 
 MAX_FITTED = 50_000  # training images, at most, that k-means is fitted on
 
@@ -148,13 +147,6 @@ class ClusterLatents(LatentLayout):
         return self.clusters.nearest(images)
 
 
-class Generated(NamedTuple):
-    """images (N, C, H, W); partners (ceil(N / 2), C, H, W) of the first ones, of the same clusters, or None."""
-
-    images: Tensor
-    partners: Tensor | None = None
-
-
 class DiversityLoss:
     """How much closer two samples of a cluster are than two real images: 0 (as far apart, or farther) to 1 (identical).
 
@@ -170,17 +162,21 @@ class DiversityLoss:
         self.clusters = clusters
         self.weight = weight
 
-    def generate(self, generator: nn.Module, z: Tensor, condition: Tensor) -> Generated:
+    def generate(self, generator: nn.Module, z: Tensor, condition: Tensor | None) -> Generated:
         """Images of z (N, z_dim) and conditions (N, width), and partners of the first half, from new z, in one forward pass."""
+        assert condition is not None
         num_pairs = (len(z) + 1) // 2
         z = torch.cat([z, torch.randn_like(z[:num_pairs])])
         images = generator(z, torch.cat([condition, condition[:num_pairs]]))
         return Generated(images[:-num_pairs], images[-num_pairs:])
 
-    def __call__(self, images: Tensor, partners: Tensor, condition: Tensor) -> Tensor:
-        """Pairs of images (N, C, H, W), their conditions (N, width) -> the weighted loss, a scalar."""
-        distance = (images - partners).square().sum()
-        real = 2 * (condition @ self.clusters.within_cluster_variance.flatten()).sum()
+    def __call__(self, generated: Generated, condition: Tensor | None) -> Tensor:
+        """Images with partners and their conditions (N, width) -> the weighted loss, a scalar."""
+        assert condition is not None
+        partners = generated.partners
+        pairs = slice(len(partners))
+        distance = (generated.images[pairs] - partners).square().sum()
+        real = 2 * (condition[pairs] @ self.clusters.within_cluster_variance.flatten()).sum()
         return self.weight * ((real - distance).relu() / real.clamp(min=torch.finfo(real.dtype).tiny))
 
 

@@ -18,10 +18,9 @@ from genai.models.gan.cluster_conditioning import (
     ClusterLatents,
     Clusters,
     DiversityLoss,
-    Generated,
     first_images,
 )
-from genai.models.gan.latents import LatentLayout, PlainLatents
+from genai.models.gan.latents import LatentLayout, PlainLatents, generate_images
 from genai.models.gan.objectives import AdversarialObjective, NonSaturating
 from genai.models.gan.realness import HeldOutRealness, logits_of_samples
 from genai.models.gan.resampling import Resampling, with_candidates
@@ -164,34 +163,26 @@ class GAN(ImageModel):
                 buffer.copy_(self.trainer.strategy.broadcast(buffer))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """A discriminator step and, every `num_discriminator_steps` batches, a generator step on the same latents."""
+        """A discriminator step and, every `num_discriminator_steps` batches, a generator step with the same latents."""
         real, labels = batch  # (N, C, H, W), (N,) or (N, K)
         condition = self.layout.condition(real, labels)  # (N, width) or None
         z = torch.randn(len(real), self.layout.z_dim, device=self.device)
+        generate = partial(self.diversity_loss.generate if self.diversity_loss else generate_images, self.generator)
+        fake = generate(z, condition) if self.num_microbatches == 1 else None  # one forward pass for both steps
         logits = partial(augmented_logits, self.discriminator, self.augmentation)
         g_optimizer, d_optimizer = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
         for optimizer in (g_optimizer, d_optimizer):
             apply_schedules(optimizer, self.images_seen, self.lr_schedule, self.beta2_schedule)
 
-        def generate_batch(z: Tensor, condition: Tensor | None) -> Generated:
-            if self.diversity_loss is None or condition is None:
-                return Generated(self.generator(z, condition))
-            return self.diversity_loss.generate(self.generator, z, condition)
-
-        shared = generate_batch(z, condition) if self.num_microbatches == 1 else None  # one forward pass serves both steps
-
         def discriminator_loss(real: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
-            fake = (shared or generate_batch(z, condition)).images.detach()
+            images = (fake or generate(z, condition)).images.detach()
             discriminator = partial(logits, condition=condition)
-            return self.objective.discriminator_loss(discriminator, real, fake, self.images_seen, self.global_step)
+            return self.objective.discriminator_loss(discriminator, real, images, self.images_seen, self.global_step)
 
         def generator_loss(real: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
-            fake, partners = shared or generate_batch(z, condition)
-            loss = self.objective.generator_loss(partial(logits, condition=condition), real, fake)
-            if self.diversity_loss is None or partners is None or condition is None:
-                return loss
-            pairs = slice(len(partners))
-            return loss + self.diversity_loss(fake[pairs], partners, condition[pairs])
+            generated = fake or generate(z, condition)
+            loss = self.objective.generator_loss(partial(logits, condition=condition), real, generated.images)
+            return loss + self.diversity_loss(generated, condition) if self.diversity_loss else loss
 
         d_loss = self.update_step.take(self, "discriminator", d_optimizer, discriminator_loss, real, z, condition)
         self.log("train/discriminator_loss", d_loss, prog_bar=True)
@@ -199,23 +190,19 @@ class GAN(ImageModel):
             self.discriminator.requires_grad_(False)
             g_loss = self.update_step.take(self, "generator", g_optimizer, generator_loss, real, z, condition)
             self.discriminator.requires_grad_(True)
-            self.log("train/generator_loss", g_loss, prog_bar=True)
-        self.log("train/lr", g_optimizer.param_groups[0]["lr"])
-        if self.update_step.skip_nonfinite:
-            self.log("train/skipped_steps", self.update_step.skipped.float())
+            self.log("train/generator_loss", g_loss, prog_bar=True)  # a log of another batch repeats it
         self.count_images(len(real))
         self.update_averages()
         count_batch(self.trainer)
 
+        if self.augmentation_control and self.global_step % self.augmentation_control.every_n_batches == 0:
+            with torch.no_grad():
+                self.augmentation_control.adapt(self, real, (fake or generate(z, condition)).images, condition)
+        self.log("train/lr", g_optimizer.param_groups[0]["lr"])
         if self.augmentation is not None:
             self.log("train/augment_p", self.augmentation.p)
-            control = self.augmentation_control
-            if control is not None and self.global_step % control.every_n_batches == 0:
-                with torch.no_grad():
-                    fake = (shared or generate_batch(z, condition)).images
-                    gathered: Any = self.all_gather([logits(images, condition) for images in (real, fake)])  # of all devices
-                real_logits, fake_logits = (tensor.flatten() for tensor in gathered)
-                control.update(self.augmentation, real_logits, fake_logits, len(real_logits) * control.every_n_batches)
+        if self.update_step.skip_nonfinite:
+            self.log("train/skipped_steps", self.update_step.skipped.float())
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the realness of validation images."""

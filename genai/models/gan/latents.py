@@ -1,8 +1,9 @@
-"""Layout of a GAN's latent vector, and the condition that both networks receive."""
+"""Layout of a GAN's latent vector, the condition that both networks receive, and what the generator returns in training."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from genai.models.conditions import condition_vector
 
@@ -55,3 +56,16 @@ class PlainLatents(LatentLayout):
     def condition(self, images: Tensor, labels: Tensor | None) -> Tensor | None:
         """The labels as a condition vector (N, num_classes); None for an unconditional GAN."""
         return condition_vector(labels, self.num_classes) if self.num_classes and labels is not None else None
+
+
+class Generated(NamedTuple):
+    """images (N, C, H, W); partners (M, C, H, W), other images of the first M conditions, M = 0 without a diversity loss."""
+
+    images: Tensor
+    partners: Tensor
+
+
+def generate_images(generator: nn.Module, z: Tensor, condition: Tensor | None) -> Generated:
+    """Images of z (N, z_dim) and the condition (N, width), without partners."""
+    images = generator(z, condition)
+    return Generated(images, images[:0])

@@ -71,7 +71,12 @@ class UpdateStep(nn.Module):
             rank_zero_warn(f"skipped a step of the {name} with a non-finite loss or gradient: train/skipped_steps counts them")
         else:
             advice = f"lower the {name}'s learning rate, or skip such steps with --model.init_args.skip_nonfinite true"
-            raise nonfinite_error(model.trainer, f"{name} loss {mean_loss.item()}", model.global_step + 1, advice)
+            raise nonfinite_error(
+                model.trainer,
+                f"the {name}'s loss or gradient is not finite (loss {mean_loss.item()})",
+                model.global_step + 1,
+                advice,
+            )
         return mean_loss
 
 

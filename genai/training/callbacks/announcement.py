@@ -26,7 +26,7 @@ class Announcement(L.Callback):
         microbatches = int(getattr(pl_module, "num_microbatches", 1))
         step = describe_step(trainer.world_size, batch_size, trainer.accumulate_grad_batches, microbatches)
         rates = ", ".join(describe_rate(optimizer, pl_module) for optimizer in trainer.optimizers)
-        rank_zero_info(f"{step}; learning rate: {rates}")
+        rank_zero_info(f"{step}\nlearning rate: {rates}")
 
 
 def images_per_batch(loader: Any) -> int | None:

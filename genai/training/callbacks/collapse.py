@@ -1,6 +1,7 @@
 """Mode collapse during training, reported after each evaluated epoch: a line, a table and a chart."""
 
 from pathlib import Path
+from textwrap import fill
 
 import lightning as L
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
@@ -13,6 +14,8 @@ from genai.training.callbacks.collapse_chart import collapse_chart
 from genai.training.callbacks.collapse_events import MESSAGES, Row, make_row, next_event, read_rows, rows_before, write_rows
 from genai.training.callbacks.evaluation import EvaluateSamples, step_of
 from genai.training.callbacks.run_directory import run_dir_of
+
+WIDTH = 80  # columns of a terminal
 
 
 class Collapse(L.Callback):
@@ -82,7 +85,8 @@ class Collapse(L.Callback):
         event = next_event(self.rows, diagnosis)
         self.rows.append(make_row(epoch, images_seen, result, diagnosis, event))
         if event:  # Tqdm prints above the progress bar, if there is one
-            Tqdm.write(f"{MESSAGES[event]} epoch {epoch} ({images_seen:,} images): {diagnosis.describe()}")
+            message = f"{MESSAGES[event]} epoch {epoch} ({images_seen:,} images): {diagnosis.describe()}"
+            Tqdm.write(fill(message, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
         if path is not None:
             write_rows(path, self.rows)
 

@@ -32,8 +32,8 @@ class ProgressLines(ProgressBar):
         print(", ".join([f"epoch {epoch}{of}: {images}", f"{time.monotonic() - self.began:.0f} s", *values]), flush=True)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:  # type: ignore[override]
-        """What a model logs with `prog_bar=True`, without the logger's version."""
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        """What a model logs with `prog_bar=True`, under short names."""
+        return short_names(super().get_metrics(trainer, pl_module))
 
     def disable(self) -> None:
         """Nothing to do: only the first process prints."""
@@ -42,6 +42,21 @@ class ProgressLines(ProgressBar):
         """Nothing to do: only the first process prints."""
 
 
+class ProgressInTerminal(TQDMProgressBar):
+    """Lightning's bar, with short names of the metrics so that it fits into 80 columns."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:  # type: ignore[override]
+        """What a model logs with `prog_bar=True`, under short names."""
+        return short_names(super().get_metrics(trainer, pl_module))
+
+
+def short_names(metrics: dict[str, Any]) -> dict[str, Any]:
+    """`train/discriminator_loss` -> `d_loss`; without the logger's version."""
+    for full, short in (("train/", ""), ("discriminator_", "d_"), ("generator_", "g_")):
+        metrics = {name.replace(full, short): value for name, value in metrics.items()}
+    return {name: value for name, value in metrics.items() if name != "v_num"}
+
+
 def progress_bar() -> ProgressBar:
-    """tqdm's bar in a terminal, as wide as it; lines elsewhere."""
-    return TQDMProgressBar() if sys.stdout.isatty() else ProgressLines()
+    """A bar in a terminal; lines elsewhere."""
+    return ProgressInTerminal() if sys.stdout.isatty() else ProgressLines()
