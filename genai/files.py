@@ -1,11 +1,13 @@
 """Files that are written whole or not at all."""
 
+import csv
+import io
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextmanager
@@ -14,7 +16,7 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
 
     The content goes to a new file of a random name in the same folder (created if it is missing), is flushed to the disk and
     renamed, so other processes see the old content or the new, never a part. Processes that write at once do not disturb each
-    other: the last one wins.
+    other: the last one wins. A symbolic link at `path` is replaced; the file that it leads to stays as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
@@ -33,3 +35,10 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write `content` (a str as UTF-8) to `path`, whole or not at all; see `open_atomically`."""
     with open_atomically(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table to `path`, whole or not at all; its first row has the names of the columns."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_atomically(path, text.getvalue())

@@ -4,8 +4,9 @@ directory.py   names, creates and finds runs; reads run.json, config.yaml and me
 loading.py     from a run to its model
 data.py        from a run to its data module
 export.py      from a run to a zoo entry
-files.py       files that are written whole or not at all
-imports.py     what a config could import
+files.py       JSON files, written whole or not at all
+trust.py       what the config of a run from elsewhere may name
+yaml_files.py  YAML of plain values and bounded size
 signature.py   which runs are this user's own
 """
 

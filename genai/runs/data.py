@@ -6,8 +6,7 @@ from jsonargparse import ArgumentParser
 
 from genai.data.base import ImageDataModule
 from genai.runs import Run
-from genai.runs.loading import check_trusted
-from genai.runs.signature import packages_of_user
+from genai.runs.trust import check_places, instantiate, read_config
 
 
 def data_of(run: Run, trust: Sequence[str] = ()) -> ImageDataModule:
@@ -16,9 +15,11 @@ def data_of(run: Run, trust: Sequence[str] = ()) -> ImageDataModule:
     Raises:
         UserError: the config names a class that is not trusted.
     """
-    section = run.config()["data"]
-    check_trusted(section, [*trust, *packages_of_user(run.path)], run.path / "config.yaml")
+    config, policy = read_config(run, trust)
+    section = config["data"]
+    policy.check(section, "data")
+    check_places({"data": section}, run.path, policy)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
-    data: ImageDataModule = parser.instantiate_classes(parser.parse_object({"data": section})).data
+    data: ImageDataModule = instantiate(parser, {"data": section}, policy).data
     return data

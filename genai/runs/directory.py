@@ -6,7 +6,6 @@ A zoo entry has the same files, but `weights.safetensors` (the averaged weights 
 Importing this module does not import torch.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from genai import __version__
 from genai.errors import UserError
+from genai.runs.files import read_object
+from genai.runs.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     from genai.models.base import Model
@@ -59,8 +58,27 @@ class Run:
         there = ", ".join(sorted(path.stem for path in folder.glob("*.ckpt"))) or "none; train it with `genai fit`"
         raise UserError(f"{self.path} has no checkpoint `{which}` (there: {there})")
 
-    def config(self) -> dict[str, Any]:
-        config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
+    def config_bytes(self) -> bytes:
+        """config.yaml as it lies there; UserError where it cannot be read."""
+        try:
+            return (self.path / "config.yaml").read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.path} has no config.yaml that can be read ({error.strerror})") from None
+
+    def config(self, content: bytes | None = None) -> dict[str, Any]:
+        """What config.yaml says; it is not checked, see trust.py.
+
+        Args:
+            content: its bytes where they were read already.
+
+        Raises:
+            UserError: it is not YAML, or not that of a config.
+        """
+        source = self.path / "config.yaml"
+        text = (self.config_bytes() if content is None else content).decode(errors="replace")
+        config = parse_yaml(text, source)
+        if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in ("model", "data")):
+            raise UserError(f"{source} is no config of a run: it has no sections `model` and `data`")
         return config
 
     def record(self) -> dict[str, Any]:
@@ -79,15 +97,13 @@ class Run:
         return record
 
     def raw_record(self) -> dict[str, Any]:
-        """What run.json says, of a run of any version."""
-        record: dict[str, Any] = json.loads((self.path / "run.json").read_text())
-        return record
+        """What run.json says, of a run of any version; UserError where it is damaged."""
+        return read_object(self.path / "run.json")
 
     def scores(self) -> dict[str, Any]:
         """What metrics.json says, by split; empty before the first score."""
         path = self.path / "metrics.json"
-        scores: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return scores
+        return read_object(path) if path.is_file() else {}
 
 
 def runs_folder() -> Path:

@@ -1,9 +1,10 @@
 """A run as a zoo entry: config, averaged weights, scores and a model card, in one small folder."""
 
 import copy
-import shutil
+import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from genai.runs import Run, write_json
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COMPARED = ("fid", "kid", "inception_score", "precision", "recall", "label_agreement")
 TOLERANCE = 0.01
+FILES = ("README.md", "config.yaml", "metrics.json", "run.json", "weights.safetensors")  # of a zoo entry
 Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, protocol of a test) -> its test entry of metrics.json
 
 CARD = """\
@@ -67,31 +69,58 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
         model: that of the checkpoint to export, loaded.
         dtype: float32, bfloat16, or auto: bfloat16 if no score changes by more than 1 %.
         rescore: measures the test scores of a model whose weights were rounded.
-        force: replace `target` if it exists.
+        force: replace `target` if it is a zoo entry.
 
     Raises:
         UserError: `target` exists, `source` is a zoo entry, or it has no test scores of this checkpoint as its config has it.
     """
-    if target.exists() and not force:
-        raise UserError(f"{target} exists: choose another name, or add --force")
+    check_target(target, force)
     if source.is_exported:
         raise UserError(f"{source.path} is a zoo entry already: copy the folder")
     dtype, test = choose_dtype(dtype, model, scores_of_test(source, model), rescore)
     record = source.record() | {"images_seen": model.images_seen, "dtype": dtype}
-    folder = target.with_name(target.name + ".tmp")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+        folder = Path(temporary) / target.name
+        folder.mkdir()
+        size = write_entry(folder, source, target, model, dtype, record, test)
+        check_target(target, force)
+        if target.exists():
+            target.rename(Path(temporary) / "before")
+        folder.rename(target)
+    return Exported(target, dtype, size)
+
+
+def check_target(target: Path, force: bool) -> None:
+    """Raise UserError where `target` exists, unless it is a zoo entry, has no other files, and may be replaced.
+
+    Args:
+        target: the folder to make.
+        force: whether it may be replaced.
+    """
+    if not os.path.lexists(target):
+        return
+    if not force:
+        raise UserError(f"{target} exists: choose another name, or add --force")
+    if target.is_symlink() or not (target / "run.json").is_file() or not (target / "weights.safetensors").is_file():
+        raise UserError(f"{target} is no zoo entry, so --force does not replace it: choose another name")
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES)
+    if foreign:
+        raise UserError(f"{target} has other files too ({', '.join(foreign[:3])}): move them away, or choose another name")
+
+
+def write_entry(
+    folder: Path, source: Run, target: Path, model: Model, dtype: str, record: dict[str, Any], test: dict[str, Any]
+) -> int:
+    """Write the files of a zoo entry into `folder`; returns the size of the weights in bytes."""
     weights = {name: narrow(value, DTYPES[dtype]) for name, value in model.export_state().items()}
     save_file(weights, folder / "weights.safetensors", metadata={"software": "genai", "dtype": dtype})
-    shutil.copy(source.path / "config.yaml", folder)
+    (folder / "config.yaml").write_bytes(source.config_bytes())
     write_json(folder / "run.json", record)
     write_json(folder / "metrics.json", {"test": test})
     size = (folder / "weights.safetensors").stat().st_size
     (folder / "README.md").write_text(card(f"{target.parent.name}/{target.name}", record, test, dtype, size))
-    if target.exists():
-        shutil.rmtree(target)
-    folder.replace(target)
-    return Exported(target, dtype, size)
+    return size
 
 
 def scores_of_test(run: Run, model: Model) -> dict[str, Any]:

@@ -1,7 +1,5 @@
-"""From a run directory to a model: the config is checked before anything it names is imported."""
+"""From a run directory to a model."""
 
-import inspect
-import pydoc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,33 +11,7 @@ from safetensors.torch import load_file
 from genai.errors import UserError
 from genai.models.base import Model
 from genai.runs import Run
-from genai.runs.imports import import_paths
-from genai.runs.signature import packages_of_user
-
-TRUSTED = ("genai", "torch")
-
-
-def check_trusted(config: Any, trust: Sequence[str], source: Path) -> None:
-    """Raise UserError when a config names something outside of genai, torch and the packages in `trust`.
-
-    An object counts by the package that defines it: genai.runs.directory.os.system is outside of genai.
-    """
-    trusted = (*TRUSTED, *trust)
-    for path in import_paths(config):
-        package = path.split(".")[0]
-        if "." in path and package in trusted:
-            package = home(path)
-        if "." in path and package not in trusted:
-            raise UserError(
-                f"{source} names {path}, outside genai and torch: if you trust it, add --trust {package} (trust=['{package}'])"
-            )
-
-
-def home(path: str) -> str:
-    """The package in which the object at an import path is defined; that of the path if there is no such object."""
-    found = pydoc.locate(path)
-    module = found.__name__ if inspect.ismodule(found) else getattr(found, "__module__", None)
-    return (module or path).split(".")[0]
+from genai.runs.trust import Policy, instantiate, read_config
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -67,13 +39,28 @@ def whole_beside(path: Path) -> str:
     return "another run, there is no whole one beside it"
 
 
-def build_model(config: dict[str, Any], record: dict[str, Any]) -> Model:
-    """Instantiate the `model` section of a run's config with the shapes its data had."""
-    init_args = {**config["model"].get("init_args", {}), **{key: record[key] for key in ("image_shape", "num_classes")}}
+def build_model(config: dict[str, Any], record: dict[str, Any], policy: Policy | None = None) -> Model:
+    """Instantiate the `model` section of a run's config with the shapes its data had.
+
+    Args:
+        config: that of a run.
+        record: what run.json says.
+        policy: what the config may name; by default everything, for a config of the user's own.
+
+    Raises:
+        UserError: the config names what it may not name, or run.json has no shapes.
+    """
+    policy = policy or Policy(Path("config.yaml"), unrestricted=True)
+    policy.check(config["model"], "model")
+    shapes = {key: record.get(key) for key in ("image_shape", "num_classes")}
+    sizes = shapes["image_shape"]
+    if not isinstance(sizes, list) or not all(isinstance(size, int) for size in (*sizes, shapes["num_classes"])):
+        raise UserError(f"{policy.source.with_name('run.json')} has no image_shape and num_classes: the run cannot be read")
+    init_args = {**(config["model"].get("init_args") or {}), **shapes}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Model, "model")
-    parsed = parser.parse_object({"model": {"class_path": config["model"]["class_path"], "init_args": init_args}})
-    model: Model = parser.instantiate_classes(parsed).model
+    section = {**config["model"], "init_args": init_args}
+    model: Model = instantiate(parser, {"model": section}, policy).model
     return model
 
 
@@ -96,10 +83,9 @@ def load_model(run: Run, checkpoint: str, device: str, trust: Sequence[str]) -> 
     """See `genai.load`."""
     if run.is_exported and checkpoint not in ("best", "last"):
         raise UserError(f"{run.path} is a zoo entry with one set of weights: leave --checkpoint {checkpoint} out")
-    config = run.config()
+    config, policy = read_config(run, trust)
     record = run.record()
-    check_trusted(config["model"], [*trust, *packages_of_user(run.path)], run.path / "config.yaml")
-    model = build_model(config, record)
+    model = build_model(config, record, policy)
     if run.is_exported:
         import_weights(model, run.weights)
         model.images_seen = record["images_seen"]

@@ -9,14 +9,11 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
-import yaml
 
 from genai.runs.files import merge_json
-from genai.runs.imports import import_paths
 
 KEY_BYTES = 32
 
@@ -48,28 +45,31 @@ def key(create: bool = False) -> bytes | None:
     return content if len(content) == KEY_BYTES else None
 
 
-def signature(run_dir: Path, secret: bytes) -> str:
-    """HMAC-SHA256 of the run's config.yaml, in hexadecimal digits."""
-    return hmac.new(secret, (run_dir / "config.yaml").read_bytes(), hashlib.sha256).hexdigest()
+def signature(config: bytes, secret: bytes) -> str:
+    """HMAC-SHA256 of a config, in hexadecimal digits."""
+    return hmac.new(secret, config, hashlib.sha256).hexdigest()
 
 
-def sign(run_dir: Path) -> None:
-    """Write the signature of config.yaml into run.json; nothing if the user's config folder cannot be written."""
+def sign(run_dir: Path, config: bytes) -> None:
+    """Write the signature of a run's config into run.json; nothing where the user's config folder cannot be written."""
     secret = key(create=True)
     if secret is not None:
-        merge_json(run_dir / "run.json", {"signature": signature(run_dir, secret)})
+        merge_json(run_dir / "run.json", {"signature": signature(config, secret)})
 
 
-def is_own(run_dir: Path) -> bool:
-    """Whether a fit of this user wrote the run's config.yaml as it is now."""
+def is_own(run_dir: Path, config: bytes | None = None) -> bool:
+    """Whether a fit of this user wrote the run's config as it is now.
+
+    Args:
+        run_dir: the run.
+        config: the bytes of config.yaml where they were read already.
+    """
     secret = key()
-    signed = json.loads((run_dir / "run.json").read_text()).get("signature")
-    return secret is not None and isinstance(signed, str) and hmac.compare_digest(signed, signature(run_dir, secret))
-
-
-def packages_of_user(run_dir: Path) -> Sequence[str]:
-    """The packages that a run's config names, if the run is this user's own; no package otherwise."""
-    if not is_own(run_dir):
-        return ()
-    config = yaml.safe_load((run_dir / "config.yaml").read_text())
-    return sorted({path.split(".")[0] for path in import_paths(config) if "." in path})
+    try:
+        signed = json.loads((run_dir / "run.json").read_bytes())["signature"]
+        content = (run_dir / "config.yaml").read_bytes() if config is None else config
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if secret is None or not isinstance(signed, str):
+        return False
+    return hmac.compare_digest(signed.encode(), signature(content, secret).encode())

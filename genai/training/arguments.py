@@ -7,15 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from genai import runs
 from genai.errors import UserError
-from genai.runs.loading import check_trusted
-from genai.runs.signature import packages_of_user
+from genai.runs.trust import Policy, check_places, read_config
 from genai.training import cluster
 from genai.training.devices import GPUS, has_gpu
 from genai.training.record import command_line
@@ -106,16 +105,23 @@ def check_config(name: str) -> None:
         raise UserError(f"{name} holds no `option: value` lines: see configs/digits/gan.yaml")
 
 
-def resolve(verb: str, request: Request) -> list[str]:
+class Resolved(NamedTuple):
+    """LightningCLI's arguments, and what the config among them may name; None where all of it is the user's own."""
+
+    arguments: list[str]
+    policy: Policy | None = None
+
+
+def resolve(verb: str, request: Request) -> Resolved:
     """LightningCLI's arguments: the config and the checkpoint of the run that is meant, then the user's own options.
 
     Raises:
-        UserError: there is no such run or checkpoint, or its config names a package that is not trusted.
+        UserError: there is no such run or checkpoint, or its config names what is not trusted.
     """
     if verb == "fit":
         return resolve_fit(request)
     if request.run is None and request.has_ckpt_path:
-        return list(request.rest)
+        return Resolved(list(request.rest))
     if request.run is None and not request.configs:
         raise UserError(f"genai {verb} needs a RUN: `genai runs` lists the runs")
     run = runs.find(request.run or experiment_name(request.configs[0]))
@@ -123,7 +129,7 @@ def resolve(verb: str, request: Request) -> list[str]:
     return with_run(run, checkpoint, request)
 
 
-def resolve_fit(request: Request) -> list[str]:
+def resolve_fit(request: Request) -> Resolved:
     """Expand `--resume RUN`; name the experiment of a new run after its first YAML file."""
     if request.run is not None:
         raise UserError(f"genai fit takes options alone, not `{request.run}`: -c FILE for a new run, --resume RUN for another")
@@ -132,11 +138,11 @@ def resolve_fit(request: Request) -> list[str]:
     if cluster.is_requeued() and (earlier := run_of_job()):
         return resumed(earlier, Request(None, None, None, request.trust, (), None, False, ()))
     if request.configs and request.experiment is None:
-        return [*request.rest, "--experiment", experiment_name(request.configs[0])]
-    return list(request.rest)
+        return Resolved([*request.rest, "--experiment", experiment_name(request.configs[0])])
+    return Resolved(list(request.rest))
 
 
-def resumed(run: runs.Run, request: Request) -> list[str]:
+def resumed(run: runs.Run, request: Request) -> Resolved:
     """The arguments that continue `run`: from the named checkpoint, else the last one, else from the start."""
     if run.is_exported:
         raise UserError(f"{run.path} is a zoo entry, which has no optimiser state: resume a run directory")
@@ -144,16 +150,33 @@ def resumed(run: runs.Run, request: Request) -> list[str]:
     return with_run(run, None if has_none else run.checkpoint(request.checkpoint or "last"), request)
 
 
-def with_run(run: runs.Run, checkpoint: Path | None, request: Request) -> list[str]:
-    """The arguments that reproduce a run's config, before the user's own; its trainer may use Lightning's classes."""
-    config = run.config()
+def with_run(run: runs.Run, checkpoint: Path | None, request: Request) -> Resolved:
+    """The arguments that reproduce a run's config, before the user's own.
+
+    The config is read once: what was checked is what LightningCLI gets, as text.
+    """
+    config, policy = read_config(run, request.trust)
     run.record()  # refuses a run of another version
-    check_trusted(config, ["lightning", *request.trust, *packages_of_user(run.path)], run.path / "config.yaml")
-    arguments = ["-c", str(run.path / "config.yaml"), "--run_dir", str(run.path)]
-    if config.get("trainer", {}).get("accelerator") in GPUS and not has_gpu():
+    config = {name: value for name, value in config.items() if name not in ("run_dir", "ckpt_path")}
+    drop_given(config, request.rest)
+    policy.check(config)
+    check_places(config, run.path, policy)
+    arguments = ["-c", yaml.safe_dump(config, sort_keys=False), "--run_dir", str(run.path)]
+    if (config.get("trainer") or {}).get("accelerator") in GPUS and not has_gpu():
         print(f"{run.path} was trained on a GPU, and there is none here: using one CPU process and float32", file=sys.stderr)
         arguments += [f"--trainer.{name}={value}" for name, value in ON_CPU.items()]
-    return [*arguments, *(["--ckpt_path", str(checkpoint)] if checkpoint else []), *request.rest]
+    return Resolved([*arguments, *(["--ckpt_path", str(checkpoint)] if checkpoint else []), *request.rest], policy)
+
+
+def drop_given(config: dict[str, Any], arguments: Sequence[str]) -> None:
+    """Remove the places of a run's config for which the user gives another one."""
+    for section, key in (("data.init_args", "root"), ("trainer", "default_root_dir")):
+        if any(word.split("=")[0] == f"--{section}.{key}" for word in arguments):
+            part: Any = config
+            for name in section.split("."):
+                part = part.get(name) if isinstance(part, dict) else None
+            if isinstance(part, dict):
+                part.pop(key, None)
 
 
 def run_of_job() -> runs.Run | None:

@@ -22,6 +22,7 @@ from genai.metrics.registry import all_metrics
 from genai.models.base import ImageModel
 from genai.models.capabilities import Classifies
 from genai.runs.loading import first_difference, import_weights, read_checkpoint
+from genai.runs.trust import Policy
 from genai.training import cluster
 from genai.training.arguments import parse, resolve
 from genai.training.callbacks.preemption import Stopped
@@ -57,13 +58,15 @@ def quiet_libraries() -> None:
 def run(verb: str, arguments: list[str]) -> None:
     """Run one of Lightning's verbs with `arguments` (what follows the verb)."""
     request = parse(arguments)
-    words = list(request.rest)
+    words, policy = list(request.rest), None
     if "--help-all" in words:
         words = ["--help"]
     elif "--print_config" not in words or verb == "fit":
-        words = resolve(verb, request)
+        words, policy = resolve(verb, request)
     quiet_libraries()
-    run_verb(verb, GenaiCLI(verb, words, request.trust))
+    policy = policy or Policy(Path(), unrestricted=True)
+    with policy.enforced():
+        run_verb(verb, GenaiCLI(verb, words, request.trust, policy))
 
 
 def ready_cli(verb: str, arguments: Sequence[str], trust: Sequence[str] = ()) -> GenaiCLI:

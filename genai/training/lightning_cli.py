@@ -21,12 +21,13 @@ from genai.data.base import ImageDataModule
 from genai.errors import UserError, check_at_least
 from genai.models.base import Model
 from genai.models.capabilities import InitialisesFromRun
+from genai.runs.trust import Policy
 from genai.training import cluster
 from genai.training.arguments import Parser, model_options
 from genai.training.callbacks.announcement import Announcement
 from genai.training.callbacks.averages import Averages, FrozenAverages
 from genai.training.callbacks.axis import ImagesSeenAxis
-from genai.training.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_callbacks
+from genai.training.callbacks.checkpoints import AtomicCheckpointIO, CheckpointPaths, checkpoint_callbacks
 from genai.training.callbacks.collapse import Collapse
 from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.gallery import Gallery
@@ -59,10 +60,12 @@ class GenaiCLI(LightningCLI):
         verb: fit, validate, test or predict; it is not run here.
         arguments: what follows the verb, as `arguments.resolve` returns it.
         trust: packages that the run of `--init_from` may name.
+        policy: what the arguments may name, where some are those of a run; None where all are the user's own.
     """
 
-    def __init__(self, verb: str, arguments: Sequence[str], trust: Sequence[str] = ()) -> None:
+    def __init__(self, verb: str, arguments: Sequence[str], trust: Sequence[str] = (), policy: Policy | None = None) -> None:
         self.trust = trust
+        self.policy = policy
         self.lock: RunLock | None = None
         self.overrides = () if verb == "fit" else tuple(model_options(arguments))
         import_classes()
@@ -116,6 +119,9 @@ class GenaiCLI(LightningCLI):
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
+        if self.policy is not None:
+            for section in ("model", "data", "trainer", *SECTIONS):
+                self.policy.check_parsed(self.options.get(section))
         check_accelerator(self.options.trainer)
         check_precision(self.options.trainer)
         if self.options.checkpoint_every_n_steps is not None:
@@ -205,6 +211,7 @@ class GenaiCLI(LightningCLI):
             OptimizerOptions(),
             Announcement(),
             FrozenAverages(),
+            CheckpointPaths(),
         ]
         if isinstance(chosen_strategy, Sharded):
             found.append(ShardNetworks())

@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from genai.errors import UserError
+from genai.files import write_atomically
 
 
 class RunLock:
@@ -40,6 +41,8 @@ class RunLock:
         except Timeout:
             who = describe(self.read_info())
             raise UserError(f"{self.run_dir} is being written by {who}: wait, or start another run") from None
+        except OSError as error:  # a link in its place is not followed
+            raise UserError(f"{self.lock.lock_file} cannot be locked ({error.strerror}): remove it") from None
         holder = self.read_info()
         is_ours = bool(self.job) and holder.get("job") == self.job
         if holder and holder["host"] != socket.gethostname() and not is_ours:
@@ -49,7 +52,7 @@ class RunLock:
                 f"if it has ended, delete {self.info}"
             )
         entry = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "job": self.job}
-        self.info.write_text(json.dumps(entry) + "\n")
+        write_atomically(self.info, json.dumps(entry) + "\n")
 
     def release(self) -> None:
         """Release the lock and remove its files."""

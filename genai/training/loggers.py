@@ -145,10 +145,12 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> Wand
     """The run's W&B logger; if it is offline, lines say why and how to upload the run later.
 
     Raises:
-        UserError: $WANDB_MODE is no mode, or the server refuses the run.
+        UserError: $WANDB_MODE is no mode, the server refuses the run, or run.json has a tracker id that genai did not make.
     """
     import wandb
 
+    if not tracker_id.isalnum():  # it becomes a part of paths
+        raise UserError(f"{run_dir}/run.json has the tracker_id {tracker_id!r}, which genai did not make: use --tracker csv")
     mode, reason = wandb_mode()
     folder = run_dir / "logs"
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import secrets
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from genai import __version__, runs
 from genai.data.base import ImageDataModule
 from genai.files import write_atomically
 from genai.models.seeds import SEED_SCHEME
-from genai.runs.signature import sign
+from genai.runs.signature import is_own, sign
 from genai.training import cluster
 from genai.training.loggers import MetricsCSV
 
@@ -96,13 +95,18 @@ def label_record(data: ImageDataModule) -> dict[str, Any]:
 
 
 def write_config(run_dir: Path, text: str) -> None:
-    """Write and sign config.yaml; one that differs is kept as config.N.yaml."""
+    """Write config.yaml; one that differs is kept as config.N.yaml.
+
+    It is signed where it is new, or the one before was this user's own: a run from elsewhere stays one when it is continued.
+    """
     path = run_dir / "config.yaml"
+    is_ours = not path.is_file() or is_own(run_dir)
     if path.is_file() and path.read_text() != text:
         earlier = len(list(run_dir.glob("config.*.yaml"))) + 1
-        shutil.copy2(path, run_dir / f"config.{earlier}.yaml")
+        write_atomically(run_dir / f"config.{earlier}.yaml", path.read_bytes())
     write_atomically(path, text)
-    sign(run_dir)
+    if is_ours:
+        sign(run_dir, text.encode())
 
 
 class SaveConfig(SaveConfigCallback):

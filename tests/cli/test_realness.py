@@ -147,5 +147,5 @@ def test_data_of_a_crafted_config_are_not_built(workspace: Path) -> None:
     run = make_run(workspace / "runs/digits/one", Digits(), {})
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("genai.data.digits.Digits", "subprocess.Popen"))
-    with pytest.raises(UserError, match="outside genai and torch"):
+    with pytest.raises(UserError, match="not among the classes of genai and torch"):
         data_of(Run(run))

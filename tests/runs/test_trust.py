@@ -14,34 +14,35 @@ import genai
 from genai import runs
 from genai.cli import main
 from genai.errors import UserError
-from genai.runs.loading import check_trusted
 from genai.runs.signature import is_own, key, key_path
+from genai.runs.trust import Policy
 from tests.families import family
 
 HERE = Path("config.yaml")
 
 
 @pytest.mark.parametrize(
-    ("config", "named"),
+    ("config", "advice"),
     [
-        ({"class_path": "subprocess.Popen"}, "subprocess"),
-        ({"init_args": {"generator_optimizer": "subprocess.Popen"}}, "subprocess"),
-        ({"init_args": {"generator": {"class_path": "genai.runs.directory.os.system"}}}, "posix"),
-        ({"init_args": {"networks": [{"class_path": "torch.os.system"}]}}, "posix"),
-        ({"init_args": {"objective": "torch.serialization.pickle.loads"}}, "_pickle"),
-        ({"init_args": {"objective": "tests.families.Logits"}}, "tests"),
+        ({"class_path": "subprocess.Popen"}, "a run from elsewhere may not use it"),
+        ({"init_args": {"generator_optimizer": "subprocess.Popen"}}, "may not use it"),
+        ({"init_args": {"generator": {"class_path": "genai.runs.directory.os.system"}}}, "may not use it"),
+        ({"init_args": {"networks": [{"class_path": "torch.os.system"}]}}, "may not use it"),
+        ({"init_args": {"objective": "torch.serialization.pickle.loads"}}, "may not use it"),
+        ({"init_args": {"objective": "tests.families.Logits"}}, "if you trust it, add --trust tests"),
     ],
     ids=str,
 )
-def test_what_is_not_ours_is_refused(config: Any, named: str) -> None:
-    with pytest.raises(UserError, match=f"config.yaml names .*, outside genai and torch: .*--trust {named}"):
-        check_trusted(config, [], HERE)
+def test_what_is_not_ours_is_refused(config: Any, advice: str) -> None:
+    with pytest.raises(UserError, match=rf"config\.yaml names .*, which is not among the classes .*: .*{advice}"):
+        Policy(HERE).check(config, "model")
 
 
 def test_what_is_ours_trusted_or_no_import_passes() -> None:
-    check_trusted({"class_path": "genai.models.gan.gan.GAN", "init_args": {"optimizer": "torch.optim.Adam"}}, [], HERE)
-    check_trusted({"class_path": "tests.families.Logits", "objective": "NonSaturating"}, ["tests"], HERE)
-    check_trusted({"source": "photos.zip", "precision": "16-mixed", "weights": "inception.pth", "ratio": "0.5"}, [], HERE)
+    Policy(HERE).check({"class_path": "genai.models.gan.gan.GAN", "init_args": {"optimizer": "torch.optim.Adam"}}, "model")
+    Policy(HERE, ("tests",)).check({"class_path": "tests.families.Logits", "objective": "NonSaturating"}, "model")
+    Policy(HERE).check({"root": "photos.zip", "precision": "16-mixed", "weights": "inception.pth", "ratio": "0.5"}, "data")
+    Policy(HERE, unrestricted=True).check({"class_path": "subprocess.Popen"}, "model")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,8 @@ def test_every_verb_refuses_an_untrusted_run(
     arguments = [command[0], str(trained), *command[1:]] if command[0] == "export" else [*command, str(trained)]
     assert main(arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "names tests.families.Logits, outside genai and torch: if you trust it, add --trust tests" in line
+    assert "names tests.families.Logits, which is not among the classes" in line
+    assert "if you trust it, add --trust tests" in line
 
 
 def test_trust_is_given_package_by_package(trained: Path, stranger: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ GAN = str(CONFIGS / "gan.yaml")
 
 @pytest.mark.parametrize("words", [["-c", GAN], [f"-c{GAN}"], [f"-c={GAN}"], ["--config", GAN], [f"--config={GAN}"]])
 def test_every_way_to_name_a_config_names_the_experiment(words: list[str]) -> None:
-    assert resolve("fit", parse(words))[-2:] == ["--experiment", "digits-gan"]
+    assert resolve("fit", parse(words)).arguments[-2:] == ["--experiment", "digits-gan"]
     with pytest.raises(UserError, match=r"there is no file nope.yaml"):
         parse([word.replace(GAN, "nope.yaml") for word in words])
 
@@ -35,7 +35,7 @@ def test_our_own_flags_are_taken_out_and_the_others_keep_their_order() -> None:
     assert request.rest == ("--trainer.max_epochs", "3", "-c", GAN, "--x=--y")
     assert request.configs == (GAN,)
     assert parse(["--experiment=mine", "-c", GAN]).experiment == "mine"
-    assert "--experiment" not in resolve("fit", parse(["--experiment=mine", "-c", GAN]))[:1]
+    assert "--experiment" not in resolve("fit", parse(["--experiment=mine", "-c", GAN])).arguments[:1]
     assert parse(["--ckpt_path", "x"]).has_ckpt_path
 
 

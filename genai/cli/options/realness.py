@@ -1,6 +1,5 @@
 """`genai sample --realness`: the realness scores of generated images and of real ones, as a table and a picture."""
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from genai import files
 from genai.cli.options.labels import label_texts
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Ability, Loaded
@@ -130,15 +130,13 @@ def matching_rows(condition: Tensor, test: ImageArray, num_classes: int) -> list
 
 def write_csv(sets: list[RealnessScores], path: Path) -> None:
     """One row per image: kind, index, seed, label, realness."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["kind", "index", "seed", "label", "realness"])
-        for scores in sets:
-            for i, index in enumerate(scores.indices):
-                seed = scores.seeds[i] if scores.seeds else ""
-                label = scores.labels[i] if scores.labels else ""
-                writer.writerow([scores.kind, index, seed, label, f"{scores.realness[i]:.6f}"])
+    rows: list[list[object]] = [["kind", "index", "seed", "label", "realness"]]
+    for scores in sets:
+        for i, index in enumerate(scores.indices):
+            seed = scores.seeds[i] if scores.seeds else ""
+            label = scores.labels[i] if scores.labels else ""
+            rows.append([scores.kind, index, seed, label, f"{scores.realness[i]:.6f}"])
+    files.write_csv(path, rows)
 
 
 def panel(scores: RealnessScores) -> Image.Image:

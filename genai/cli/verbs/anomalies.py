@@ -3,7 +3,6 @@
 Group: inspect
 """
 
-import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchmetrics.functional.classification import binary_auroc
 
+from genai import files
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import null_condition
 from genai.cli.options.output import OutputOptions
@@ -261,9 +261,6 @@ def auroc(anomalous: Tensor, normal: Tensor) -> float:
 
 def write_csv(named: Named, scores: Tensor, order: Tensor, path: Path) -> None:
     """One row per image, the highest score first: rank, image, label, score."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["rank", "image", "label", "score"])
-        for rank, i in enumerate(order.tolist(), start=1):
-            writer.writerow([rank, named.names[i], named.labels[i], f"{scores[i]:.3f}"])
+    ranked = enumerate(order.tolist(), start=1)
+    rows = [[rank, named.names[i], named.labels[i], f"{scores[i]:.3f}"] for rank, i in ranked]
+    files.write_csv(path, [["rank", "image", "label", "score"], *rows])

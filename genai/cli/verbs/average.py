@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from genai.cli.options.arguments import VerbParser, add_trust_option, command
 from genai.errors import UserError
+from genai.files import open_atomically
 from genai.models.ema import Snapshot, gamma_of, reconstruct
 from genai.runs import Run, find
 from genai.runs.loading import read_checkpoint
@@ -61,5 +62,6 @@ def run(arguments: list[str]) -> None:
     checkpoint["state_dict"] |= {f"averaged.network.{name}": tensor for name, tensor in state.items()}
     name = f"average-{options.std:g}" + ("" if options.kimg is None else f"-{options.kimg:g}")
     path: Path = source.path / "checkpoints" / f"{name}.ckpt"
-    torch.save(checkpoint, path)
+    with open_atomically(path) as file:
+        torch.save(checkpoint, file)
     print(f"wrote {path}\nnext: {command('test', options.run, '--checkpoint', name)}")

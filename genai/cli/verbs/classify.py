@@ -3,7 +3,6 @@
 Group: inspect
 """
 
-import csv
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from genai import files
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Loaded, RunOptions, add_seed_option
@@ -155,11 +155,7 @@ def show(rows: Sequence[Row], num: int) -> None:
 
 def write(rows: Sequence[Row], path: Path) -> None:
     """The table as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
+    files.write_csv(path, [Row._fields, *rows])
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

@@ -16,6 +16,7 @@ from genai.cli.options.realness import REALNESS, check_options, write_realness
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option, require
 from genai.cli.options.sampling import SamplerOptions
 from genai.errors import UserError
+from genai.files import open_atomically
 from genai.images import grid, save_png, to_pil, to_uint8
 from genai.models.base import ImageModel
 from genai.models.capabilities import Resamples
@@ -107,5 +108,5 @@ def write_npz(samples: Samples, path: Path) -> None:
     arrays: dict[str, Any] = {"images": array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)}
     if samples.condition is not None:
         arrays["labels"] = samples.condition.numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **arrays)
+    with open_atomically(path) as file:
+        np.savez_compressed(file, **arrays)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +37,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume`") from None
 
+    def remove_checkpoint(self, path: _PATH) -> None:
+        """Delete a checkpoint's file; a folder is never deleted."""
+        file = Path(path)
+        if file.is_symlink() or file.is_file():
+            file.unlink()
+
 
 def write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
     """Write a checkpoint to the disk."""
@@ -46,11 +53,11 @@ def write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
 
 def keep_as_previous(final: Path) -> None:
     """Give last.ckpt a second name; on a file system without hard links only the last one stays."""
-    link = final.with_name("previous.ckpt.tmp")
-    link.unlink(missing_ok=True)
+    link = final.with_name(f".previous.ckpt.{secrets.token_hex(8)}.tmp")
     with contextlib.suppress(OSError):
-        os.link(final, link)
+        os.link(final, link, follow_symlinks=False)
         link.replace(final.with_name("previous.ckpt"))
+    link.unlink(missing_ok=True)
 
 
 class LastCheckpoint(Checkpoint):
@@ -113,6 +120,48 @@ def num_batches(trainer: L.Trainer) -> int:
 
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint under another name, so that the user can add a ModelCheckpoint with the same options."""
+
+
+class CheckpointPaths(L.Callback):
+    """Keeps each ModelCheckpoint inside of its own folder when a run is resumed.
+
+    A checkpoint names the files that Lightning would delete when a better one is written. Here they are looked for by their
+    names in the folder that the callback has now, whatever the checkpoint says; so a run that was moved keeps its best
+    checkpoint and its score, and a checkpoint from elsewhere deletes nothing outside of the run.
+    """
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        states = checkpoint.get("callbacks")
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and isinstance(states, dict) and callback.state_key in states:
+                states[callback.state_key] = rebased(states[callback.state_key], str(callback.dirpath))
+
+
+def rebased(state: Any, folder: str) -> dict[str, Any]:
+    """The state of a ModelCheckpoint with each path in `folder`; what is not there is forgotten, with its score."""
+
+    def inside(path: Any) -> str:
+        name = Path(path).name if isinstance(path, str) else ""
+        there = Path(folder) / name
+        return str(there) if there.suffix == ".ckpt" and there.is_file() and not there.is_symlink() else ""
+
+    old = state if isinstance(state, dict) else {}
+    new: dict[str, Any] = {"monitor": old.get("monitor"), "dirpath": folder, "best_k_models": {}, "kth_best_model_path": ""}
+    new |= {name: inside(old.get(name)) for name in ("best_model_path", "last_model_path")}
+    score = old.get("best_model_score")
+    new["best_model_score"] = score if new["best_model_path"] and is_score(score) else None
+    models = old.get("best_k_models")
+    scores = {inside(path): score for path, score in models.items() if is_score(score)} if isinstance(models, dict) else {}
+    scores.pop("", None)
+    worst = inside(old.get("kth_best_model_path"))
+    if worst in scores and is_score(old.get("kth_value")):
+        new |= {"best_k_models": scores, "kth_best_model_path": worst, "kth_value": old["kth_value"]}
+    return new
+
+
+def is_score(value: Any) -> bool:
+    """Whether a value of a checkpoint is one number."""
+    return isinstance(value, int | float) or (isinstance(value, torch.Tensor) and value.numel() == 1)
 
 
 def validate_again(trainer: L.Trainer) -> None:

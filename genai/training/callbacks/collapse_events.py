@@ -1,12 +1,11 @@
 """Events of mode collapse, reported once each, and samples/collapse.csv, the table that they are derived from."""
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genai.files import write_atomically
+from genai.files import write_csv
 from genai.metrics.collapse import Diagnosis
 from genai.metrics.evaluation import EvaluationResult
 
@@ -70,11 +69,7 @@ def rows_before(rows: Sequence[Row], images_seen: int) -> list[Row]:
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write collapse.csv, whole or not at all."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue())
+    write_csv(path, [columns, *([row.get(name, "") for name in columns] for row in rows)])
 
 
 def read_rows(path: Path) -> list[Row]:

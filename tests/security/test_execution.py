@@ -1,0 +1,241 @@
+"""A run from elsewhere executes nothing, whatever its config says."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import genai
+from genai.cli import main
+from genai.errors import UserError
+from genai.runs import REPOSITORY, Run
+from genai.runs.data import data_of
+from genai.runs.trust import CLASSES, Policy, check_places, locate, policy_of, read_config
+
+HERE = Path("config.yaml")
+NETWORK = {"class_path": "genai.networks.mlp.MLPGenerator", "init_args": {"features": [8]}}
+
+
+@pytest.fixture
+def stranger(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for a run of somebody else, with a module `payload` that touches `owned` when it is imported."""
+    (workspace / "payload.py").write_text(
+        "import pathlib\npathlib.Path('owned').touch()\ndef opt(*a, **k): pathlib.Path('owned').touch()\n"
+    )
+    (workspace / "evil/suffix").mkdir(parents=True)
+    (workspace / "evil/suffix/payload.py").write_text((workspace / "payload.py").read_text())
+    monkeypatch.syspath_prepend(str(workspace))
+    return workspace / "runs/theirs/first"
+
+
+def write_run(path: Path, **changes: Any) -> Path:
+    """A zoo entry's config with other `model` init_args, `data` or `trainer`."""
+    config = yaml.safe_load((REPOSITORY / "zoo/mnist-gan/config.yaml").read_text())
+    config["model"]["init_args"] |= changes.get("model", {})
+    config["data"] = changes.get("data", config["data"])
+    config["trainer"] |= changes.get("trainer", {})
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    (path / "run.json").write_text((REPOSITORY / "zoo/mnist-gan/run.json").read_text())
+    (path / "checkpoints").mkdir(exist_ok=True)
+    (path / "checkpoints/last.ckpt").touch()
+    return path
+
+
+ATTACKS = {
+    "function of torch": {
+        "generator": {
+            "class_path": "torch.fx.graph_module.reduce_graph_module",
+            "init_args": {"body": {"_code": "pass"}, "import_block": "import pathlib; pathlib.Path('owned').touch()"},
+        }
+    },
+    "torch.hub": {
+        "generator": {"class_path": "torch.hub.load", "init_args": {"repo_or_dir": ".", "source": "local", "model": "opt"}}
+    },
+    "open type": {
+        "generator": {
+            "class_path": "torch.nn.Linear",
+            "init_args": {"in_features": 1, "out_features": 1, "device": {"class_path": "payload.opt", "init_args": {}}},
+        }
+    },
+    "open type, own network": {"generator": {**NETWORK, "dict_kwargs": {"device": {"class_path": "payload.opt"}}}},
+    "YAML in a string": {"generator": "{class_path: payload.opt}"},
+    "YAML in lines": {"generator": "class_path: payload.opt\ninit_args: {}\n"},
+    "YAML twice in a string": {
+        "generator": "'{class_path: payload.opt}'" * 1,
+        "discriminator": '"[{class_path: payload.opt}]"',
+    },
+    "JSON in a string": {"generator": json.dumps({"class_path": "payload.opt"})},
+    "file ending": {"generator_optimizer": "evil.suffix.payload.opt"},
+    "file ending, class_path": {"generator_optimizer": {"class_path": "evil.suffix.payload.opt"}},
+    "URL": {"generator": "http://127.0.0.1:9/n.yaml"},
+    "fsspec": {"generator": "local://n.yaml"},
+    "sub-config": {"generator": "n.yaml"},
+    "sub-config, any ending": {"generator": "picture.png"},
+    "sub-config, in the run": {"generator": "runs/theirs/first/n.yaml"},
+    "dotted key": {"generator.class_path": "payload.opt"},
+    "private key": {"generator": {"__path__": "n.yaml", "class_path": "payload.opt"}},
+    "list": {"generator": [{"class_path": "payload.opt"}]},
+    "module": {"generator": "evil.suffix.payload"},
+    "standard library": {"generator": {"class_path": "os.system", "init_args": {"command": "touch owned"}}},
+    "through genai": {"generator": {"class_path": "genai.runs.directory.os.system", "init_args": {"command": "touch owned"}}},
+    "function of genai": {"generator": {"class_path": "genai.data.olivetti.find_file", "init_args": {"root": "."}}},
+    "writer of genai": {
+        "generator": {"class_path": "genai.training.callbacks.record.RecordRun", "init_args": {"path": "owned"}}
+    },
+    "main of genai": {"generator": {"class_path": "genai.__main__.main"}},
+    "jsonargparse": {"generator": {"class_path": "jsonargparse.set_parsing_settings", "init_args": {}}},
+    "name alone": {"generator": "GraphModule"},
+    "name alone, class_path": {"generator": {"class_path": "GraphModule"}},
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_a_model_of_a_stranger_executes_nothing(
+    attack: dict[str, Any], stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(stranger, model=attack)
+    for name in ("n.yaml", "picture.png", run / "n.yaml"):
+        Path(name).write_text("class_path: payload.opt\n")
+    before = set(Path().rglob("*"))
+    with pytest.raises(UserError) as error:
+        genai.load(run, "last")
+    assert "\n" not in str(error.value)
+    assert not Path("owned").exists()
+    assert {path for path in set(Path().rglob("*")) - before if "__pycache__" not in str(path)} == set()
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_the_checks_of_parsing_stop_each_attack_too(
+    attack: dict[str, Any], stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the check before parsing might not see: here it sees nothing."""
+    monkeypatch.setattr(Policy, "check", lambda *_: None)
+    run = write_run(stranger, model=attack)
+    for name in ("n.yaml", "picture.png", run / "n.yaml"):
+        Path(name).write_text("class_path: payload.opt\n")
+    with pytest.raises(UserError):
+        genai.load(run, "last")
+    assert not Path("owned").exists()
+
+
+COMMANDS = [
+    ["sample", "RUN"],
+    ["test", "RUN"],
+    ["validate", "RUN"],
+    ["predict", "RUN"],
+    ["fit", "--resume", "RUN"],
+    ["fit", "-c", str(REPOSITORY / "configs/digits/diffusion.yaml"), "--init_from", "RUN", "--trainer.fast_dev_run", "1"],
+    ["sample", str(REPOSITORY / "zoo/digits-diffusion"), "--guidance", "2", "--autoguidance", "RUN"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(word for word in words if "/" not in word))
+@pytest.mark.parametrize("name", ["function of torch", "open type", "file ending", "sub-config"])
+def test_every_verb_refuses_in_one_line(
+    name: str, command: list[str], stranger: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(stranger, model=ATTACKS[name])
+    Path("n.yaml").write_text("class_path: payload.opt\n")
+    assert main([str(run) if word == "RUN" else word for word in command]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert [line for line in error if str(run) in line], error
+    assert "Traceback" not in "".join(error)
+    assert not Path("owned").exists()
+
+
+def test_trainer_and_data_are_checked_too(stranger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for section in ({"callbacks": [{"class_path": "payload.opt"}]}, {"logger": "payload.opt"}, {"plugins": ["payload.opt"]}):
+        assert main(["test", str(write_run(stranger, trainer=section))]) == 2
+        assert "names payload.opt" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"names payload\.opt"):
+        data_of(Run(write_run(stranger, data={"class_path": "payload.opt"})))
+    assert not Path("owned").exists()
+
+
+def test_data_that_would_be_unpickled_are_refused(stranger: Path) -> None:
+    data = {"class_path": "genai.data.olivetti.Olivetti", "init_args": {"root": str(stranger)}}
+    run = write_run(stranger, data=data)
+    (run / "olivetti_py3.pkz").write_bytes(b"\x80\x04cpathlib\nPath\n.")
+    with pytest.raises(UserError, match=r"reads data in .*, which its author chose: .*--data\.init_args\.root"):
+        data_of(Run(run))
+
+
+def test_what_is_parsed_is_what_was_checked(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is read once: a config that is exchanged after the check is not seen."""
+    from genai.training.arguments import parse, resolve
+
+    run = write_run(stranger)
+    checked = resolve("test", parse([str(run)]))
+    write_run(stranger, model=ATTACKS["file ending"])
+    assert str(run / "config.yaml") not in checked.arguments
+    assert yaml.safe_load(checked.arguments[1])["model"]["class_path"] == "genai.models.gan.gan.GAN"
+
+
+def test_what_jsonargparse_makes_of_a_config_is_checked_again() -> None:
+    with pytest.raises(UserError, match=r"names json\.loads"):
+        Policy(HERE).check_parsed({"objective": json.loads})
+    with pytest.raises(UserError, match=r"subprocess\.Popen"):
+        Policy(HERE).check_parsed([{"class_path": "subprocess.Popen"}])
+
+
+def test_the_limits_of_jsonargparse_end_with_the_run() -> None:
+    from jsonargparse._common import parsing_settings
+
+    before = dict(parsing_settings)
+    with Policy(HERE).enforced():
+        assert parsing_settings["import_path_verdicts"]["*"] is False
+    assert parsing_settings == before
+
+
+def test_each_listed_class_exists() -> None:
+    assert [path for path in CLASSES if getattr(locate(path, ()), "__qualname__", None) != path.rpartition(".")[2]] == []
+
+
+@pytest.mark.parametrize("name", ["jsonargparse", "a-b", "os.path", ""])
+def test_what_is_no_package_cannot_be_trusted(name: str) -> None:
+    with pytest.raises(UserError, match="is no package that can be trusted"):
+        policy_of(HERE, [name])
+
+
+def test_every_zoo_entry_passes() -> None:
+    entries = [path.parent for path in REPOSITORY.glob("zoo/*/config.yaml")]
+    assert entries
+    for entry in entries:
+        config, policy = read_config(Run(entry))
+        assert not policy.unrestricted
+        policy.check(config)
+        check_places(config, entry, policy)
+
+
+LAUGHS = "a0: &a0 [lol]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LAUGHS,
+        MERGES,
+        "model: &m {init_args: *m}\n",
+        "[" * 20_000,
+        "model: " + "[" * 200 + "]" * 200,
+        "model: " + "x" * 2_000_000,
+        "a: !!python/name:os.system",
+        "{",
+        "\x00",
+        "",
+    ],
+    ids=["laughs", "merges", "itself", "deep", "nested", "long", "tag", "torn", "null", "empty"],
+)
+def test_a_config_that_would_fill_the_memory_is_refused_at_once(text: str, stranger: Path) -> None:
+    run = write_run(stranger)
+    (run / "config.yaml").write_text(text)
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"config\.yaml") as error:
+        genai.load(run, "last")
+    assert time.monotonic() - started < 5
+    assert "\n" not in str(error.value)
