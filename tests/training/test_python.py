@@ -31,7 +31,15 @@ ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
 
 def trainer(*callbacks: L.Callback, **options: object) -> L.Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    given = {"accelerator": "cpu", "max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 0, **quiet, **options}
+    given = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "limit_train_batches": 2,
+        "limit_val_batches": 0,
+        "log_every_n_steps": 1,
+        **quiet,
+        **options,
+    }
     return L.Trainer(callbacks=list(callbacks), **given)  # type: ignore[arg-type]
 
 
@@ -101,7 +109,7 @@ def test_a_model_of_python_is_rebuilt_from_its_checkpoint(workspace: Path) -> No
     fitted.save_checkpoint("model.ckpt", weights_only=False)
     again = GAN.load_from_checkpoint("model.ckpt", weights_only=True)
     assert isinstance(again.objective, Relativistic)
-    assert torch.equal(again.generator(torch.ones(2, again.latent_dim)), model.generator(torch.ones(2, model.latent_dim)))
+    assert torch.equal(again.generator(torch.ones(2, again.layout.latent_dim)), model.generator(torch.ones(2, model.layout.latent_dim)))
     optimizers = again.configure_optimizers()
     assert [type(optimizer).__name__ for optimizer in optimizers] == ["Adam", "SGD"]
 

@@ -59,7 +59,7 @@ class Preemption(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if is_due(trainer, batch_idx) and not validation_may_follow(trainer, batch_idx):
-            self.check(trainer)
+            self.check(trainer, after_batch=True)
 
     def on_validation_batch_end(
         self,
@@ -73,13 +73,20 @@ class Preemption(L.Callback):
         if is_due(trainer, batch_idx):
             self.check(trainer)
 
-    def check(self, trainer: L.Trainer) -> None:
-        """Raise Stopped, in all processes with the same signal, when any process got one; all have to call it."""
+    def check(self, trainer: L.Trainer, after_batch: bool = False) -> None:
+        """Raise Stopped, in all processes with the same signal, when any process got one; all have to call it.
+
+        Args:
+            trainer: of the fit.
+            after_batch: a training batch has ended. Lightning would log its metrics after this hook, so they are logged first.
+        """
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         received = torch.tensor(self.received, device=trainer.strategy.root_device)
         number = int(trainer.strategy.reduce(received, reduce_op="max"))
         if number:
+            if after_batch:
+                trainer._logger_connector.update_train_step_metrics()
             raise Stopped(number)
 
 
