@@ -27,9 +27,9 @@ def test_the_input_is_left_alone() -> None:
 
 
 def test_a_grid_holds_the_images_row_by_row() -> None:
-    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 30, 30)
+    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 60, 60)
     pixels = np.asarray(grid(images, columns=3))[..., 0]
-    assert pixels[10::32, 10::32].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert pixels[10::62, 10::62].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_captioned_images_are_enlarged_by_whole_pixels() -> None:

@@ -24,7 +24,7 @@ def test_an_average_is_made_scored_and_never_guessed(workspace: Path, capsys: py
     assert Path("a.png").read_bytes() != Path("b.png").read_bytes()
     capsys.readouterr()
     for wrong, message in (
-        (["--std", "0.9"], "no power profile"),
+        (["--std", "0.9"], "no power-function profile"),
         (["--std", "0.1", "--kimg", "99"], "outside of the snapshots"),
     ):
         assert main(["average", str(run), *wrong]) == 2

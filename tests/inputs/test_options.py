@@ -56,7 +56,9 @@ def test_excluding_all_that_there_is_leaves_no_training_images(monkeypatch: pyte
 
 
 def test_a_label_that_training_excluded_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    (tmp_path / "config.yaml").write_text("data: {class_path: Digits, init_args: {exclude: [3, 5]}}\n")
+    (tmp_path / "config.yaml").write_text(
+        "model: {class_path: GAN}\ndata: {class_path: Digits, init_args: {exclude: [3, 5]}}\n"
+    )
     names = tuple("0123456789")
     warn_of_excluded([1, 3], names, Run(tmp_path))
     assert "trained without 3 (data.exclude)" in capsys.readouterr().err

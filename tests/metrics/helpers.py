@@ -68,6 +68,7 @@ class FakeData:
 
     def __init__(self, train=120, val=60, test=80, shape=(1, 8, 8)) -> None:
         sizes = {"train": train, "val": val, "test": test}
+        self.image_shape = shape
         self.splits = {name: FakeSplit(num, seed, shape) for seed, (name, num) in enumerate(sizes.items(), start=1)}
 
     def split(self, name: str) -> FakeSplit:

@@ -233,5 +233,5 @@ def test_too_few_images_are_refused(network):
 
 def test_another_number_of_samples_is_refused(network):
     evaluator = Evaluator.of(FakeData(), "test", network, 50)
-    with pytest.raises(ValueError, match="wants 50 samples"):
+    with pytest.raises(ValueError, match="has 50 samples"):
         evaluator.measure(extract(network, [random_images(49, seed=0)]))

@@ -109,7 +109,9 @@ def test_a_model_of_python_is_rebuilt_from_its_checkpoint(workspace: Path) -> No
     fitted.save_checkpoint("model.ckpt", weights_only=False)
     again = GAN.load_from_checkpoint("model.ckpt", weights_only=True)
     assert isinstance(again.objective, Relativistic)
-    assert torch.equal(again.generator(torch.ones(2, again.layout.latent_dim)), model.generator(torch.ones(2, model.layout.latent_dim)))
+    assert torch.equal(
+        again.generator(torch.ones(2, again.layout.latent_dim)), model.generator(torch.ones(2, model.layout.latent_dim))
+    )
     optimizers = again.configure_optimizers()
     assert [type(optimizer).__name__ for optimizer in optimizers] == ["Adam", "SGD"]
 
