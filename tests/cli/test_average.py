@@ -25,7 +25,7 @@ def test_an_average_is_made_scored_and_never_guessed(workspace: Path, capsys: py
     capsys.readouterr()
     for wrong, message in (
         (["--std", "0.9"], "no power-function profile"),
-        (["--std", "0.1", "--kimg", "99"], "outside of the snapshots"),
+        (["--std", "0.1", "--kimg", "99"], "outside the range of the snapshots"),
     ):
         assert main(["average", str(run), *wrong]) == 2
         assert message in capsys.readouterr().err
