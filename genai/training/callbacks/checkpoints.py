@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from genai.errors import UserError
 from genai.files import open_atomically
-from genai.training.callbacks.preemption import Stopped, validation_may_follow
+from genai.training.callbacks.preemption import Stopped, log_batch, validation_may_follow
 from genai.training.loggers import MetricsCSV
 
 
@@ -86,6 +86,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self.is_due(trainer) and not validation_may_follow(trainer, batch_idx):
+            log_batch(trainer)  # a resumed run does not repeat this batch, so its row has to be written before the checkpoint
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

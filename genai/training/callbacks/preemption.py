@@ -86,8 +86,13 @@ class Preemption(L.Callback):
         number = int(trainer.strategy.reduce(received, reduce_op="max"))
         if number:
             if after_batch:
-                trainer._logger_connector.update_train_step_metrics()
+                log_batch(trainer)
             raise Stopped(number)
+
+
+def log_batch(trainer: L.Trainer) -> None:
+    """Log the metrics of the training batch that has just ended, which Lightning does after its hooks."""
+    trainer._logger_connector.update_train_step_metrics()
 
 
 def is_due(trainer: L.Trainer, batch_idx: int) -> bool:
