@@ -1,6 +1,7 @@
 """A run as a zoo entry: config, averaged weights, scores and a model card, in one small folder."""
 
 import copy
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from genai.errors import UserError
+from genai.files import make_folder, refusal_named, write_atomically
 from genai.metrics.registry import all_metrics
 from genai.models.base import Model
 from genai.runs import Run, write_json
@@ -73,21 +75,28 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
 
     Raises:
         UserError: `target` exists, `source` is a zoo entry, or it has no test scores of this checkpoint as its config has it.
+        WriteError: the system refuses to write; what was at `target` is as it was.
     """
     check_target(target, force)
     if source.is_exported:
         raise UserError(f"{source.path} is a zoo entry already: copy the folder")
     dtype, test = choose_dtype(dtype, model, scores_of_test(source, model), rescore)
     record = source.record() | {"images_seen": model.images_seen, "dtype": dtype}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+    make_folder(target.parent)
+    with refusal_named(target), TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
         folder.mkdir()
         size = write_entry(folder, source, target, model, dtype, record, test)
         check_target(target, force)
+        before = Path(temporary) / "before"
         if target.exists():
-            target.rename(Path(temporary) / "before")
-        folder.rename(target)
+            target.rename(before)
+        try:
+            folder.rename(target)
+        except OSError:
+            if before.exists():
+                before.rename(target)
+            raise
     return Exported(target, dtype, size)
 
 
@@ -113,14 +122,14 @@ def write_entry(
     folder: Path, source: Run, target: Path, model: Model, dtype: str, record: dict[str, Any], test: dict[str, Any]
 ) -> int:
     """Write the files of a zoo entry into `folder`; returns the size of the weights in bytes."""
-    weights = {name: narrow(value, DTYPES[dtype]) for name, value in model.export_state().items()}
-    save_file(weights, folder / "weights.safetensors", metadata={"software": "genai", "dtype": dtype})
-    (folder / "config.yaml").write_bytes(source.config_bytes())
-    write_json(folder / "run.json", record)
+    tensors = {name: narrow(value, DTYPES[dtype]) for name, value in model.export_state().items()}
+    weights = save(tensors, metadata={"software": "genai", "dtype": dtype})
+    write_atomically(folder / "weights.safetensors", weights)
+    write_atomically(folder / "config.yaml", source.config_bytes())
+    write_json(folder / "run.json", record | {"weights_sha256": hashlib.sha256(weights).hexdigest()})
     write_json(folder / "metrics.json", {"test": test})
-    size = (folder / "weights.safetensors").stat().st_size
-    (folder / "README.md").write_text(card(f"{target.parent.name}/{target.name}", record, test, dtype, size))
-    return size
+    write_atomically(folder / "README.md", card(f"{target.parent.name}/{target.name}", record, test, dtype, len(weights)))
+    return len(weights)
 
 
 def scores_of_test(run: Run, model: Model) -> dict[str, Any]:

@@ -13,8 +13,10 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from genai import runs
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
+from genai.files import read_bounded
 from genai.runs.trust import Policy, check_places, read_config
+from genai.runs.yaml_files import MAX_CHARACTERS, parse_bounded
 from genai.training import cluster
 from genai.training.devices import GPUS, has_gpu
 from genai.training.record import command_line
@@ -96,9 +98,9 @@ def check_config(name: str) -> None:
     if not Path(name).is_file():
         raise UserError(f"there is no file {name}: `ls configs/*` lists the presets")
     try:
-        content = yaml.safe_load(Path(name).read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{name} is not valid YAML: {error}") from None
+        content = parse_bounded(read_bounded(Path(name), 4 * MAX_CHARACTERS).decode(), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{name} cannot be read ({error}): name a YAML file in UTF-8") from None
     if content is None:
         raise UserError(f"{name} is empty: write the options of a run into it, such as those of configs/digits/gan.yaml")
     if not isinstance(content, dict):
@@ -182,7 +184,11 @@ def drop_given(config: dict[str, Any], arguments: Sequence[str]) -> None:
 def run_of_job() -> runs.Run | None:
     """The run that this command started earlier in this job of the cluster."""
     for run in runs.all_runs():
-        record = run.raw_record()
+        try:
+            record = run.raw_record()
+        except DamagedFileError as error:
+            print(f"genai: {error}; looking for this job's run among the others", file=sys.stderr)
+            continue
         if (record.get("job"), record.get("command")) == (cluster.job(), command_line()):
             return run
     return None

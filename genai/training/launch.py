@@ -83,7 +83,7 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     call |= {"verbose": False} if verb in ("validate", "test") else {}  # our own table is printed instead of Lightning's
     try:
         if run_dir and runs.Run(run_dir).is_exported:
-            import_weights(cli.model, runs.Run(run_dir).weights)
+            import_weights(cli.model, runs.Run(run_dir))
         if verb == "predict" and trainer.world_size > 1:
             raise UserError("predict works with one process: add --trainer.devices 1")
         if call.get("ckpt_path") and verb != "fit":

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.images import to_float
 from genai.metrics.cache import cache_folder
 from genai.metrics.features.network import FeatureNetwork, Features, sha256_of
@@ -60,20 +61,38 @@ def load(name: str, path: Path | None = None) -> FeatureNetwork:
     """
     path = path or weights_path(name)
     metadata, state = _read(name, path)
-    spec = json.loads(metadata["network"])
-    network = _build(path, spec["class_path"], spec["init_args"])
-    network.load_state_dict(state)
-    channels, height, width = spec["init_args"]["image_shape"]
+    sha256 = sha256_of(path)
+    check_card(path, sha256)
+    try:
+        spec = json.loads(metadata["network"])
+        network = _build(path, spec["class_path"], spec["init_args"])
+        network.load_state_dict(state)
+        channels, height, width = spec["init_args"]["image_shape"]
+        class_names, num_classes = json.loads(metadata["class_names"]), int(spec["init_args"]["num_classes"])
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # metadata of another kind
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {reason}): {_how_to_train(name)}") from None
     return FeatureNetwork(
         name=name,
         embed=ClassifierFeatures(network, (height, width)),
         channels=channels,
         resize=f"antialiased bilinear to {height}x{width} (other sizes only)",
-        weights_sha256=sha256_of(path),
+        weights_sha256=sha256,
         task="attributes" if metadata["task"] == "attributes" else "class",
-        class_names=tuple(json.loads(metadata["class_names"])),
-        num_classes=spec["init_args"]["num_classes"],
+        class_names=tuple(class_names),
+        num_classes=num_classes,
     )
+
+
+def check_card(path: Path, sha256: str) -> None:
+    """Raise DamagedFileError where the card beside a weights file, which `genai ship` wrote, has another SHA-256.
+
+    safetensors has no checksum of its own: a flipped bit would change scores and nothing else.
+    """
+    card = path.with_suffix(".md")
+    found = re.search(r"^\| sha256 \| `([0-9a-f]{64})` \|$", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
+    if found and found[1] != sha256:
+        raise DamagedFileError(f"{path} does not fit the sha256 in {card.name}: copy both again, or `genai ship` them again")
 
 
 def _read(name: str, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
