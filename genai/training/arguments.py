@@ -48,7 +48,8 @@ class Request:
         configs: the YAML files of `-c`, in order.
         experiment: the folder of `--experiment`.
         has_ckpt_path: whether Lightning's own `--ckpt_path` is given.
-        rest: all arguments but RUN, --resume, --checkpoint and --trust, in order.
+        rest: all arguments but RUN, --resume, --checkpoint, --trust and --changed_data, in order.
+        changed_data: whether a run may be continued with other training images.
     """
 
     run: str | None
@@ -59,6 +60,7 @@ class Request:
     experiment: str | None
     has_ckpt_path: bool
     rest: tuple[str, ...]
+    changed_data: bool = False
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -71,6 +73,7 @@ def parse(arguments: Sequence[str]) -> Request:
     ours.add_argument("--resume", metavar="RUN")
     ours.add_argument("--checkpoint")
     ours.add_argument("--trust", action="append", default=[])
+    ours.add_argument("--changed_data", action="store_true")
     shared = OwnParser()  # these stay among the arguments of LightningCLI
     shared.add_argument("-c", "--config", action="append", default=[])
     shared.add_argument("--experiment")
@@ -90,6 +93,7 @@ def parse(arguments: Sequence[str]) -> Request:
         experiment=seen.experiment,
         has_ckpt_path=seen.ckpt_path is not None,
         rest=tuple(rest),
+        changed_data=own.changed_data,
     )
 
 
@@ -138,7 +142,7 @@ def resolve_fit(request: Request) -> Resolved:
     if request.resume:
         return resumed(runs.find(request.resume, trained=False), request)
     if cluster.is_requeued() and (earlier := run_of_job()):
-        return resumed(earlier, Request(None, None, None, request.trust, (), None, False, ()))
+        return resumed(earlier, Request(None, None, None, request.trust, (), None, False, (), request.changed_data))
     if request.configs and request.experiment is None:
         return Resolved([*request.rest, "--experiment", experiment_name(request.configs[0])])
     return Resolved(list(request.rest))
