@@ -13,6 +13,7 @@ from genai import __version__
 from genai.cli.memory import keep_freed_memory
 from genai.cli.streams import print_any_text
 from genai.errors import UserError
+from genai.files import FORBIDDEN, FULL
 
 # Before torch is loaded: waiting threads sleep. By default libgomp's threads spin, which makes a training that shares its
 # cores with another program several times slower.
@@ -100,6 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except OSError as error:  # of a library, such as a tracker's; our own writes raise a WriteError
+        if error.errno not in (*FULL, *FORBIDDEN):
+            raise
+        advice = "free some space" if error.errno in FULL else "choose a place that you can read and write"
+        print(f"genai: {error.filename or 'a file'} cannot be used ({error.strerror}): {advice}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("genai: interrupted", file=sys.stderr)
         return 130

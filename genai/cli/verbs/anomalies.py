@@ -94,7 +94,9 @@ def run(arguments: list[str]) -> None:
     write_csv(named, scores, order, table)
     top = order[:NUM_SHOWN]
     captions = [f"{brief(scores[i])}{f' ({named.labels[i]})' if named.labels[i] else ''}" for i in top]
-    captioned(named.images[top], captions, f"{len(top)} most anomalous of {len(order)}, {UNITS[kind]}").save(picture)
+    chart = captioned(named.images[top], captions, f"{len(top)} most anomalous of {len(order)}, {UNITS[kind]}")
+    with files.open_atomically(picture) as file:
+        chart.save(file, format="PNG")
     print(f"wrote {table} and {picture}")
 
 

@@ -1,11 +1,11 @@
 """Events of mode collapse, reported once each, and samples/collapse.csv, the table that they are derived from."""
 
-import csv
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genai.files import write_csv
+from genai.files import read_csv, write_csv
 from genai.metrics.collapse import Diagnosis
 from genai.metrics.evaluation import EvaluationResult
 
@@ -73,12 +73,21 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows that `write_rows` wrote; none if there is no file."""
+    """The rows that `write_rows` wrote; none if there is no file. Damaged lines are counted on stderr and left out."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: _value(name, text) for name, text in row.items() if text or name == "event"} for row in rows]
+    rows, num_damaged = read_csv(path)
+    found = []
+    for row in rows:
+        try:
+            found.append({name: _value(name, text) for name, text in row.items() if text or name == "event"})
+        except ValueError:
+            num_damaged += 1
+    readable = [row for row in found if {"images_seen", "event", "state"} <= row.keys()]
+    num_damaged += len(found) - len(readable)
+    if num_damaged:
+        print(f"genai: {path} has {num_damaged} damaged lines, which are left out", file=sys.stderr)
+    return readable
 
 
 def _value(name: str, text: str) -> Any:
