@@ -1,6 +1,7 @@
 """The command line: finds the verbs in verbs/ and runs one of them. A verb's module is imported only when it is called."""
 
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -19,6 +20,7 @@ from genai.files import FORBIDDEN, FULL
 # cores with another program several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 GROUPS = ("train and score", "sample and edit", "inspect", "share")  # in the order of the help; others follow
 EXAMPLES = """\
 examples:
@@ -102,9 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except OSError as error:  # of a library, such as a tracker's; our own writes raise a WriteError
-        if error.errno not in (*FULL, *FORBIDDEN):
+        if error.errno not in (*FULL, *FORBIDDEN, *NO_PATH):
             raise
-        advice = "free some space" if error.errno in FULL else "choose a place that you can read and write"
+        advice = "check the path" if error.errno in NO_PATH else "choose a place that you can read and write"
+        advice = "free some space" if error.errno in FULL else advice
         print(f"genai: {error.filename or 'a file'} cannot be used ({error.strerror}): {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

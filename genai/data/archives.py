@@ -32,7 +32,7 @@ SYSTEM_NAMES = (  # of files and folders, besides hidden ones
 MAX_BYTES = 200 * 2**20  # of one picture
 MAX_RATIO = 100  # of the unpacked size of an archive to its own, where it is more than MAX_UNPACKED bytes
 MAX_UNPACKED = 2**30
-COMPRESSED = {(".gz", ".tgz"): gzip.open, (".bz2",): bz2.open, (".xz",): lzma.open}
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}  # by the first bytes
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
@@ -152,6 +152,7 @@ def walk_zip(path: Path, with_content: bool) -> Iterator[Picture]:
     with naming_damage(path), zipfile.ZipFile(path) as archive:
         check_unpacked(path, sum(member.file_size for member in archive.infolist() if member.file_size <= MAX_BYTES))
         for member in archive.infolist():
+            member.filename = member.filename.replace("\\", "/")  # of some Windows programs
             plain = member.is_dir() or stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
             check_member(path, member.filename, plain)
             if member.is_dir() or is_in_hidden(member.filename):
@@ -188,7 +189,9 @@ def walk_tar(path: Path, with_content: bool) -> Iterator[Picture]:
 @contextmanager
 def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """A tar, compressed or not; no header of it is read into memory if it says that it is larger than a picture may be."""
-    opener: Any = next((opener for endings, opener in COMPRESSED.items() if path.name.lower().endswith(endings)), open)
+    with path.open("rb") as file:
+        head = file.read(max(map(len, COMPRESSED)))
+    opener: Any = next((opener for start, opener in COMPRESSED.items() if head.startswith(start)), open)
     with opener(path, "rb") as file, tarfile.open(fileobj=SmallReads(file), mode="r:") as archive:
         yield archive
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -149,7 +150,7 @@ def nonfinite_error(trainer: L.Trainer, what: str, step: int, advice: str) -> Us
     paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
     good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
     return UserError(
-        f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {good or 'none yet'}; {advice}"
+        f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {shlex.quote(str(good)) if good else 'none yet'}; {advice}"
     )
 
 

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,8 +48,8 @@ feature network `{features}` (sha256 {sha}); scores are those of the weights in 
 
 ## Use
 
-    genai sample {name} --num 64 --out grid.png
-    genai test {name}
+    genai sample {entry} --num 64 --out grid.png
+    genai test {entry}
 
 Limits: the model reproduces the biases of {data}; the entry has no optimiser state, so training cannot be resumed from it.
 """
@@ -140,11 +141,13 @@ def scores_of_test(run: Run, model: Model) -> dict[str, Any]:
     """
     test: dict[str, Any] | None = run.scores().get("test")
     if test is None or test["images_seen"] != model.images_seen:
-        raise UserError(f"{run.path} has no test scores of this checkpoint: run `genai test {run.path}` first")
+        raise UserError(
+            f"{run.path} has no test scores of this checkpoint: run `genai test {shlex.quote(str(run.path))}` first"
+        )
     if test.get("overrides"):
         overrides = " ".join(test["overrides"])
         raise UserError(
-            f"{run.path} was tested with {overrides}, which its config lacks: run `genai test {run.path}` without it first"
+            f"{run.path} was tested with {overrides}, which its config lacks: run `genai test {shlex.quote(str(run.path))}` without it first"
         )
     return test
 
@@ -186,6 +189,7 @@ def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, si
     rows = [f"| {' | '.join(row)} |" for row in cells]
     return CARD.format(
         name=name,
+        entry=shlex.quote(name),
         model=record["model"],
         data=record["data"],
         version=record["versions"]["genai"],

@@ -107,8 +107,22 @@ def check_config(name: str) -> None:
         raise UserError(f"{name} cannot be read ({error}): name a YAML file in UTF-8") from None
     if content is None:
         raise UserError(f"{name} is empty: write the options of a run into it, such as those of configs/digits/gan.yaml")
+    if isinstance(content, dict) and (empty := next((path for path in empty_sections(content)), None)):
+        raise UserError(f"{name} has nothing below `{empty}`: write its options there, or remove the line")
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no `option: value` lines: see configs/digits/gan.yaml")
+
+
+def empty_sections(config: dict[str, Any]) -> list[str]:
+    """The sections of a config that have no content."""
+    sections = [
+        name for name in ("model", "data", "trainer", "evaluation", "gallery", "collapse", "averages") if name in config
+    ]
+    inner = [f"{name}.init_args" for name in sections if isinstance(config[name], dict) and "init_args" in config[name]]
+    return [
+        *(name for name in sections if config[name] is None),
+        *(path for path in inner if config[path.split(".")[0]]["init_args"] is None),
+    ]
 
 
 class Resolved(NamedTuple):

@@ -14,6 +14,7 @@ from genai.metrics.registry import all_metrics
 from genai.models.base import ImageModel, Model
 from genai.models.conditions import check_labels
 from genai.runs.loading import first_difference, read_checkpoint
+from genai.training.callbacks.options import OPTIMIZER_CLASSES
 from genai.training.devices import optimizers_in
 
 LATER_OPTIONS = {"foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay", "initial_lr"}
@@ -107,12 +108,23 @@ def check_checkpoint(
         raise UserError(
             f"{path} has {len(saved)} optimisers and the model {len(optimizers)}: resume with the run's own options"
         )
+    names = checkpoint.get(OPTIMIZER_CLASSES, [])
+    for optimizer, name in zip(optimizers, names, strict=False):
+        if name != type(optimizer).__name__:
+            raise UserError(
+                f"{path} has the state of {name}, not of {type(optimizer).__name__}: resume with the run's own optimiser, or "
+                "start a new run with --init_from"
+            )
     for optimizer, state in zip(optimizers, saved, strict=False):
         if difference := differing_options(optimizer, state["param_groups"][0]):
             raise UserError(
                 f"{path} has the state of another optimiser than {type(optimizer).__name__} (only one of them has "
                 f"`{difference[0]}`): resume with the run's own, or start a new run with --init_from"
             )
+        try:
+            optimizer.load_state_dict(state)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{path} has the state of another optimiser ({error}): resume with the run's own options") from None
 
 
 def differing_options(optimizer: Optimizer, saved: Collection[str]) -> list[str]:

@@ -94,6 +94,11 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     except RuntimeError as error:
         if "loading state_dict" in str(error):
             raise UserError(f"{call['ckpt_path']} is a checkpoint of another model: {first_difference(error)}") from None
+        if "DataLoader" in str(error):
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"a loader process failed ({reason}): use --data.init_args.num_workers 0, which is as fast"
+            ) from None
         if "Early stopping conditioned on metric" in str(error):
             raise UserError(str(error)) from None
         raise

@@ -13,7 +13,7 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, edit_condition
 from genai.cli.options.run import Loaded
 from genai.data.archives import MAX_BYTES
-from genai.data.decoding import decode_image
+from genai.data.decoding import decode_image, why
 from genai.errors import UserError
 from genai.files import read_bounded
 from genai.images import to_float
@@ -70,7 +70,7 @@ def read_picture(name: str, size: int, channels: int, what: str, choice: str) ->
     except FileNotFoundError:
         raise UserError(f"there is no {what} {name}: name {choice}") from None
     except Exception as error:  # Pillow raises nearly anything on damaged bytes
-        raise UserError(f"the {what} {name} cannot be read ({type(error).__name__}): name a PNG or JPEG") from None
+        raise UserError(f"the {what} {name} cannot be read ({why(error)}): name a PNG or JPEG") from None
 
 
 class Examples(NamedTuple):

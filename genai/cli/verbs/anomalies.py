@@ -22,9 +22,10 @@ from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.data import archives
 from genai.data.avatars.styles import STYLES, draw_style
 from genai.data.base import ImageDataModule, data_roots
-from genai.data.decoding import decode_image
+from genai.data.decoding import decode_image, why
 from genai.data.digits import Digits
 from genai.data.mnist import MNIST
+from genai.data.photos import printable
 from genai.errors import UserError
 from genai.images import captioned, to_float, to_uint8
 from genai.metrics.novelty import excess, novelty, standardised
@@ -164,7 +165,7 @@ def images_of_files(name: str, root: str | None, shape: Shape) -> Named:
             images.append(torch.from_numpy(decode_image(picture.content, shape[1], shape[0]).copy()))
             names.append(picture.name)
         except Exception as error:  # Pillow raises nearly anything on damaged bytes
-            print(f"skipped {picture.name} ({picture.problem or type(error).__name__})", file=sys.stderr)
+            print(f"skipped {printable(picture.name)} ({picture.problem or why(error)})", file=sys.stderr)
     if not images:
         raise UserError(f"{place} has no image that can be read: name another")
     return Named(torch.stack(images), names, [""] * len(names))

@@ -13,6 +13,7 @@ from PIL import Image
 from genai.cli.options.arguments import VerbParser, add_trust_option, positives
 from genai.cli.options.output import OutputOptions
 from genai.data.archives import MAX_BYTES
+from genai.data.decoding import why
 from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded
 from genai.images import save_png, side_by_side, titled
@@ -48,7 +49,7 @@ def read_grid(path: Path) -> Image.Image:
     except DamagedFileError:
         raise
     except Exception as error:  # Pillow raises nearly anything on damaged bytes
-        raise DamagedFileError(f"{path} cannot be read ({type(error).__name__}): choose other --epochs") from None
+        raise DamagedFileError(f"{path} cannot be read ({why(error)}): choose other --epochs") from None
     return picture
 
 

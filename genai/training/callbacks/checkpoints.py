@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +35,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (WriteError, RuntimeError) as error:  # torch's writer turns some of what the system says into the latter
             kept = f"{final} is as it was" if final.is_file() else "there is no earlier one"
             reason = error.reason if isinstance(error, WriteError) else str(error).splitlines()[0]
-            raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume`") from None
+            run = shlex.quote(str(final.parent.parent))
+            raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume {run}`") from None
 
     def remove_checkpoint(self, path: _PATH) -> None:
         """Delete a checkpoint's file; a folder is never deleted."""
