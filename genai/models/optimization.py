@@ -149,9 +149,8 @@ def nonfinite_error(trainer: L.Trainer, what: str, step: int, advice: str) -> Us
     folders = [Path(callback.dirpath) for callback in trainer.checkpoint_callbacks if callback.dirpath]  # type: ignore[attr-defined]
     paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
     good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
-    return UserError(
-        f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {shlex.quote(str(good)) if good else 'none yet'}; {advice}"
-    )
+    place = shlex.quote(str(good)) if good else "none yet"
+    return UserError(f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {place}; {advice}")
 
 
 def has_finite_weights(path: Path) -> bool:

@@ -147,7 +147,8 @@ def scores_of_test(run: Run, model: Model) -> dict[str, Any]:
     if test.get("overrides"):
         overrides = " ".join(test["overrides"])
         raise UserError(
-            f"{run.path} was tested with {overrides}, which its config lacks: run `genai test {shlex.quote(str(run.path))}` without it first"
+            f"{run.path} was tested with {overrides}, which its config lacks: "
+            f"run `genai test {shlex.quote(str(run.path))}` without it first"
         )
     return test
 
