@@ -1,6 +1,7 @@
 """A run from elsewhere executes nothing, whatever its config says."""
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,27 @@ def test_the_limits_of_jsonargparse_end_with_the_run() -> None:
     before = dict(parsing_settings)
     with Policy(HERE).enforced():
         assert parsing_settings["import_path_verdicts"]["*"] is False
+    assert parsing_settings == before
+
+
+def test_two_threads_do_not_parse_by_each_others_limits() -> None:
+    from jsonargparse._common import parsing_settings
+
+    before, inside, seen = dict(parsing_settings), threading.Event(), []
+
+    def of_a_stranger() -> None:
+        with Policy(HERE).enforced():
+            inside.set()
+            time.sleep(0.2)
+            seen.append(parsing_settings["import_path_verdicts"].get("*"))
+
+    thread = threading.Thread(target=of_a_stranger)
+    thread.start()
+    inside.wait()
+    with Policy(HERE, unrestricted=True).enforced():
+        seen.append(parsing_settings["import_path_verdicts"].get("*"))
+    thread.join()
+    assert seen == [False, None]
     assert parsing_settings == before
 
 
