@@ -87,11 +87,12 @@ def read_faces(file: Path) -> np.ndarray:
         if content[:1] == b"\x78":  # zlib
             content = zlib.decompressobj().decompress(content, limit + 1)
         pixels = numbers(content).reshape(NUM_IMAGES, 64, 64).astype(np.float32)
+        pixels -= pixels.min()
+        if not pixels.any():
+            raise ValueError("all its numbers are the same")
     except (ValueError, zlib.error) as error:
         raise UserError(f"{file} is damaged ({error}): delete it to download it again") from None
-    pixels -= pixels.min()
-    scale = 255 / max(float(pixels.max()), np.finfo(np.float32).tiny)
-    return np.rint(pixels * scale).astype(np.uint8).transpose(0, 2, 1)  # each is stored column by column
+    return np.rint(pixels * (255 / pixels.max())).astype(np.uint8).transpose(0, 2, 1)  # each is stored column by column
 
 
 def numbers(content: bytes) -> np.ndarray:
