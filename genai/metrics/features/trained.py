@@ -90,7 +90,9 @@ def check_card(path: Path, sha256: str) -> None:
     safetensors has no checksum of its own: a flipped bit would change scores and nothing else.
     """
     card = path.with_suffix(".md")
-    found = re.search(r"^\| sha256 \| `([0-9a-f]{64})` \|$", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
+    found = (
+        re.search(r"^\| sha256 \| `([0-9a-f]{64})` \|$", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
+    )
     if found and found[1] != sha256:
         raise DamagedFileError(f"{path} does not fit the sha256 in {card.name}: copy both again, or `genai ship` them again")
 
@@ -122,6 +124,12 @@ def _build(path: Path, class_path: str, init_args: dict[str, Any]) -> nn.Module:
     module, _, name = class_path.rpartition(".")
     if not module.startswith("genai.networks."):
         raise UserError(f"{path} names the class {class_path}: weights files may name classes of genai.networks only")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        found = None
+    if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module):
+        raise UserError(f"{path} names the class {class_path}, which genai.networks does not define")
     with torch.random.fork_rng(devices=[]):  # the initial weights use the global generator
-        network: nn.Module = getattr(importlib.import_module(module), name)(**init_args)
+        network: nn.Module = found(**init_args)
     return network
