@@ -59,23 +59,28 @@ class Request:
     rest: tuple[str, ...]
 
 
+def own_parser() -> OwnParser:
+    """The options that LightningCLI does not have. None may be a prefix of one of torchrun's, which would take it."""
+    parser = OwnParser()
+    parser.add_argument("--resume", metavar="RUN")
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--trust", action="append", default=[])
+    return parser
+
+
 def parse(arguments: Sequence[str]) -> Request:
     """Separate our own flags from LightningCLI's; `arguments` are those after the verb.
 
     Raises:
         UserError: a flag without its value, or a `-c` file that does not exist or is not YAML.
     """
-    ours = OwnParser()
-    ours.add_argument("--resume", metavar="RUN")
-    ours.add_argument("--checkpoint")
-    ours.add_argument("--trust", action="append", default=[])
     shared = OwnParser()  # these stay among the arguments of LightningCLI
     shared.add_argument("-c", "--config", action="append", default=[])
     shared.add_argument("--experiment")
     shared.add_argument("--ckpt_path")
     words = list(arguments)
     run = words.pop(0) if words and not words[0].startswith("-") else None
-    own, rest = ours.parse_known_args(words)
+    own, rest = own_parser().parse_known_args(words)
     seen, _ = shared.parse_known_args(rest)
     for name in seen.config:
         check_config(name)
