@@ -230,7 +230,7 @@ print("sample", main(["sample", "zoo/mnist-gan", "--num", "4", "--out", str(disk
 
 def small_disk(disk: Path) -> list[str]:
     """The command that runs python with a disk of 2 MB at `disk`."""
-    mount = f"mount -t tmpfs -o size=2m none {disk} && exec {sys.executable} -c \"$CODE\" {disk}"
+    mount = f'mount -t tmpfs -o size=2m none {disk} && exec {sys.executable} -c "$CODE" {disk}'
     return ["unshare", "--map-root-user", "--mount", "sh", "-c", mount]
 
 

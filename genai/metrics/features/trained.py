@@ -85,7 +85,7 @@ def load(name: str, path: Path | None = None) -> FeatureNetwork:
 
 
 def check_card(path: Path, sha256: str) -> None:
-    """Raise DamagedFileError where the card beside a weights file, which `genai ship` wrote, has another SHA-256.
+    """Raise DamagedFileError where the card beside a weights file, which `genai export-features` wrote, has another SHA-256.
 
     safetensors has no checksum of its own: a flipped bit would change scores and nothing else.
     """
@@ -94,7 +94,9 @@ def check_card(path: Path, sha256: str) -> None:
         re.search(r"^\| sha256 \| `([0-9a-f]{64})` \|$", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
     )
     if found and found[1] != sha256:
-        raise DamagedFileError(f"{path} does not fit the sha256 in {card.name}: copy both again, or `genai ship` them again")
+        raise DamagedFileError(
+            f"{path} does not fit the sha256 in {card.name}: copy both again, or `genai export-features` them again"
+        )
 
 
 def _read(name: str, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
