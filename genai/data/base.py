@@ -185,7 +185,9 @@ class ImageDataModule(L.LightningDataModule):
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
             return
         if self.has_changed(state_dict):
-            rank_zero_warn(f"the training images of {self.name} are not those of the checkpoint: the run is no exact continuation")
+            rank_zero_warn(
+                f"the training images of {self.name} are not those of the checkpoint: the run is no exact continuation"
+            )
         self.order.load_state_dict({key: value for key, value in state_dict.items() if key != "fingerprint"})
 
     def has_changed(self, state: Mapping[str, Any]) -> bool:

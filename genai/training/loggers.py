@@ -53,7 +53,9 @@ class MetricsCSV(Logger):
         self.rows = {int(row["images_seen"]): {key: value for key, value in row.items() if value} for row in readable}
         if num_lost := num_torn + len(rows) - len(readable):
             self.damaged = self.path.read_bytes()
-            print(f"genai: {self.path} has {num_lost} damaged lines: kept in {self.backup.name}, left out here", file=sys.stderr)
+            print(
+                f"genai: {self.path} has {num_lost} damaged lines: kept in {self.backup.name}, left out here", file=sys.stderr
+            )
 
     @property
     def backup(self) -> Path:

@@ -330,7 +330,9 @@ def test_a_torn_table_of_collapse(line: str, tmp_path: Path, capsys: pytest.Capt
     assert "1 damaged line" in lines_of(capsys)[1][0]
 
 
-@pytest.mark.parametrize("record", [{"format": 2, "versions": []}, {"format": [1]}, {"versions": 3}, {"format": 2, "seed": "0"}])
+@pytest.mark.parametrize(
+    "record", [{"format": 2, "versions": []}, {"format": [1]}, {"versions": 3}, {"format": 2, "seed": "0"}]
+)
 def test_a_record_of_wrong_types_is_one_line(record: dict[str, Any], two_runs: list[Path]) -> None:
     (two_runs[0] / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError) as error:

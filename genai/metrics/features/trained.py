@@ -90,7 +90,9 @@ def check_card(path: Path, sha256: str) -> None:
     safetensors has no checksum of its own: a flipped bit would change scores and nothing else.
     """
     card = path.with_suffix(".md")
-    found = re.search(r"^\| sha256 \| `([0-9a-f]{64})` \|$", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
+    found = (
+        re.search(r"^\| sha256 \| `([0-9a-f]{64})` \|$", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
+    )
     if found and found[1] != sha256:
         raise DamagedFileError(f"{path} does not fit the sha256 in {card.name}: copy both again, or `genai ship` them again")
 
