@@ -1,5 +1,6 @@
-"""Inputs made to fill the memory or to never end: each is refused, or skipped with a reason, within seconds and bounded memory."""
+"""Inputs made to fill the memory or to never end: each is refused or skipped with a reason, in seconds and bounded memory."""
 
+import contextlib
 import gzip
 import io
 import os
@@ -288,10 +289,8 @@ def test_a_picture_that_is_a_bomb_is_decoded_or_skipped(content: bytes, tmp_path
     result = Decoder(8, 3)(archives.Picture("x.png", content))
     assert isinstance(result, np.ndarray) or "\n" not in result
     (tmp_path / "x.png").write_bytes(content)
-    try:
+    with contextlib.suppress(UserError):
         read_picture(str(tmp_path / "x.png"), 8, 3, "image", "a file")
-    except UserError as error:
-        assert "\n" not in str(error)
 
 
 def test_text_of_a_picture_that_is_short_is_no_bomb() -> None:
