@@ -90,7 +90,7 @@ def expanded_size(node: Node, known: dict[int, float]) -> float:
 
 
 def plain(value: Any, source: object, depth: int = 0) -> Any:
-    """A copy of `value` without shared parts; DamagedFileError for dates, sets and other values that a config has no use for."""
+    """A copy of `value` without shared parts; DamagedFileError for dates, sets and other values that no config has."""
     if depth > MAX_DEPTH:
         raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run")
     if isinstance(value, dict):

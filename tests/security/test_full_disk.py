@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,7 @@ def small_disk(disk: Path) -> list[str]:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Path:
     """A folder on which a disk of 2 MB can be mounted."""
     (tmp_path / "disk").mkdir()
     command = [*small_disk(tmp_path / "disk")[:-1], f"mount -t tmpfs -o size=2m none {tmp_path / 'disk'}"]
@@ -245,9 +245,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         can_mount = False
     if not can_mount:
         pytest.skip("this machine lets no user mount a disk (unshare --map-root-user --mount)")
-    yield tmp_path / "disk"
+    return tmp_path / "disk"
 
 
+@pytest.mark.slow
 def test_a_small_disk(disk: Path) -> None:
     environment = {**os.environ, "CODE": SMALL_DISK, "GENAI_CACHE": str(disk / "cache"), "PYTHONPATH": str(runs.REPOSITORY)}
     result = subprocess.run(small_disk(disk), capture_output=True, text=True, env=environment, cwd=runs.REPOSITORY)
