@@ -80,6 +80,17 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     write_atomically(path, text.getvalue())
 
 
+def read_csv(path: Path) -> tuple[list[dict[str, str]], int]:
+    """The rows of a table by the names of its columns, and the number of lines that are torn: with more or fewer cells, or the
+    last one without an end.
+    """
+    text = path.read_bytes().decode(errors="replace").replace("\0", "\ufffd")
+    lines = text.splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(("\n", "\r")) and len(line) < csv.field_size_limit()]
+    rows = [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]
+    return rows, len(lines) - len(rows) - bool(whole and whole[0] is lines[0])
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it; WriteError where the system refuses."""
     with refusal_named(path):

@@ -2,13 +2,14 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from genai.data.arrays import SPLITS, Batch, ImageArray, Split, select_rows
@@ -171,13 +172,25 @@ class ImageDataModule(L.LightningDataModule):
 
     # -- resuming -------------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, int]:
-        return self.order.state_dict()
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the training order, and the fingerprint of the training images."""
+        position = self.order.state_dict()
+        return {**position, "fingerprint": self.fingerprint("train")} if position else {}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue a fit at this state; when a checkpoint is validated or tested, the state is ignored."""
-        if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
-            self.order.load_state_dict(state_dict)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue a fit at this state; when a checkpoint is validated or tested, the state is ignored.
+
+        A fit that continues with other training images warns; the command line refuses it, see `training.checks`.
+        """
+        if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if self.has_changed(state_dict):
+            rank_zero_warn(f"the training images of {self.name} are not those of the checkpoint: the run is no exact continuation")
+        self.order.load_state_dict({key: value for key, value in state_dict.items() if key != "fingerprint"})
+
+    def has_changed(self, state: Mapping[str, Any]) -> bool:
+        """Whether the training images are others than those of a saved state; False where it does not say."""
+        return state.get("fingerprint", self.fingerprint("train")) != self.fingerprint("train")
 
 
 def ranks(trainer: L.Trainer | None) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from genai.errors import UserError
 
 VAL_SHARE, TEST_SHARE = 0.1, 0.1
 SMALL_RANGE, NEARLY_CONSTANT = 64, 1.0  # in units of 0..255: of a whole set, and the standard deviation within an image
-WINDOW, WINDOW_BYTES = 64, 2**28  # images, and bytes of their files, in memory at once
+WINDOW, WINDOW_BYTES = 64, 2**26  # images, and bytes of their files, in memory at once; one may be larger by itself
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,7 @@ def decode_rows(
                         "skip it"
                     )
             bar.advance(task, len(window))
+            del window, picture  # so that they are not in memory while the next ones are read
     return failed
 
 

@@ -154,8 +154,11 @@ def nonfinite_error(trainer: L.Trainer, what: str, step: int, advice: str) -> Us
 
 
 def has_finite_weights(path: Path) -> bool:
-    """Whether no weight of the checkpoint at `path` is infinite or NaN."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    """Whether the checkpoint at `path` can be read, and no weight of it is infinite or NaN."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception:  # a damaged file makes torch.load raise anything
+        return False
     return all(bool(weight.isfinite().all()) for weight in state.values())
 
 

@@ -100,7 +100,7 @@ class Run:
                 f"{self.path} has run format {record.get('format', 1)} (written by genai {wrote or 'of an unknown version'}), "
                 f"and genai {__version__} reads format {FORMAT}: use the version that wrote it, or train it again"
             )
-        check_types(record, RECORD, self.path / "run.json")
+        check_types(record, {name: kind for name, kind in RECORD.items() if name in record}, self.path / "run.json")
         return record
 
     def raw_record(self) -> dict[str, Any]:

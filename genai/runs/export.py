@@ -154,7 +154,7 @@ def write_entry(
     folder: Path, config: bytes, target: Path, model: Model, dtype: str, record: dict[str, Any], test: dict[str, Any]
 ) -> int:
     """Write the files of a zoo entry into `folder`; returns the size of the weights in bytes."""
-    tensors = {name: narrow(value, DTYPES[dtype]) for name, value in model.export_state().items()}
+    tensors = {name: with_dtype(value, DTYPES[dtype]) for name, value in model.export_state().items()}
     weights = save(tensors, metadata={"software": "genai", "dtype": dtype})
     write_atomically(folder / "weights.safetensors", weights)
     write_atomically(folder / "config.yaml", config)
@@ -195,11 +195,11 @@ def choose_dtype(dtype: str, model: Model, test: dict[str, Any], rescore: Rescor
 def rounded(model: Model) -> Model:
     """A copy of `model` whose exported weights were rounded to bfloat16."""
     twin = copy.deepcopy(model)
-    twin.import_state({name: narrow(value, torch.bfloat16) for name, value in model.export_state().items()})
+    twin.import_state({name: with_dtype(value, torch.bfloat16) for name, value in model.export_state().items()})
     return twin
 
 
-def narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def with_dtype(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """A copy with its own memory, also of tied tensors: floating-point values in `dtype`, counters unchanged."""
     return value.to(dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
 

@@ -48,7 +48,8 @@ class Request:
         configs: the YAML files of `-c`, in order.
         experiment: the folder of `--experiment`.
         has_ckpt_path: whether Lightning's own `--ckpt_path` is given.
-        rest: all arguments but RUN, --resume, --checkpoint and --trust, in order.
+        rest: all arguments but RUN, --resume, --checkpoint, --trust and --changed_data, in order.
+        changed_data: whether a run may be continued with other training images.
     """
 
     run: str | None
@@ -59,6 +60,17 @@ class Request:
     experiment: str | None
     has_ckpt_path: bool
     rest: tuple[str, ...]
+    changed_data: bool = False
+
+
+def own_parser() -> OwnParser:
+    """The options that LightningCLI does not have. None may be a prefix of one of torchrun's, which would take it."""
+    parser = OwnParser()
+    parser.add_argument("--resume", metavar="RUN")
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--trust", action="append", default=[])
+    parser.add_argument("--changed_data", action="store_true")
+    return parser
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -67,17 +79,13 @@ def parse(arguments: Sequence[str]) -> Request:
     Raises:
         UserError: a flag without its value, or a `-c` file that does not exist or is not YAML.
     """
-    ours = OwnParser()
-    ours.add_argument("--resume", metavar="RUN")
-    ours.add_argument("--checkpoint")
-    ours.add_argument("--trust", action="append", default=[])
     shared = OwnParser()  # these stay among the arguments of LightningCLI
     shared.add_argument("-c", "--config", action="append", default=[])
     shared.add_argument("--experiment")
     shared.add_argument("--ckpt_path")
     words = list(arguments)
     run = words.pop(0) if words and not words[0].startswith("-") else None
-    own, rest = ours.parse_known_args(words)
+    own, rest = own_parser().parse_known_args(words)
     seen, _ = shared.parse_known_args(rest)
     for name in seen.config:
         check_config(name)
@@ -90,6 +98,7 @@ def parse(arguments: Sequence[str]) -> Request:
         experiment=seen.experiment,
         has_ckpt_path=seen.ckpt_path is not None,
         rest=tuple(rest),
+        changed_data=own.changed_data,
     )
 
 
@@ -138,7 +147,7 @@ def resolve_fit(request: Request) -> Resolved:
     if request.resume:
         return resumed(runs.find(request.resume, trained=False), request)
     if cluster.is_requeued() and (earlier := run_of_job()):
-        return resumed(earlier, Request(None, None, None, request.trust, (), None, False, ()))
+        return resumed(earlier, Request(None, None, None, request.trust, (), None, False, (), request.changed_data))
     if request.configs and request.experiment is None:
         return Resolved([*request.rest, "--experiment", experiment_name(request.configs[0])])
     return Resolved(list(request.rest))

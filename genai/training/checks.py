@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from torch.optim import Optimizer
 
+from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.metrics.registry import all_metrics
 from genai.models.base import ImageModel, Model
@@ -79,13 +80,21 @@ def check_best_metric(name: str, model: L.LightningModule, others_log: bool) -> 
         raise UserError(f"best_metric `{name}` is not among the metrics of this fit: {advice}")
 
 
-def check_checkpoint(path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer]) -> None:
-    """Load a checkpoint's weights into `model` and compare its optimisers.
+def check_checkpoint(
+    path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer], data: ImageDataModule | None = None
+) -> None:
+    """Load a checkpoint's weights into `model` and compare its optimisers, and its training images where `data` are given.
 
     Raises:
-        UserError: it is damaged, or one of another network or optimiser.
+        UserError: it is damaged, or one of another network, optimiser or other images.
     """
     checkpoint = read_checkpoint(path)
+    state = checkpoint.get(type(data).__qualname__)
+    if data is not None and isinstance(state, dict) and data.has_changed(state):
+        raise UserError(
+            f"{path} was trained with other images than {data.name} has now, so the run cannot be continued exactly: give it the "
+            "images and the data options that it had, start a new run with --init_from, or add --changed_data to go on"
+        )
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

@@ -66,7 +66,7 @@ def run(verb: str, arguments: list[str]) -> None:
     quiet_libraries()
     policy = policy or Policy(Path(), unrestricted=True)
     with policy.enforced():
-        run_verb(verb, GenaiCLI(verb, words, request.trust, policy))
+        run_verb(verb, GenaiCLI(verb, words, request.trust, policy, request.changed_data))
 
 
 def ready_cli(verb: str, arguments: Sequence[str], trust: Sequence[str] = ()) -> GenaiCLI:

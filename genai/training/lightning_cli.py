@@ -61,11 +61,20 @@ class GenaiCLI(LightningCLI):
         arguments: what follows the verb, as `arguments.resolve` returns it.
         trust: packages that the run of `--init_from` may name.
         policy: what the arguments may name, where some are those of a run; None where all are the user's own.
+        changed_data: whether a run may be continued with other training images.
     """
 
-    def __init__(self, verb: str, arguments: Sequence[str], trust: Sequence[str] = (), policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        verb: str,
+        arguments: Sequence[str],
+        trust: Sequence[str] = (),
+        policy: Policy | None = None,
+        changed_data: bool = False,
+    ) -> None:
         self.trust = trust
         self.policy = policy
+        self.changed_data = changed_data
         self.lock: RunLock | None = None
         self.overrides = () if verb == "fit" else tuple(model_options(arguments))
         import_classes()
@@ -185,7 +194,7 @@ class GenaiCLI(LightningCLI):
             check_best_metric(options.best_metric, self.model, has_callbacks)
         optimizers = check_optimizers(self.model)
         if options.ckpt_path:
-            check_checkpoint(Path(options.ckpt_path), self.model, optimizers)
+            check_checkpoint(Path(options.ckpt_path), self.model, optimizers, None if self.changed_data else data)
 
     def choose_run_dir(self) -> Path | None:
         """The directory to write into, a new one for a new fit; None for a fast_dev_run or a zoo entry, which is only read."""

@@ -109,3 +109,20 @@ def test_a_zoo_entry_cannot_be_resumed(workspace: Path, capsys: pytest.CaptureFi
         path.write_text(text)
     assert main(["fit", "--resume", "zoo/thing"]) == 2
     assert "zoo entry" in capsys.readouterr().err
+
+
+def test_a_run_is_not_continued_with_other_images_unless_that_is_wanted(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]) == 0
+    run = runs.find("digits-gan").path
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    resume = ["fit", "--resume", str(run), "--trainer.max_epochs", "2", "--data.init_args.num_train", "500"]
+    capsys.readouterr()
+    assert main(resume) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert all(part in line for part in ("last.ckpt", "other images", "--init_from", "--changed_data"))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    with pytest.warns(UserWarning, match="training images of digits are not those of the checkpoint"):
+        assert main([*resume, "--changed_data"]) == 0
+    assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "3"]) == 0  # the config has the new data now

@@ -12,8 +12,10 @@ from torch.nn.functional import pad
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, edit_condition
 from genai.cli.options.run import Loaded
+from genai.data.archives import MAX_BYTES
 from genai.data.decoding import decode_image
 from genai.errors import UserError
+from genai.files import read_bounded
 from genai.images import to_float
 
 MAX_COLUMNS = 16
@@ -62,7 +64,9 @@ def read_picture(name: str, size: int, channels: int, what: str, choice: str) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about unusual metadata
-            return torch.from_numpy(decode_image(Path(name).read_bytes(), size, channels).copy())
+            return torch.from_numpy(decode_image(read_bounded(Path(name), MAX_BYTES), size, channels).copy())
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"there is no {what} {name}: name {choice}") from None
     except Exception as error:  # Pillow raises nearly anything on damaged bytes

@@ -20,7 +20,7 @@ from genai.cli.options.labels import null_condition
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.data import archives
-from genai.data.avatars.styles import STYLES, draw_style
+from genai.data.avatars.styles import STYLES, render_style
 from genai.data.base import ImageDataModule, data_roots
 from genai.data.decoding import decode_image
 from genai.data.digits import Digits
@@ -94,7 +94,9 @@ def run(arguments: list[str]) -> None:
     write_csv(named, scores, order, table)
     top = order[:NUM_SHOWN]
     captions = [f"{brief(scores[i])}{f' ({named.labels[i]})' if named.labels[i] else ''}" for i in top]
-    captioned(named.images[top], captions, f"{len(top)} most anomalous of {len(order)}, {UNITS[kind]}").save(picture)
+    chart = captioned(named.images[top], captions, f"{len(top)} most anomalous of {len(order)}, {UNITS[kind]}")
+    with files.open_atomically(picture) as file:
+        chart.save(file, format="PNG")
     print(f"wrote {table} and {picture}")
 
 
@@ -141,7 +143,7 @@ def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> Named:
 
 def images_of_style(name: str, num: int, shape: Shape) -> Named:
     """`num` faces of another style than that of the avatars dataset."""
-    faces = torch.stack([torch.from_numpy(draw_style(name, seed, shape[1])) for seed in range(num)])
+    faces = torch.stack([torch.from_numpy(render_style(name, seed, shape[1])) for seed in range(num)])
     return Named(converted(faces, shape), [f"{name}/{seed}" for seed in range(num)], [""] * num)
 
 

@@ -169,4 +169,5 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         axes.plot(*zip(*points, strict=True), "o-", label=method)
     axes.set(xlabel="training images", ylabel="accuracy on the test split, %", xscale="log")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    with files.open_atomically(path) as file:
+        figure.savefig(file, dpi=120, format="png")

@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> None:
     runs = [replace(RunOptions.from_namespace(options), run=name) for name in options.runs]
     path = OutputOptions.from_namespace(options).png(runs[0].find(), "compare")
     sources = loadable(runs)
-    names = {source.run.record()["data"] for source in sources}
+    names = {source.run.record().get("data", "unknown data") for source in sources}
     if len(names) > 1:
         raise UserError(f"the runs are of {' and '.join(sorted(names))}: compare runs of one dataset")
     split = sources[0].test_split()

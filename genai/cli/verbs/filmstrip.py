@@ -3,14 +3,18 @@
 Group: inspect
 """
 
+import io
 import re
+import warnings
 from pathlib import Path
 
 from PIL import Image
 
 from genai.cli.options.arguments import VerbParser, add_trust_option, positives
 from genai.cli.options.output import OutputOptions
-from genai.errors import UserError
+from genai.data.archives import MAX_BYTES
+from genai.errors import DamagedFileError, UserError
+from genai.files import read_bounded
 from genai.images import save_png, side_by_side, titled
 from genai.runs import find
 
@@ -32,6 +36,20 @@ def epoch_grids(folder: Path) -> dict[int, Path]:
     """Epoch -> the sample grid that the gallery callback wrote after it."""
     matches = ((re.fullmatch(r"epoch-(\d+)", path.stem), path) for path in sorted(folder.glob("epoch-*.png")))
     return {int(match.group(1)): path for match, path in matches if match}
+
+
+def read_grid(path: Path) -> Image.Image:
+    """A sample grid; DamagedFileError where it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow's, of a picture that is too large
+            picture = Image.open(io.BytesIO(read_bounded(path, MAX_BYTES)), formats=["PNG"])
+            picture.load()
+    except DamagedFileError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything on damaged bytes
+        raise DamagedFileError(f"{path} cannot be read ({type(error).__name__}): choose other --epochs") from None
+    return picture
 
 
 def choose(grids: dict[int, Path], wanted: list[int] | None) -> list[int]:
@@ -56,6 +74,6 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"{source.path} has no sample grids: train with --gallery.every_n_epochs 1")
     epochs = choose(grids, options.epochs)
     path = OutputOptions.from_namespace(options).png(source, "filmstrip")
-    strip = side_by_side([titled(Image.open(grids[epoch]), f"epoch {epoch}") for epoch in epochs])
+    strip = side_by_side([titled(read_grid(grids[epoch]), f"epoch {epoch}") for epoch in epochs])
     save_png(strip, path, {"Run": source.name, "Epochs": ",".join(map(str, epochs))})
     print(f"wrote {path}")

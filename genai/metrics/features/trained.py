@@ -17,7 +17,7 @@ from genai.metrics.cache import cache_folder
 from genai.metrics.features.network import FeatureNetwork, Features, sha256_of
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-SHIPPED = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
+BUILT_IN = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
 UTKFACE = "utkface"  # not shipped: its licence does not allow shipping the weights, so each user trains it once
 CONFIGS = {UTKFACE: "faces/utkface-features"}  # configs/<this>.yaml trains it; of the others it is configs/NAME/features.yaml
 
@@ -41,12 +41,12 @@ class ClassifierFeatures(nn.Module):
 def names() -> list[str]:
     """The shipped networks, `utkface`, and those in the user's cache."""
     cached = sorted(path.stem for path in (cache_folder() / "features").glob("*.safetensors"))
-    return list(dict.fromkeys((*SHIPPED, UTKFACE, *cached)))
+    return list(dict.fromkeys((*BUILT_IN, UTKFACE, *cached)))
 
 
 def weights_path(name_or_path: str) -> Path:
     """Where the weights of a feature network are, or would be."""
-    if name_or_path in SHIPPED:
+    if name_or_path in BUILT_IN:
         return WEIGHTS / f"{name_or_path}.safetensors"
     if name_or_path.endswith(".safetensors"):
         return Path(name_or_path)
@@ -113,10 +113,10 @@ def _read(name: str, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _how_to_train(name: str) -> str:
-    if name in (*SHIPPED, UTKFACE):
+    if name in (*BUILT_IN, UTKFACE):
         config = CONFIGS.get(name, f"{name}/features")
-        return f"train it with `genai fit -c configs/{config}.yaml`, then `genai ship RUN {name}`"
-    return "give the path of a feature network that `genai ship` wrote"
+        return f"train it with `genai fit -c configs/{config}.yaml`, then `genai export-features RUN {name}`"
+    return "give the path of a feature network that `genai export-features` wrote"
 
 
 def _build(path: Path, class_path: str, init_args: dict[str, Any]) -> nn.Module:
