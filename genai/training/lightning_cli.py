@@ -241,7 +241,7 @@ class GenaiCLI(LightningCLI):
             return []
         record = write_record(run_dir, self.datamodule, self.model, int(self.options.seed_everything))
         config = yaml.safe_load(self._parser(self.subcommand).dump(self.options, skip_none=False))
-        return loggers(self.options.tracker, run_dir, record["tracker_id"], config)
+        return loggers(self.options.tracker, run_dir, record["tracker_id"], config, explain_offline=self.subcommand == "fit")
 
 
 def import_classes() -> None:

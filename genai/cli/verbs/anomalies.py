@@ -81,14 +81,14 @@ def run(arguments: list[str]) -> None:
     named = read(options.data, options.num, data, source.model.image_shape)
     score = make_score(kind, source, data, options.samples, options.seed)
     scores = score(named.images)
-    print(f"{scores.mean():.2f} {UNITS[kind]}, mean over {len(scores)} images")
+    print(f"{scores.mean():.2f} {UNITS[kind]}, mean over {len(scores):,} images")
     is_excluded = excluded(data, named) if options.data == "test" else torch.ones(len(scores), dtype=torch.bool)
     anomalous, normal = scores[is_excluded], scores[~is_excluded]
     if options.data != "test":
         own = read("test", options.num, data, data.image_shape)
         normal = score(own.images)[~excluded(data, own)]
     if len(anomalous) and len(normal):
-        counts = f"{len(anomalous)} anomalous images, {len(normal)} test images of the run's data"
+        counts = f"{len(anomalous):,} anomalous images, {len(normal):,} test images of the run's data"
         print(f"AUROC {auroc(anomalous, normal):.4f} ({counts})")
     order = scores.argsort(descending=True, stable=True)
     write_csv(named, scores, order, table)

@@ -43,5 +43,5 @@ def run(arguments: list[str]) -> None:
     noisy = (images + options.noise * noise).clamp(-1, 1)
     results = model.reconstruct(noisy, condition).cpu()
     before, after = (peak_signal_noise_ratio(x, images, data_range=2.0, dim=(1, 2, 3)) for x in (noisy, results))
-    print(f"PSNR {before:.2f} dB noisy, {after:.2f} dB denoised, mean over {len(images)} images")
+    print(f"PSNR {before:.2f} dB noisy, {after:.2f} dB denoised, mean over {len(images):,} images")
     picture.write(*stack_rows([images, noisy, results]))

@@ -36,5 +36,5 @@ def run(arguments: list[str]) -> None:
     images, condition = read_examples(options.images, options.num, picture.labels, picture.source)
     results = picture.source.model.reconstruct(images, condition).cpu()
     psnr = peak_signal_noise_ratio(results, images, data_range=2.0, dim=(1, 2, 3))
-    print(f"PSNR {psnr:.2f} dB, mean over {len(images)} images")
+    print(f"PSNR {psnr:.2f} dB, mean over {len(images):,} images")
     picture.write(*stack_rows([images, results]))
