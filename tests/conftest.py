@@ -19,6 +19,26 @@ import torch
 
 torch.set_num_threads(1)
 
+LONGEST = (  # most seconds first: a worker that took one of these last would let the other wait
+    "distributed/test_equal.py",
+    "chaos/test_killed.py",
+    "test_configs.py",
+    "training/test_preemption.py",
+    "training/test_early_errors.py",
+    "training/test_training_options.py",
+    "cli/test_editing.py",
+    "cli/test_cli.py",
+    "models/test_vqvae.py",
+    "training/test_lightning.py",
+    "docs/test_extending.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; the tests of a file keep their order."""
+    position = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: position.get(item.path, len(LONGEST)))
+
 
 attempts: list[str] = []  # connections and look-ups of this test that would leave this machine
 OWN_NAMES = ("localhost", socket.gethostname(), "")

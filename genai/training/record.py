@@ -133,7 +133,7 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         config = self.config.clone()
         config.run_dir = config.ckpt_path = None
-        write_config(self.run_dir, self.parser.dump(config, skip_none=False))
+        write_config(self.run_dir, self.parser.dump(config, skip_unset=False, skip_validation=True))
 
     @property
     def run_dir(self) -> Path:
