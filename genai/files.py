@@ -88,7 +88,7 @@ def read_csv(path: Path) -> tuple[list[dict[str, str]], int]:
     lines = text.splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(("\n", "\r")) and len(line) < csv.field_size_limit()]
     rows = [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]
-    return rows, len(lines) - len(rows) - 1 if lines else 0
+    return rows, len(lines) - len(rows) - bool(whole and whole[0] is lines[0])
 
 
 def make_folder(path: Path) -> None:

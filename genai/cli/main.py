@@ -40,11 +40,17 @@ class Verb(NamedTuple):
     help: str
     group: str
 
+    @property
+    def module(self) -> str:
+        """The import path: genai.cli.verbs.export_features for `export-features`."""
+        return f"genai.cli.verbs.{self.name.replace('-', '_')}"
+
 
 def find_verbs(folder: Path = Path(__file__).parent / "verbs") -> dict[str, Verb]:
-    """The verbs by name: one for each NAME.py in `folder`, whose docstring is `genai NAME: HELP` and a line `Group: GROUP`.
+    """The verbs by name: one for each file in `folder`; export_features.py is `export-features`.
 
-    The files are read, not imported, so that `genai --help` is quick.
+    A file's docstring is `genai NAME: HELP` and a line `Group: GROUP`. The files are read, not imported, so that `genai --help`
+    is quick.
     """
     verbs = {}
     for path in sorted(folder.glob("[!_]*.py")):
@@ -52,7 +58,8 @@ def find_verbs(folder: Path = Path(__file__).parent / "verbs") -> dict[str, Verb
         text = docstring[0] if docstring else ""
         help_line = re.match(r"genai \S+: (.+)", text)
         group = re.search(r"^Group: (.+)$", text, re.MULTILINE)
-        verbs[path.stem] = Verb(path.stem, help_line[1] if help_line else "", group[1] if group else "other verbs")
+        name = path.stem.replace("_", "-")
+        verbs[name] = Verb(name, help_line[1] if help_line else "", group[1] if group else "other verbs")
     return verbs
 
 
@@ -61,7 +68,7 @@ def help_text(verbs: dict[str, Verb]) -> str:
     lines = ["usage: genai VERB [options]", "", "Train, sample, edit and score generative models.", ""]
     groups = sorted({verb.group for verb in verbs.values()}, key=lambda name: (name not in GROUPS, (*GROUPS, name).index(name)))
     for group in groups:
-        lines += [f"{group}:", *(f"  {verb.name:<12} {verb.help}" for verb in verbs.values() if verb.group == group), ""]
+        lines += [f"{group}:", *(f"  {verb.name:<16} {verb.help}" for verb in verbs.values() if verb.group == group), ""]
     return "\n".join([*lines, EXAMPLES])
 
 
@@ -75,7 +82,7 @@ def run_verb(arguments: Sequence[str]) -> None:
     if name in ("-h", "--help", "help"):
         print(help_text(verbs))
     elif name in verbs:
-        importlib.import_module(f"genai.cli.verbs.{name}").run(list(arguments[1:]))
+        importlib.import_module(verbs[name].module).run(list(arguments[1:]))
     else:
         close = difflib.get_close_matches(name, verbs, n=1)
         hint = f"did you mean `{close[0]}`?" if close else "`genai --help` lists the verbs."

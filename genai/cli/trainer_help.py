@@ -49,8 +49,9 @@ interrupted.
   --checkpoint_every_n_steps N
                             also write last.ckpt every N training batches
   --best_metric NAME        metric that best.ckpt minimises (default: val/fid)
-  --collapse.over X         report mode collapse if a class has X times its
-                            real share (default: 2); see also --collapse.missing
+  --collapse.max_share_ratio X
+                            report mode collapse if a class has X times its
+                            real share (default: 2)
 
 {COMMON}""",
     "validate": f"""\

@@ -5,6 +5,7 @@ loading.py     from a run to its model
 data.py        from a run to its data module
 export.py      from a run to a zoo entry
 files.py       JSON files, written whole or not at all
+redaction.py   secrets and paths, which do not leave this machine
 trust.py       what the config of a run from elsewhere may name
 yaml_files.py  YAML of plain values and bounded size
 signature.py   which runs are this user's own

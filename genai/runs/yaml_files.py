@@ -1,6 +1,8 @@
 """YAML of a run: plain values alone, and of a bounded size."""
 
 import math
+import re
+from itertools import accumulate
 from typing import Any
 
 import yaml
@@ -33,6 +35,9 @@ def parse_bounded(text: str, source: object) -> Any:
     """The content of a YAML text with whatever values PyYAML's safe loader makes; see `parse_yaml`."""
     if len(text) > MAX_CHARACTERS:
         raise DamagedFileError(f"{source} has more than {MAX_CHARACTERS:,} characters: it is no config of a run")
+    levels = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+    if max(levels, default=0) > 10 * MAX_DEPTH:  # PyYAML takes long to find out
+        raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run")
     loader = None
     try:
         loader = yaml.SafeLoader(text)
@@ -85,7 +90,7 @@ def expanded_size(node: Node, known: dict[int, float]) -> float:
 
 
 def plain(value: Any, source: object, depth: int = 0) -> Any:
-    """A copy of `value` without shared parts; DamagedFileError for dates, sets and other values that a config has no use for."""
+    """A copy of `value` without shared parts; DamagedFileError for dates, sets and other values that no config has."""
     if depth > MAX_DEPTH:
         raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run")
     if isinstance(value, dict):

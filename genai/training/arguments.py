@@ -63,24 +63,29 @@ class Request:
     changed_data: bool = False
 
 
+def own_parser() -> OwnParser:
+    """The options that LightningCLI does not have. None may be a prefix of one of torchrun's, which would take it."""
+    parser = OwnParser()
+    parser.add_argument("--resume", metavar="RUN")
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--trust", action="append", default=[])
+    parser.add_argument("--changed_data", action="store_true")
+    return parser
+
+
 def parse(arguments: Sequence[str]) -> Request:
     """Separate our own flags from LightningCLI's; `arguments` are those after the verb.
 
     Raises:
         UserError: a flag without its value, or a `-c` file that does not exist or is not YAML.
     """
-    ours = OwnParser()
-    ours.add_argument("--resume", metavar="RUN")
-    ours.add_argument("--checkpoint")
-    ours.add_argument("--trust", action="append", default=[])
-    ours.add_argument("--changed_data", action="store_true")
     shared = OwnParser()  # these stay among the arguments of LightningCLI
     shared.add_argument("-c", "--config", action="append", default=[])
     shared.add_argument("--experiment")
     shared.add_argument("--ckpt_path")
     words = list(arguments)
     run = words.pop(0) if words and not words[0].startswith("-") else None
-    own, rest = ours.parse_known_args(words)
+    own, rest = own_parser().parse_known_args(words)
     seen, _ = shared.parse_known_args(rest)
     for name in seen.config:
         check_config(name)

@@ -93,8 +93,8 @@ def check_checkpoint(
     state = checkpoint.get(type(data).__qualname__)
     if data is not None and isinstance(state, dict) and data.has_changed(state):
         raise UserError(
-            f"{path} was trained with other images than {data.name} has now, so the run cannot be continued exactly: give it the "
-            "images and the data options that it had, start a new run with --init_from, or add --changed_data to go on"
+            f"{path} was trained with other images than {data.name} has now, so the run cannot be continued exactly: give it "
+            "the images and data options that it had, start a new run with --init_from, or add --changed_data to go on"
         )
     try:
         model.load_state_dict(checkpoint["state_dict"])

@@ -42,7 +42,7 @@ CHATTER = (
 )
 CHATTER_OF_LOG = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_epochs"
-    r"|Seed set to|Restor(ing|ed) "
+    r"|Seed set to|Restor(ing|ed) |Loaded model weights"
 )
 
 
@@ -88,6 +88,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
             raise UserError("predict works with one process: add --trainer.devices 1")
         if call.get("ckpt_path") and verb != "fit":
             read_checkpoint(Path(call["ckpt_path"]))  # a damaged one is refused in one line
+            if trainer.is_global_zero:
+                print(f"checkpoint: {call['ckpt_path']}")
         output = getattr(trainer, verb)(cli.model, **call)
     except MisconfigurationException as error:  # a callback of the user's monitors what is not logged, say
         raise UserError(f"the trainer refuses its options: {error}") from None

@@ -53,7 +53,9 @@ class MetricsCSV(Logger):
         self.rows = {int(row["images_seen"]): {key: value for key, value in row.items() if value} for row in readable}
         if num_lost := num_torn + len(rows) - len(readable):
             self.damaged = self.path.read_bytes()
-            print(f"genai: {self.path} has {num_lost} damaged lines: kept in {self.backup.name}, left out here", file=sys.stderr)
+            print(
+                f"genai: {self.path} has {num_lost} damaged lines: kept in {self.backup.name}, left out here", file=sys.stderr
+            )
 
     @property
     def backup(self) -> Path:
@@ -157,8 +159,8 @@ def is_reached(url: str) -> bool:
     return True
 
 
-def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> WandbLogger:
-    """The run's W&B logger; if it is offline, lines say why and how to upload the run later.
+def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any], explain_offline: bool = True) -> WandbLogger:
+    """The run's W&B logger; if it is offline and `explain_offline`, lines say why and how to upload the run later.
 
     Raises:
         UserError: $WANDB_MODE is no mode, the server refuses the run, or run.json has a tracker id that genai did not make.
@@ -178,7 +180,7 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> Wand
         except wandb.errors.Error as error:
             message = str(error).splitlines()[0]
             raise UserError(f"W&B refuses the run ({message}): `wandb login`, WANDB_MODE=offline or --tracker csv") from None
-    if mode == "offline":
+    if mode == "offline" and explain_offline:
         print(f"W&B is offline ({reason}); to upload later:\n  wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*")
     return logger
 
@@ -190,11 +192,13 @@ def finish(loggers: Sequence[Logger]) -> None:
             logger.experiment.finish()
 
 
-def loggers(tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any]) -> list[Logger]:
-    """metrics.csv and the chosen tracker."""
+def loggers(
+    tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any], explain_offline: bool = True
+) -> list[Logger]:
+    """metrics.csv and the chosen tracker; the other arguments are those of `wandb_logger`."""
     chosen: list[Logger] = [MetricsCSV(run_dir)]
     if tracker == "wandb":
-        chosen.append(wandb_logger(run_dir, tracker_id, config))
+        chosen.append(wandb_logger(run_dir, tracker_id, config, explain_offline))
     elif tracker == "tensorboard":
         chosen.append(TensorBoardLogger(run_dir / "logs", name="", version="tensorboard"))
     return chosen

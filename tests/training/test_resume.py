@@ -1,6 +1,7 @@
 """An interrupted run goes on to the very weights of an uninterrupted one."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,9 +41,17 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return runs.find("digits-gan").path
 
 
-def test_resume_after_an_epoch_is_exact(uninterrupted: Path, workspace: Path) -> None:
-    assert main(["fit", *FIT, "--trainer.max_epochs", "1"]) == 0
-    run = runs.find("digits-gan").path
+@pytest.fixture(scope="module")
+def first_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENAI_RUNS", str(tmp_path_factory.mktemp("first") / "runs"))
+        assert main(["fit", *FIT, "--trainer.max_epochs", "1"]) == 0
+        return runs.find("digits-gan").path
+
+
+def test_resume_after_an_epoch_is_exact(uninterrupted: Path, first_epoch: Path, workspace: Path) -> None:
+    run = Path(shutil.copytree(first_epoch, workspace / "runs/digits-gan" / first_epoch.name))
     tracker = runs.Run(run).record()["tracker_id"]
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "3"]) == 0
     assert_equal(run, uninterrupted)
@@ -51,10 +60,9 @@ def test_resume_after_an_epoch_is_exact(uninterrupted: Path, workspace: Path) ->
     assert len(list(run.parent.iterdir())) == 1
 
 
-def test_an_option_of_an_optimiser_that_is_given_anew_wins_over_the_checkpoint(workspace: Path) -> None:
+def test_an_option_of_an_optimiser_that_is_given_anew_wins_over_the_checkpoint(first_epoch: Path, workspace: Path) -> None:
     """The generator stands still with a learning rate of 0, and the other optimiser goes on as it was."""
-    assert main(["fit", *FIT, "--trainer.max_epochs", "1"]) == 0
-    run = runs.find("digits-gan").path
+    run = Path(shutil.copytree(first_epoch, workspace / "runs/digits-gan" / first_epoch.name))
     before = weights(run)
     zero = ["--model.init_args.generator_optimizer.init_args.lr", "0.0"]
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "2", *zero]) == 0

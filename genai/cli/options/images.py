@@ -51,7 +51,7 @@ def read_image(name: str, source: Loaded) -> Tensor:
         return to_float(read_picture(name, size, channels, "image", "a file, or test/0 for the first test image of the run"))
     images = source.test_split().images
     if int(index) >= len(images):
-        raise UserError(f"there is no {name}: the test split has {len(images)} images, test/0 to test/{len(images) - 1}")
+        raise UserError(f"there is no {name}: the test split has {len(images):,} images, test/0 to test/{len(images) - 1}")
     return to_float(torch.from_numpy(images[int(index)].copy()))
 
 

@@ -212,7 +212,7 @@ class VAE(ImageModel):
             return self.trained.elbo_terms(x, posterior, prior, epsilon, condition).log_weights
 
         bound = importance_weighted_bound(log_weights, num_samples, SAMPLES_AT_ONCE)
-        kind = "ELBO" if num_samples == 1 else f"IWAE bound with {num_samples} samples"
+        kind = "ELBO" if num_samples == 1 else f"IWAE bound with {num_samples:,} samples"
         return LikelihoodEstimate.of_log_prob(bound, math.prod(self.image_shape), f"{kind}, {self.trained.likelihood.pixels}")
 
 

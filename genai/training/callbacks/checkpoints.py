@@ -34,7 +34,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     keep_as_previous(final)
         except (WriteError, RuntimeError) as error:  # torch's writer turns some of what the system says into the latter
             kept = f"{final} is as it was" if final.is_file() else "there is no earlier one"
-            reason = error.reason if isinstance(error, WriteError) else str(error).splitlines()[0]
+            reason = error.reason if isinstance(error, WriteError) else reason_of(error)
             run = shlex.quote(str(final.parent.parent))
             raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume {run}`") from None
 
@@ -50,6 +50,14 @@ def write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
     torch.save(checkpoint, file)
     file.flush()
     os.fsync(file.fileno())
+
+
+def reason_of(error: BaseException) -> str:
+    """What the system said when torch's writer failed: torch raises errors of its own while it handles that one."""
+    first: BaseException | None = error
+    while first is not None and not isinstance(first, OSError):
+        first = first.__context__
+    return (first.strerror if isinstance(first, OSError) else None) or str(error).splitlines()[0]
 
 
 def keep_as_previous(final: Path) -> None:

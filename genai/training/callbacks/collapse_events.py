@@ -18,7 +18,7 @@ MESSAGES = {
     "no longer": "the samples are no longer like the data at",
 }
 TEXT_COLUMNS = ("state", "event")
-INT_COLUMNS = ("epoch", "images_seen", "num_over", "num_missing")
+INT_COLUMNS = ("epoch", "images_seen", "num_overrepresented", "num_missing")
 
 
 def next_event(earlier: Sequence[Row], diagnosis: Diagnosis) -> str:
@@ -36,7 +36,7 @@ def next_event(earlier: Sequence[Row], diagnosis: Diagnosis) -> str:
         return "worse" if is_worse(earlier, diagnosis) else ""
     if not diagnosis.is_uneven:
         return ""
-    if all(row["state"] == "unlike" for row in earlier):
+    if all(row["state"] == "low_precision" for row in earlier):
         return "" if events else "not yet"
     return "" if last in ("collapse", "worse", "no longer") else "no longer"
 
@@ -45,16 +45,16 @@ def is_worse(earlier: Sequence[Row], diagnosis: Diagnosis) -> bool:
     """Whether more classes are affected than at any event of this collapse; without classes, whether recall has halved."""
     start = max(i for i, row in enumerate(earlier) if row["event"] == "collapse")
     reported = [row for row in earlier[start:] if row["event"]]
-    affected = len(diagnosis.over) + len(diagnosis.missing)
+    affected = len(diagnosis.overrepresented) + len(diagnosis.missing)
     if affected == 0:
         return bool(diagnosis.recall < min(row["recall"] for row in reported) / 2)
-    return bool(affected > max(row["num_over"] + row["num_missing"] for row in reported))
+    return bool(affected > max(row["num_overrepresented"] + row["num_missing"] for row in reported))
 
 
 def make_row(epoch: int, images_seen: int, result: EvaluationResult, diagnosis: Diagnosis, event: str) -> Row:
     """A row of collapse.csv, without columns that were not measured; shares are listed for at most MAX_SHARES classes."""
     row: Row = {"epoch": epoch, "images_seen": images_seen, "state": diagnosis.state, "event": event}
-    row |= {"num_over": len(diagnosis.over), "num_missing": len(diagnosis.missing)}
+    row |= {"num_overrepresented": len(diagnosis.overrepresented), "num_missing": len(diagnosis.missing)}
     metrics = result.metrics()
     names = [f"{name}{floor}" for name in ("class_kl", "num_modes", "precision", "recall") for floor in ("", "_floor")]
     row |= {name: metrics[name] for name in names if name in metrics}
