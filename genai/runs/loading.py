@@ -18,6 +18,9 @@ from genai.runs.files import check_types
 from genai.runs.trust import Policy, instantiate, read_config
 
 
+PIECE = 2**20  # bytes of a checkpoint that are compared with their checksum at a time
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, loaded without running code from it.
 
@@ -44,8 +47,10 @@ def load_whole(path: Path) -> Any:
     that carry no content, such as padding.
     """
     with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"its part {damaged} does not fit its checksum")
+        for member in archive.infolist():  # testzip would look for members by name, and not see one with another's
+            with archive.open(member) as part:
+                while part.read(PIECE):
+                    pass
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
