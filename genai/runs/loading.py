@@ -43,7 +43,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def write_digest(file: IO[bytes]) -> None:
-    """Add the SHA-256 of a whole checkpoint to it, as the comment of its zip archive; `file` is open for reading and writing."""
+    """Add the SHA-256 of a whole checkpoint to it, as the comment of its zip archive; `file` is open to read and write."""
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     comment = MARK + digest.encode()
@@ -58,17 +58,18 @@ def load_whole(path: Path) -> Any:
     members are compared, which torch does not do.
     """
     with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END) - COMMENT_BYTES
-        file.seek(max(size, 0))
-        comment = file.read()
-        if comment.startswith(MARK):
+        start = max(file.seek(0, os.SEEK_END) - COMMENT_BYTES, 0)
+        file.seek(start)
+        tail = file.read()
+        at = tail.find(MARK)  # not 0 if the file was cut
+        if at >= 0:
             file.seek(0)
-            digest, left = hashlib.sha256(), size - 2
+            digest, left = hashlib.sha256(), start + at - 2
             while piece := file.read(min(PIECE, left)):
                 digest.update(piece)
                 left -= len(piece)
             digest.update(bytes(2))  # the comment's length before there was one
-            if comment[len(MARK) :] != digest.hexdigest().encode():
+            if tail[at + len(MARK) :] != digest.hexdigest().encode():
                 raise zipfile.BadZipFile("it does not fit its digest")
         else:
             with zipfile.ZipFile(file) as archive:
