@@ -1,10 +1,11 @@
 """From a run directory to a model."""
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from jsonargparse import ArgumentParser
@@ -16,6 +17,10 @@ from genai.models.base import Model
 from genai.runs import Run
 from genai.runs.files import check_types
 from genai.runs.trust import Policy, instantiate, read_config
+
+PIECE = 2**20  # bytes of a checkpoint that are read at a time
+MARK = b"genai sha256 "
+COMMENT_BYTES = len(MARK) + 64
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -37,15 +42,41 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_whole(path: Path) -> Any:
-    """What `torch.save` wrote to `path`; zipfile.BadZipFile where a checksum of the archive does not fit.
+def write_digest(file: IO[bytes]) -> None:
+    """Add the SHA-256 of a whole checkpoint to it, as the comment of its zip archive; `file` is open to read and write."""
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    comment = MARK + digest.encode()
+    file.seek(-2, os.SEEK_END)  # the length of the comment, which is none so far
+    file.write(len(comment).to_bytes(2, "little") + comment)
 
-    torch writes the checksums and does not compare them. A file that passes can still differ from what was written in bytes
-    that carry no content, such as padding.
+
+def load_whole(path: Path) -> Any:
+    """What `torch.save` wrote to `path`; zipfile.BadZipFile where it is not what was written.
+
+    A checkpoint with a digest is compared with it, byte for byte. Those of other programs have none; the checksums of their
+    members are compared, which torch does not do.
     """
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"its part {damaged} does not fit its checksum")
+    with path.open("rb") as file:
+        start = max(file.seek(0, os.SEEK_END) - COMMENT_BYTES, 0)
+        file.seek(start)
+        tail = file.read()
+        at = tail.find(MARK)  # not 0 if the file was cut
+        if at >= 0:
+            file.seek(0)
+            digest, left = hashlib.sha256(), start + at - 2
+            while piece := file.read(min(PIECE, left)):
+                digest.update(piece)
+                left -= len(piece)
+            digest.update(bytes(2))  # the comment's length before there was one
+            if tail[at + len(MARK) :] != digest.hexdigest().encode():
+                raise zipfile.BadZipFile("it does not fit its digest")
+        else:
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.infolist():  # testzip looks for members by name, and misses some
+                    with archive.open(member) as part:
+                        while part.read(PIECE):
+                            pass
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

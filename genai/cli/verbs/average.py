@@ -16,7 +16,7 @@ from genai.errors import DamagedFileError, UserError
 from genai.files import open_atomically
 from genai.models.ema import Snapshot, gamma_of, reconstruct
 from genai.runs import Run, find
-from genai.runs.loading import read_checkpoint
+from genai.runs.loading import read_checkpoint, write_digest
 
 
 def parser() -> VerbParser:
@@ -74,4 +74,5 @@ def run(arguments: list[str]) -> None:
     path: Path = source.path / "checkpoints" / f"{name}.ckpt"
     with open_atomically(path) as file:
         torch.save(checkpoint, file)
+        write_digest(file)
     print(f"wrote {path}\nnext: {command('test', options.run, '--checkpoint', name)}")

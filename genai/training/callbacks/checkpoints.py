@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from genai.errors import UserError, WriteError
 from genai.files import open_atomically, temporary_beside
+from genai.runs.loading import write_digest
 from genai.training.callbacks.preemption import Stopped, log_batch, validation_may_follow
 from genai.training.loggers import MetricsCSV
 
@@ -46,8 +47,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """Write a checkpoint to the disk."""
+    """Write a checkpoint and its digest to the disk."""
     torch.save(checkpoint, file)
+    write_digest(file)
     file.flush()
     os.fsync(file.fileno())
 
