@@ -111,7 +111,7 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
 
 def shared_record(record: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
     """A run's record without secrets, paths and the signature, which says something to its own user alone."""
-    commands = {name: record[name] for name in ("command", "resumed_with") if name in record}
+    commands: dict[str, Any] = {name: record[name] for name in ("command", "resumed_with") if name in record}
     others = {name: value for name, value in record.items() if name not in (*commands, "signature")}
     for name, command in commands.items():
         lines = [redaction.command(line) for line in ([command] if isinstance(command, str) else command)]
