@@ -67,10 +67,25 @@ class Npz(ImageDataModule):
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """`images`, and `labels` (N,) if there are any; nothing of the file is unpickled.
+    """`images`, and `labels` (N,) if there are any.
 
     Raises:
-        UserError: it is no .npz, lacks `images`, holds objects, or the arrays have different lengths.
+        UserError: the file cannot be read, or its labels are no classes.
+    """
+    arrays = open_npz(path)
+    images, labels = arrays["images"], arrays.get("labels")
+    if labels is not None and (labels.ndim != 1 or len(labels) != len(images) or labels.dtype.kind not in "iuU"):
+        raise UserError(
+            f"{path} has labels {labels.dtype} {labels.shape} for {len(images)} images: give one integer or text for each image"
+        )
+    return images, labels
+
+
+def open_npz(path: Path) -> dict[str, np.ndarray]:
+    """`images`, and `labels` if there are any, by name; nothing of the file is unpickled.
+
+    Raises:
+        UserError: it is no .npz, lacks `images`, or holds objects.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -78,15 +93,9 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                 raise ValueError("it is a single array")
             if "images" not in arrays:
                 raise UserError(f"{path} has no array `images` (there: {', '.join(arrays) or 'none'}): name it `images`")
-            images = arrays["images"]
-            labels = arrays.get("labels")
+            return {name: arrays[name] for name in ("images", "labels") if name in arrays}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}): write it with numpy.savez(file, images=..., labels=...)") from None
-    if labels is not None and (labels.ndim != 1 or len(labels) != len(images) or labels.dtype.kind not in "iuU"):
-        raise UserError(
-            f"{path} has labels {labels.dtype} {labels.shape} for {len(images)} images: give one integer or text for each image"
-        )
-    return images, labels
 
 
 def to_channels_first(images: np.ndarray, layout: Layout, path: Path) -> np.ndarray:
