@@ -24,8 +24,8 @@ NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 GROUPS = ("train and score", "sample and edit", "inspect", "share")  # in the order of the help; others follow
 EXAMPLES = """\
 examples:
-  genai fit -c configs/digits/gan.yaml
-  genai fit -c configs/mnist/gan.yaml -c configs/trainer/gpu.yaml
+  genai fit -c digits/gan
+  genai fit -c mnist/gan -c trainer/gpu
   genai test runs/mnist-gan/RUN
   genai sample zoo/mnist-gan --num 64 --out grid.png
 

@@ -7,6 +7,10 @@ utkface.py        UTKFace, with labels from its file names
 celeba.py         CelebA, 40 attributes
 olivetti.py       the Olivetti faces
 image_folder.py   your own folder, zip or tar
+class_folder.py   your own images, one folder for each class
+image_table.py    your own images, their labels in a CSV file
+npz.py            your own images as arrays
+huggingface.py    a Hugging Face dataset
 
 base.py           ImageDataModule: splits, loaders, resume
 arrays.py         a split in memory; excluded classes, fewer training images
@@ -19,15 +23,34 @@ photos.py         the base of data modules that decode photographs
 decoding.py       one image file to pixels
 file_types.py     which files are pictures
 archives.py       the images of a folder, zip or tar
+sources.py        where your own data lie, the classes of labels
 """
 
 from genai.data.avatars import Avatars
 from genai.data.base import Batch, ImageDataModule
 from genai.data.celeba import CelebA
+from genai.data.class_folder import ClassFolder
 from genai.data.digits import Digits
+from genai.data.huggingface import HuggingFace
 from genai.data.image_folder import ImageFolder
+from genai.data.image_table import ImageTable
 from genai.data.mnist import MNIST
+from genai.data.npz import Npz
 from genai.data.olivetti import Olivetti
 from genai.data.utkface import UTKFace
 
-__all__ = ["MNIST", "Avatars", "Batch", "CelebA", "Digits", "ImageDataModule", "ImageFolder", "Olivetti", "UTKFace"]
+__all__ = [
+    "MNIST",
+    "Avatars",
+    "Batch",
+    "CelebA",
+    "ClassFolder",
+    "Digits",
+    "HuggingFace",
+    "ImageDataModule",
+    "ImageFolder",
+    "ImageTable",
+    "Npz",
+    "Olivetti",
+    "UTKFace",
+]

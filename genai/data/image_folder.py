@@ -5,10 +5,10 @@ from typing import Literal
 
 from genai.data import archives
 from genai.data.augment import Augment
-from genai.data.base import data_roots
 from genai.data.cache import Recipe
 from genai.data.file_types import describe_ignored
 from genai.data.photos import Photos, Plan, identity, split_by_group, split_by_hash
+from genai.data.sources import find_source
 from genai.errors import UserError
 
 BIT_DEPTHS = range(8, 17)
@@ -69,15 +69,7 @@ class ImageFolder(Photos):
         Raises:
             UserError: there is none.
         """
-        root = str(self.root)
-        if not root.strip():
-            raise UserError("root is empty: set it to a folder, zip or tar (. is the current folder)")
-        candidates = [Path(root).expanduser(), *(folder / root for folder in data_roots(None))]
-        found = next((path for path in candidates if path.exists()), None)
-        if found is None:
-            looked = ", ".join(dict.fromkeys(map(str, candidates)))
-            raise UserError(f"there is no folder or archive {root} (looked for {looked}): set root to a folder, zip or tar")
-        return found.resolve()
+        return find_source(str(self.root), "folder or archive")
 
     def plan(self) -> Plan:
         path = self.find()

@@ -11,6 +11,10 @@ cache.py              the folder of cached features and floors
 fid.py                Fréchet distance
 kid.py                kernel distance
 inception_score.py    Inception score
+density_coverage.py   density and coverage, which outliers do not inflate
+fid_infinity.py       FID extrapolated to infinitely many samples
+haze.py               nearly black pixels
+two_sample.py         accuracy of a classifier of samples and real images, on request
 precision_recall.py   precision and recall of k-nearest-neighbour manifolds
 classes.py            class shares, modes, agreement with labels and attributes
 collapse.py           detection of mode collapse from class shares and recall

@@ -20,17 +20,21 @@ def frechet_distance(samples: Tensor, reference: Tensor) -> float:
     matrix of side min(N, M, D). torchmetrics and torch-fidelity compute the eigenvalues of the unsymmetric S_1 S_2 of side D:
     the same value, ten times slower at D = 2048, and rank-deficient when N < D.
     """
-    mu_1, r_1 = _mean_and_root(samples)
-    mu_2, r_2 = _mean_and_root(reference)
+    return distance(mean_and_root(samples), mean_and_root(reference))
+
+
+def distance(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
+    """`frechet_distance` of two sets, each given by its mean and a root of its covariance."""
+    (mu_1, r_1), (mu_2, r_2) = first, second
     if len(r_1) > len(r_2):
         r_1, r_2 = r_2, r_1
     cross = r_1 @ r_2.T  # (min(N, M, D), ...)
     trace_root = torch.linalg.eigvalsh(cross @ cross.T).clamp_(min=0).sqrt_().sum()
-    distance = (mu_1 - mu_2).square().sum() + r_1.square().sum() + r_2.square().sum() - 2 * trace_root
-    return distance.item()
+    squared: Tensor = (mu_1 - mu_2).square().sum() + r_1.square().sum() + r_2.square().sum() - 2 * trace_root
+    return squared.item()
 
 
-def _mean_and_root(features: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_root(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and a root R (min(N, D), D) of the unbiased covariance R^T R."""
     x = features.double()
     mean = x.mean(dim=0)

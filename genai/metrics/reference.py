@@ -73,6 +73,7 @@ def real_features(images: RealImages, subset: Subset, network: FeatureNetwork) -
         "features": network.name,
         "weights_sha256": network.weights_sha256,
         "resize": network.resize,
+        "fields": Features._fields,
     }
 
     def compute() -> Features:
@@ -106,7 +107,7 @@ def _read(path: Path, key: Mapping[str, Any]) -> Features | None:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("key") != _dump(key):
                 return None
-            return Features(file.get_tensor("pool"), file.get_tensor("logits") if "logits" in file.keys() else None)  # noqa: SIM118
+            return Features(**{name: file.get_tensor(name) if name in file.keys() else None for name in Features._fields})  # noqa: SIM118
     except (OSError, SafetensorError):
         return None
 

@@ -1,5 +1,6 @@
 """Results of several models or images in one place.
 
 evaluate.py       `genai.evaluate`: scores of images that are already in memory
+pictures.py       pictures that any program made, as arrays
 leaderboard.py    docs/results/leaderboard.md from zoo/*/metrics.json; `python -m genai.report.leaderboard` writes it
 """

@@ -4,7 +4,6 @@ python -m genai.report.leaderboard [FILE]       writes docs/results/leaderboard.
 """
 
 import math
-import re
 import sys
 from collections.abc import Iterator
 from itertools import groupby
@@ -17,6 +16,7 @@ from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics
 from genai.runs import REPOSITORY, Run, is_run
 from genai.runs.files import check_types
+from genai.shipped import preset_name
 
 TARGET = REPOSITORY / "docs" / "results" / "leaderboard.md"
 HEADER = """\
@@ -67,12 +67,6 @@ def read_entry(run: Run) -> Entry | None:
     return entry
 
 
-def preset(record: dict[str, Any]) -> str:
-    """The YAML that a run was trained with, as `mnist/gan`; empty if its command names none."""
-    found = re.search(r"configs/(\S+?)\.yaml", record["command"])
-    return found[1] if found else ""
-
-
 def section(group: list[Entry]) -> Iterator[str]:
     """The lines of entries with one protocol: heading, table, protocol."""
     metrics = [metric for metric in all_metrics() if any(metric.name in entry.test["scores"] for entry in group)]
@@ -83,7 +77,12 @@ def section(group: list[Entry]) -> Iterator[str]:
     for entry in group:
         path = f"zoo/{entry.run.path.name}"
         sizes = ", ".join(f"{name} {size:,}" for name, size in entry.test["parameters"].items())
-        cells = [f"[{path}](../../{path}/README.md)", preset(entry.record), sizes, f"{entry.test['images_seen']:,}"]
+        cells = [
+            f"[{path}](../../{path}/README.md)",
+            preset_name(entry.record["command"]),
+            sizes,
+            f"{entry.test['images_seen']:,}",
+        ]
         cells += [cell(metric, entry, group) for metric in metrics]
         yield f"| {' | '.join(cells)} |"
     floors = (metric.text(group[0].test["floor"], with_std=True) for metric in metrics)

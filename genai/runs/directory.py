@@ -19,6 +19,7 @@ from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded, refusal_named
 from genai.runs.files import check_types, read_object
 from genai.runs.yaml_files import MAX_CHARACTERS, parse_yaml
+from genai.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from genai.models.base import Model
@@ -154,7 +155,7 @@ def find(name: str | Path, trained: bool = True) -> Run:
     Raises:
         UserError: there is none.
     """
-    for base in (Path(), runs_folder(), REPOSITORY):
+    for base in (Path(), runs_folder(), SHIPPED):
         path = base / name
         if is_run(path):
             return Run(path)
@@ -162,7 +163,7 @@ def find(name: str | Path, trained: bool = True) -> Run:
         with_checkpoint = [p for p in oldest_first if trained and any(p.glob("checkpoints/*.ckpt"))]
         if oldest_first:
             return Run((with_checkpoint or oldest_first)[-1])
-    raise UserError(f"there is no run `{name}`: `genai runs` lists the runs, `genai fit -c configs/...` makes one")
+    raise UserError(f"there is no run `{name}`: `genai runs` lists the runs, `genai fit -c PRESET` makes one")
 
 
 def create(experiment: str, folder: Path | None = None) -> Run:

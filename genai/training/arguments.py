@@ -4,8 +4,9 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -17,6 +18,7 @@ from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded
 from genai.runs.trust import Policy, check_places, read_config
 from genai.runs.yaml_files import MAX_CHARACTERS, parse_bounded
+from genai.shipped import config_path
 from genai.training import cluster
 from genai.training.devices import GPUS, has_gpu
 from genai.training.record import command_line
@@ -77,13 +79,13 @@ def parse(arguments: Sequence[str]) -> Request:
     """Separate our own flags from LightningCLI's; `arguments` are those after the verb.
 
     Raises:
-        UserError: a flag without its value, or a `-c` file that does not exist or is not YAML.
+        UserError: a flag without its value, or a `-c` that names neither a file nor a preset, or a file that is not YAML.
     """
     shared = OwnParser()  # these stay among the arguments of LightningCLI
     shared.add_argument("-c", "--config", action="append", default=[])
     shared.add_argument("--experiment")
     shared.add_argument("--ckpt_path")
-    words = list(arguments)
+    words = list(with_paths(arguments))
     run = words.pop(0) if words and not words[0].startswith("-") else None
     own, rest = own_parser().parse_known_args(words)
     seen, _ = shared.parse_known_args(rest)
@@ -102,10 +104,22 @@ def parse(arguments: Sequence[str]) -> Request:
     )
 
 
+GLUED = re.compile(r"(--config=|-c=?)([^=].*)")  # a flag and its value in one word
+
+
+def with_paths(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments, with the path of each preset that `-c NAME` names; UserError if there is none."""
+    for before, word in pairwise(["", *arguments]):
+        if before in ("-c", "--config"):
+            yield config_path(word)
+        elif glued := GLUED.fullmatch(word):
+            yield glued[1] + config_path(glued[2])
+        else:
+            yield word
+
+
 def check_config(name: str) -> None:
-    """Raise UserError for a `-c` file that does not exist, or does not hold the options of a run in YAML."""
-    if not Path(name).is_file():
-        raise UserError(f"there is no file {name}: `ls configs/*` lists the presets")
+    """Raise UserError for a `-c` file that does not hold the options of a run in YAML."""
     try:
         content = parse_bounded(read_bounded(Path(name), 4 * MAX_CHARACTERS).decode(), name)
     except (OSError, UnicodeDecodeError) as error:

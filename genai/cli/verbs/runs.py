@@ -15,7 +15,8 @@ from genai.cli.options.arguments import VerbParser, add_trust_option, command
 from genai.errors import DamagedFileError, UserError
 from genai.metrics.registry import Metric, all_metrics
 from genai.metrics.tables import WrappedTable
-from genai.runs import REPOSITORY, Run, all_runs, is_run, runs_folder
+from genai.runs import Run, all_runs, is_run, runs_folder
+from genai.shipped import SHIPPED, ZOO
 
 MARKS = {"*": "*: scored with model options that the run's config does not have", "(val)": "(val): on the validation split"}
 NAME_WIDTH = 24  # longer names are printed on two lines
@@ -49,13 +50,13 @@ def run(arguments: list[str]) -> None:
 
 
 def zoo_entries() -> list[Run]:
-    """The zoo entries of this checkout."""
-    return [Run(path) for path in sorted((REPOSITORY / "zoo").glob("*")) if is_run(path)]
+    """The zoo entries that ship with genai."""
+    return [Run(path) for path in sorted(ZOO.glob("*")) if is_run(path)]
 
 
 def runs_of(name: str) -> list[Run]:
     """The runs of an experiment or below a folder, or the one run of that name; UserError if there is none."""
-    for path in (Path(name), runs_folder() / name, REPOSITORY / name):
+    for path in (Path(name), runs_folder() / name, SHIPPED / name):
         if is_run(path):
             return [Run(path)]
     found = [run for run in all_runs() if run.path.parent.name == name]

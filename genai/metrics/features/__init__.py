@@ -4,12 +4,15 @@ network.py         `FeatureNetwork`, `Features`, extraction in full precision
 trained.py         classifiers trained by this suite: weights/*.safetensors, the user's cache, or a path
 stacked_mnist.py   the `mnist` network on each of three channels
 inception.py       torch-fidelity's InceptionV3, the network of published FIDs
+dinov2.py          DINOv2 from a local folder; needs `pip install genai[dinov2]`
 
 Adding a feature network touches one place: a weights file in genai/metrics/weights (or in the cache), or a module here, named
-like the network, with a function `load(weights: Path | None) -> FeatureNetwork`.
+like the network, with a function `load(weights: Path | None) -> FeatureNetwork`. A function of your own package is named
+by its import path, `my_package.features.load`; the config of a run from elsewhere may name it under `--trust my_package`.
 """
 
 import importlib
+import re
 from pathlib import Path
 
 from genai.errors import UserError
@@ -21,12 +24,14 @@ __all__ = ["FeatureNetwork", "Features", "concatenate", "default_features", "ext
 MODULES = {path.stem.replace("_", "-"): path.stem for path in Path(__file__).parent.glob("*.py")}
 OWN = {name: stem for name, stem in MODULES.items() if stem not in ("__init__", "network", "trained")}
 
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
 
 def load_extractor(name_or_path: str, weights: str | Path | None = None) -> FeatureNetwork:
     """Load a feature network.
 
     Args:
-        name_or_path: a name of `names`, or the path of a .safetensors file.
+        name_or_path: a name of `names`, the path of a .safetensors file, or the import path of a function `load`.
         weights: a weights file to use instead of the default one. `inception` otherwise takes $GENAI_INCEPTION, then
             torch.hub's cache, then a download.
 
@@ -37,11 +42,31 @@ def load_extractor(name_or_path: str, weights: str | Path | None = None) -> Feat
     if name_or_path in OWN:
         network: FeatureNetwork = importlib.import_module(f"genai.metrics.features.{OWN[name_or_path]}").load(path)
         return network
+    if IMPORT_PATH.fullmatch(name_or_path) and not name_or_path.endswith(".safetensors"):
+        return from_import_path(name_or_path, path)
     if path is None and not name_or_path.endswith(".safetensors") and name_or_path not in trained.names():
         raise UserError(
             f"there is no feature network `{name_or_path}`: choose {', '.join(names())} or the path of a .safetensors file"
         )
     return trained.load(name_or_path, path)
+
+
+def from_import_path(name: str, weights: Path | None) -> FeatureNetwork:
+    """The network that the function at an import path returns.
+
+    Raises:
+        UserError: there is no such function, or it returns something else.
+    """
+    module, _, function = name.rpartition(".")
+    try:
+        network = getattr(importlib.import_module(module), function)(weights)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"there is no feature network `{name}` ({error}): name a function, such as my_package.features.load"
+        ) from None
+    if not isinstance(network, FeatureNetwork):
+        raise UserError(f"{name} returns a {type(network).__name__}: it should return a FeatureNetwork")
+    return network
 
 
 def names() -> list[str]:

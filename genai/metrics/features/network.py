@@ -12,16 +12,19 @@ from torch import Tensor, nn
 
 from genai.errors import UserError
 
+DARKEST, BRIGHTEST = 2, 20  # of 255: nearly black, but not black
+
 
 class Features(NamedTuple):
     """The output of a feature network for N images."""
 
     pool: Tensor  # (N, D) float32: the penultimate layer
     logits: Tensor | None  # (N, K) float32; None for a network that is not a classifier
+    nearly_black: Tensor | None = None  # (N,) float32: see `nearly_black`
 
     def cpu(self) -> "Features":
         """The same features on the CPU."""
-        return Features(self.pool.cpu(), None if self.logits is None else self.logits.cpu())
+        return Features(*(None if tensor is None else tensor.cpu() for tensor in self))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class FeatureNetwork:
         device = next(self.embed.parameters()).device
         with torch.no_grad(), full_precision(device.type):
             features: Features = self.embed(self._adapt_channels(images).to(device))
-        return features
+        return features._replace(nearly_black=nearly_black(images))
 
     def check_channels(self, channels: int) -> None:
         """Raise UserError if the network does not read images of so many channels."""
@@ -98,8 +101,13 @@ def extract(network: FeatureNetwork, batches: Iterable[Tensor]) -> Features:
 
 def concatenate(parts: Sequence[Features]) -> Features:
     """Features of several batches -> of all their images, in order."""
-    logits = [part.logits for part in parts if part.logits is not None]
-    return Features(torch.cat([part.pool for part in parts]), torch.cat(logits) if logits else None)
+    columns = zip(*parts, strict=True)
+    return Features(*(None if any(part is None for part in column) else torch.cat(column) for column in columns))  # type: ignore[arg-type]
+
+
+def nearly_black(images: Tensor) -> Tensor:
+    """uint8 images (N, C, H, W) -> share of each image's values from 2 to 20 of 255, float32 (N,)."""
+    return ((images >= DARKEST) & (images <= BRIGHTEST)).to(torch.float32).mean(dim=(1, 2, 3))
 
 
 @contextmanager

@@ -1,0 +1,76 @@
+"""A user's own images with classes: one folder for each class."""
+
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from genai.data import archives
+from genai.data.augment import Augment
+from genai.data.cache import Recipe
+from genai.data.photos import Photos, Plan, identity, split_by_hash
+from genai.data.sources import classes_of, find_source
+from genai.errors import UserError
+
+
+class ClassFolder(Photos):
+    """The images of a folder, zip or tar that has one folder for each class: `cat/1.png`, `cat/2.png`, `dog/1.png`, ...
+
+    The names of the folders are the classes. One folder around all of them, as archives often have, is ignored. Splits are
+    those of `ImageFolder`, which is for images without classes.
+
+    Args:
+        root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
+        size: of the square images, in pixels.
+        channels: 3, or 1 for grey.
+        strict: refuse a source with images that cannot be read.
+
+    Raises:
+        UserError: there is no such source, or it has images outside of a class's folder.
+    """
+
+    name = "class-folder"
+    label_kind = "class"
+
+    def __init__(
+        self,
+        root: str,
+        size: int = 64,
+        channels: Literal[1, 3] = 3,
+        strict: bool = False,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int | None = None,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
+        self.path = find_source(root, "folder or archive")
+        self.class_names = classes_of(folders_of(archives.list_files(self.path).names, self.path).values(), self.path)
+        self.num_classes = len(self.class_names)
+
+    def recipe(self) -> Recipe:
+        options = {"path": str(self.path), "shape": self.image_shape, "strict": self.strict, "classes": self.class_names}
+        return Recipe(options, identity(self.path), self.build)
+
+    def plan(self) -> Plan:
+        names, ignored = archives.list_files(self.path)
+        if len(names) < 3:
+            raise UserError(f"{self.path} has {len(names)} images, and training needs three, one for each split: add images")
+        classes = folders_of(names, self.path)
+        labels = {name: self.class_names.index(folder) for name, folder in classes.items()}
+        return Plan(self.path, split_by_hash(names, lambda name: str(PurePosixPath(name))), labels, ignored=ignored)
+
+
+def folders_of(names: list[str], source: Path) -> dict[str, str]:
+    """The class of each image by its path: the first folder in which they differ.
+
+    Raises:
+        UserError: an image is in no folder.
+    """
+    parts = {name: PurePosixPath(name).parts for name in names}
+    outer = 0
+    while all(len(path) > outer + 1 for path in parts.values()) and len({path[outer] for path in parts.values()}) == 1:
+        outer += 1
+    outside = next((name for name, path in parts.items() if len(path) < outer + 2), None)
+    if outside:
+        fix = "put it into the folder of its class, or use ImageFolder"
+        raise UserError(f"{source} has {outside} outside of a folder: {fix}")
+    return {name: path[outer] for name, path in parts.items()}

@@ -1,0 +1,119 @@
+"""A user's own images with a table of labels: pictures, and a CSV with a row for each."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from genai.data import archives
+from genai.data.augment import Augment
+from genai.data.cache import Recipe
+from genai.data.cache import identity as file_identity
+from genai.data.photos import Photos, Plan, identity, split_by_hash
+from genai.data.sources import class_indices, classes_of, find_source
+from genai.errors import UserError
+
+
+class ImageTable(Photos):
+    """The images of a folder, zip or tar whose labels are in a CSV file with a header.
+
+        file,label                    file,smiling,glasses
+        001.png,cat                   001.png,1,0
+        002.png,dog                   002.png,0,1
+
+    The first column has the path of each image inside of the source. One other column has its class; several columns are
+    attributes, 0 or 1 each. Images without a row are skipped. Splits are those of `ImageFolder`.
+
+    Args:
+        root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
+        table: the CSV file: a path, or one relative to the folder `root`.
+        columns: the columns to use as labels; default: all but the first.
+        size: of the square images, in pixels.
+        channels: 3, or 1 for grey.
+        strict: refuse a source with images that cannot be read.
+
+    Raises:
+        UserError: there is no such source or table, it lacks a column, or its values are no labels.
+    """
+
+    name = "image-table"
+
+    def __init__(
+        self,
+        root: str,
+        table: str = "labels.csv",
+        columns: Sequence[str] | None = None,
+        size: int = 64,
+        channels: Literal[1, 3] = 3,
+        strict: bool = False,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int | None = None,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
+        self.path = find_source(root, "folder or archive")
+        self.table = self.path / table if (self.path / table).is_file() else find_source(table, "CSV file")
+        self.columns, self.rows = read_table(self.table, columns)
+        if len(self.columns) == 1:
+            self.label_kind = "class"
+            self.class_names = classes_of((row[0] for row in self.rows.values()), self.table)
+        else:
+            self.label_kind = "attributes"
+            self.class_names = tuple(self.columns)
+            check_attributes(self.rows, self.table)
+        self.num_classes = len(self.class_names)
+
+    def recipe(self) -> Recipe:
+        options = {"path": str(self.path), "table": str(self.table), "columns": self.columns}
+        options |= {"shape": self.image_shape, "strict": self.strict}
+        return Recipe(options, [identity(self.path), file_identity(self.table)], self.build)
+
+    def plan(self) -> Plan:
+        names, ignored = archives.list_files(self.path)
+        known = [name for name in names if name in self.rows]
+        if len(known) < 3:
+            raise UserError(
+                f"{self.table} names {len(known)} of the {len(names)} images of {self.path}, and training needs three: write "
+                "the path of each image inside of the source, such as cats/1.png, into the first column"
+            )
+        if self.label_kind == "class":
+            indices = class_indices([self.rows[name][0] for name in known], self.class_names)
+            labels: dict[str, object] = dict(zip(known, map(int, indices), strict=True))
+        else:
+            labels = {name: [float(value) for value in self.rows[name]] for name in known}
+        skipped = [f"{name}: no row in {self.table.name}" for name in names if name not in self.rows]
+        return Plan(self.path, split_by_hash(known, lambda name: str(PurePosixPath(name))), labels, skipped, ignored)
+
+
+def read_table(path: Path, columns: Sequence[str] | None) -> tuple[list[str], dict[str, list[str]]]:
+    """The columns of labels and, by the name of the image, its labels.
+
+    Raises:
+        UserError: the file is no CSV of at least two columns, or lacks one of `columns`.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = [row for row in csv.reader(file) if row]
+    except (ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path} is no CSV in UTF-8 with a header ({error}): write a line of names, then one for each image"
+        ) from None
+    chosen = list(columns) if columns else header[1:]
+    missing = [name for name in chosen if name not in header[1:]]
+    if missing or not chosen:
+        there = ", ".join(header[1:]) or "none"
+        raise UserError(f"{path} lacks the column {missing[0] if missing else 'of labels'} (there: {there}): set columns")
+    short = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)
+    if short:
+        raise UserError(f"{path} has another number of values than its header in row {short}: mend that row")
+    positions = [header.index(name) for name in chosen]
+    return chosen, {row[0]: [row[position] for position in positions] for row in rows}
+
+
+def check_attributes(rows: dict[str, list[str]], path: Path) -> None:
+    """Raise UserError for a value that is not 0 or 1."""
+    for name, values in rows.items():
+        wrong = next((value for value in values if value not in ("0", "1")), None)
+        if wrong is not None:
+            raise UserError(f"{path} has {wrong!r} for {name}, and attributes are 0 or 1: set columns to one of classes")
