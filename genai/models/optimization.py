@@ -149,7 +149,7 @@ def nonfinite_error(trainer: L.Trainer, what: str, step: int, advice: str) -> Us
     paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
     good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
     return UserError(
-        f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {good or 'none yet'}; {advice}"
+        f"{what} in step {step}, after {model.images_seen} {model.unit}; last good checkpoint: {good or 'none yet'}; {advice}"
     )
 
 

@@ -30,20 +30,25 @@ class MetricsCSV(Logger):
     """Appends to RUN/metrics.csv: one row per `images_seen`, one column per metric.
 
     Lightning's CSVLogger deletes what an earlier process of the same run wrote; a resumed run continues this file.
+
+    Args:
+        run_dir: the run directory.
+        axis: name of the first column: `images_seen`, or `tokens_seen` of a text model.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, axis: str = "images_seen") -> None:
         super().__init__()
         self.run_dir = run_dir
         self.path = run_dir / "metrics.csv"
-        self.columns = ["images_seen"]
+        self.axis = axis
+        self.columns = [axis]
         self.rows: dict[int, dict[str, Any]] = {}
         if self.path.is_file():
             with self.path.open(newline="") as file:
                 reader = csv.DictReader(file)
                 self.columns = list(reader.fieldnames or self.columns)
                 for row in reader:
-                    self.rows[int(row["images_seen"])] = {key: value for key, value in row.items() if value}
+                    self.rows[int(row[axis])] = {key: value for key, value in row.items() if value}
         self.changed = False
         self.written = time.monotonic()
 
@@ -62,11 +67,11 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        values = {key: value for key, value in metrics.items() if key not in ("epoch", "images_seen")}
+        values = {key: value for key, value in metrics.items() if key not in ("epoch", self.axis)}
         if not values or step is None:
             return
         self.columns += [key for key in values if key not in self.columns]
-        self.rows.setdefault(step, {"images_seen": step}).update(values)
+        self.rows.setdefault(step, {self.axis: step}).update(values)
         self.changed = True
         self.save()
 
@@ -174,9 +179,9 @@ def finish(loggers: Sequence[Logger]) -> None:
             logger.experiment.finish()
 
 
-def loggers(tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any]) -> list[Logger]:
+def loggers(tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any], axis: str) -> list[Logger]:
     """metrics.csv and the chosen tracker."""
-    chosen: list[Logger] = [MetricsCSV(run_dir)]
+    chosen: list[Logger] = [MetricsCSV(run_dir, axis)]
     if tracker == "wandb":
         chosen.append(wandb_logger(run_dir, tracker_id, config))
     elif tracker == "tensorboard":
