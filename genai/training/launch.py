@@ -138,6 +138,8 @@ def next_steps(run_dir: Path, model: L.LightningModule) -> list[str]:
     lines = [f"  score it:    genai test {run}"]
     if isinstance(model, ImageModel | TextModel):
         lines.append(f"  sample it:   genai sample {run}")
+    if isinstance(model, TextModel):
+        lines.append(f"  inspect it:  genai likelihood {run}; genai tokens {run} --prompt TEXT")
     if isinstance(model, Classifies):
         lines.append(f"  use it:      genai classify {run} IMAGE")
     if (run_dir / "checkpoints/last.ckpt").is_file():
