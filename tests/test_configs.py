@@ -25,7 +25,11 @@ PRECISION = "32" if is_slow("bf16-mixed", torch.device("cpu")) else "bf16-mixed"
 QUICK += ["--trainer.precision", PRECISION, "--trainer.enable_model_summary", "false", "--data.init_args.batch_size", "4"]
 QUICK += ["--evaluation.num_samples", "16"]
 SLOW = {"avatars-cr3gan", "faces-cluster-r3gan-64", "mnist-cluster-r3gan", "mnist-stacked-cluster-r3gan"}  # over 5 seconds
-NEEDS = {"mnist": "MNIST/raw/train-images-idx3-ubyte", "faces": "utkface/UTKFace.tar.gz"}
+NEEDS = {
+    "mnist": "MNIST/raw/train-images-idx3-ubyte",
+    "faces": "utkface/UTKFace.tar.gz",
+    "shakespeare": "tinyshakespeare/input.txt",
+}
 
 
 @pytest.fixture(scope="module")

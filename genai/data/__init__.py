@@ -1,4 +1,4 @@
-"""Datasets: one data module for each, all on the base `ImageDataModule`.
+"""Datasets: one data module for each, of images on `ImageDataModule`, of text on `TextDataModule`.
 
 digits.py         scikit-learn's digits, 8x8
 mnist.py          MNIST, Fashion-MNIST, stacked MNIST
@@ -12,6 +12,20 @@ image_table.py    your own images, their labels in a CSV file
 npz.py            your own images as arrays
 huggingface.py    a Hugging Face dataset
 
+shakespeare.py    tiny Shakespeare
+plays.py          a folder of an author's works
+pydocs.py         the reference of Python, which every Python has
+stdlib_code.py    the sources of Python's standard library
+text_files.py     your own text
+mails.py          mails, spam or not
+
+module.py         DataModule: what images and text share
+text.py           TextDataModule: loaders, resume
+windows.py        windows of tokens, their order in training
+text_splits.py    documents -> train, val and test
+tokenizers.py     characters, bytes, byte-pair encoding
+token_cache.py    tokens on disk
+text_reading.py   text files, and what is wrong with them
 base.py           ImageDataModule: splits, loaders, resume
 arrays.py         a split in memory; excluded classes, fewer training images
 order.py          the order of the images: samplers, exact resume

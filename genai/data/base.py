@@ -1,22 +1,18 @@
 """The base of all image data modules: splits from a memory-mapped cache, loaders of whole uint8 batches, exact resume."""
 
 import math
-import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from genai.data.arrays import SPLITS, Batch, ImageArray, Split, select_rows
 from genai.data.augment import Augment, Padding
 from genai.data.cache import CacheEntry, Recipe, key_of, open_or_build
-from genai.data.order import EpochSampler, StridedSampler, TrainingOrder, even_batch_size
+from genai.data.module import DataModule, LabelKind, data_roots, ranks
+from genai.data.order import EpochSampler, StridedSampler, even_batch_size
 from genai.data.words import CaptionTokens
 from genai.data.workers import TIMEOUT, check_shared_memory, prepare_worker
 from genai.errors import UserError
@@ -24,10 +20,8 @@ from genai.images import to_float
 
 __all__ = ["Batch", "ImageArray", "ImageDataModule", "LabelKind", "Split", "data_roots"]
 
-LabelKind = Literal["none", "class", "attributes", "text"]
 
-
-class ImageDataModule(L.LightningDataModule):
+class ImageDataModule(DataModule):
     """Images of one shape, decoded once into a cache; the base class of every image dataset.
 
     It works with any Trainer and without one, no command line needed:
@@ -65,11 +59,7 @@ class ImageDataModule(L.LightningDataModule):
         UserError: batch_size or num_workers is out of range.
     """
 
-    name: str
     image_shape: tuple[int, int, int]
-    num_classes: int = 0
-    label_kind: LabelKind = "none"
-    class_names: tuple[str, ...] = ()
     caption_tokens: CaptionTokens | None = None
     padding: Padding = "black"
     exclude: Sequence[int] = ()
@@ -83,16 +73,8 @@ class ImageDataModule(L.LightningDataModule):
         seed: int | None = None,
         augment: Augment | None = None,
     ) -> None:
-        super().__init__()
-        for option, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed or 0, 0)):
-            if value < least:
-                raise UserError(f"{option} {value} is out of range: use {least} or more")
-        self.root = root
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
+        super().__init__(root, batch_size, num_workers, seed)
         self.augment = augment or Augment()
-        self.order = TrainingOrder()
         self._entry: CacheEntry | None = None
 
     @abstractmethod
@@ -174,35 +156,6 @@ class ImageDataModule(L.LightningDataModule):
                 images = self.augment(images, generator, self.padding)
         return Batch(images, batch.labels)
 
-    # -- resuming -------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position in the training order, and the fingerprint of the training images."""
-        position = self.order.state_dict()
-        return {**position, "fingerprint": self.fingerprint("train")} if position else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue a fit at this state; when a checkpoint is validated or tested, the state is ignored.
-
-        A fit that continues with other training images warns; the command line refuses it, see `training.checks`.
-        """
-        if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
-            return
-        if self.has_changed(state_dict):
-            rank_zero_warn(
-                f"the training images of {self.name} are not those of the checkpoint: the run is no exact continuation"
-            )
-        self.order.load_state_dict({key: value for key, value in state_dict.items() if key != "fingerprint"})
-
-    def has_changed(self, state: Mapping[str, Any]) -> bool:
-        """Whether the training images are others than those of a saved state; False where it does not say."""
-        return state.get("fingerprint", self.fingerprint("train")) != self.fingerprint("train")
-
-
-def ranks(trainer: L.Trainer | None) -> tuple[int, int]:
-    """The number of processes and the rank of this one."""
-    return (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-
 
 def evaluation_loader(data: ImageDataModule, split: Split) -> DataLoader[Batch]:
     """Each image of the split once, over all processes together."""
@@ -226,10 +179,3 @@ def make_loader(data: ImageDataModule, images: ImageArray, **options: Any) -> Da
 def identity(batch: Batch) -> Batch:
     """Collate nothing: `ImageArray.__getitems__` returns whole batches."""
     return batch
-
-
-def data_roots(root: str | None) -> list[Path]:
-    """Folders to look for data in, in order: `root` alone if it is given, else $GENAI_DATA and data/."""
-    if root is not None:
-        return [Path(root)]
-    return [Path(folder) for folder in (os.environ.get("GENAI_DATA"), "data") if folder]

@@ -12,7 +12,7 @@ import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import genai.metrics
 from genai.metrics.protocol import Comparison
@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
     std: float | None
 
 
-Compute = Callable[[Comparison], float | Estimate | None]
+Compute = Callable[[Any], float | Estimate | None]  # of a Comparison, or of a TextComparison
 Function = TypeVar("Function", bound=Compute)
 
 
@@ -66,6 +66,7 @@ class Metric:
 
 
 _declared: dict[str, Metric] = {}
+_of_text: dict[str, Metric] = {}
 
 
 def metric(
@@ -93,11 +94,34 @@ def metric(
     return declare
 
 
+def text_metric(
+    title: str, better: Literal["higher", "lower"], format: str, paper: str, order: int = 100
+) -> Callable[[Function], Function]:
+    """Declare the decorated function as a metric of text models, see `metric`; it receives a `TextComparison`."""
+
+    def declare(function: Function) -> Function:
+        name = function.__name__
+        _of_text[name] = Metric(name, function, title, better, format, paper, 1.0, order)
+        return function
+
+    return declare
+
+
 def all_metrics() -> list[Metric]:
-    """Every metric that a module of genai.metrics declares, in the order of tables."""
+    """Every metric of images that a module of genai.metrics declares, in the order of tables."""
+    return in_order(_declared)
+
+
+def text_metrics() -> list[Metric]:
+    """Every metric of text models, in the order of tables."""
+    return in_order(_of_text)
+
+
+def in_order(declared: Mapping[str, Metric]) -> list[Metric]:
+    """The metrics of a table after all modules of genai.metrics have been imported."""
     for module in pkgutil.iter_modules(genai.metrics.__path__):
         importlib.import_module(f"genai.metrics.{module.name}")
-    return sorted(_declared.values(), key=lambda declared: (declared.order, declared.name))
+    return sorted(declared.values(), key=lambda metric: (metric.order, metric.name))
 
 
 def compute_scores(sets: Comparison) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Models: the base classes and one folder for each family.
 
-base.py              Model and ImageModel, the base classes
+base.py              Model, VisionModel and ImageModel, the base classes
+text.py              TextModel, the base class of models of text
 capabilities.py      what a model can do, as protocols
 conditions.py        labels as condition vectors, condition dropout
 ema.py               averaged weights
@@ -9,5 +10,6 @@ optimization.py      optimisers, schedules, microbatches, gradient clipping
 precision.py         processors on which bfloat16 is slow
 schedules.py         values as functions of the images seen
 seeds.py             reproducible random numbers, one seed for each sample
-classifier/ diffusion/ gan/ vae/ vqvae/   the families; none imports another
+token_sampling.py    temperature, top-k and top-p
+autoregressive/ classifier/ diffusion/ gan/ vae/ vqvae/   the families; none imports another
 """

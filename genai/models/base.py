@@ -1,4 +1,4 @@
-"""The base classes of every model: training (`Model`) and sampling of images (`ImageModel`)."""
+"""The base classes of every model: training (`Model`), images (`VisionModel`) and sampling of images (`ImageModel`)."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,30 +17,32 @@ from genai.models.optimization import clip_gradient_norm, nonfinite_error
 
 Shape = tuple[int, int, int]
 NetworkFactory = Callable[[Shape, int], nn.Module]
+IMAGE_SIZES = ("image_shape", "num_classes")  # that a model of images takes from its data
+TEXT_SIZES = ("vocab_size", "context_length")  # that a text model takes from its data
 
 
 class Model(L.LightningModule):
-    """The base of every model: the shape of its images, the number of images seen and its averaged weights.
+    """The base of every model: the number of images or tokens seen and its averaged weights.
 
     A model with one optimiser uses Lightning's automatic optimisation. Its `training_step` calls `count_images`, logs with
     `self.log` and returns the loss; the averages are updated after each step of the optimiser.
 
     Args:
-        image_shape: (C, H, W) of the images, linked from the data.
-        num_classes: width of the condition vector (classes or attributes), linked from the data; 0 without labels.
         compile: compile the networks with torch.compile; or the name of one of its backends.
+
+    Attributes:
+        unit: what `images_seen` counts: images, or tokens of a text model.
     """
 
+    unit: str = "images"
     averaged: Averaged
     not_compiled: tuple[nn.Module | None, ...] = ()
     val_metrics: tuple[str, ...] | None = None
     """What `validation_step` logs as val/NAME; None where a model does not say."""
 
-    def __init__(self, image_shape: Shape, num_classes: int, compile: bool | str = False) -> None:
+    def __init__(self, compile: bool | str = False) -> None:
         super().__init__()
         self.not_plain = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; usually empty
-        self.image_shape: Shape = (image_shape[0], image_shape[1], image_shape[2])
-        self.num_classes = num_classes
         self.backend = "inductor" if compile is True else compile
         self.images_seen = 0
         self.images_at_update = 0  # images_seen when the averages were last updated
@@ -53,7 +55,7 @@ class Model(L.LightningModule):
                 network.compile(backend=self.backend)
 
     def count_images(self, num: int) -> None:
-        """Add the `num` images of this device's batch, and as many of every other device, to `images_seen`."""
+        """Add the `num` images (or tokens) of this device's batch, and as many of every other device, to `images_seen`."""
         self.images_seen += num * self.trainer.world_size
 
     def averages(self) -> Sequence[tuple[Averaged | PowerAveraged, nn.Module]]:
@@ -120,7 +122,22 @@ class Model(L.LightningModule):
         self.is_exported = True
 
 
-class ImageModel(Model):
+class VisionModel(Model):
+    """A model of images, with the shape of the images and the number of their classes.
+
+    Args:
+        image_shape: (C, H, W) of the images, linked from the data.
+        num_classes: width of the condition vector (classes or attributes), linked from the data; 0 without labels.
+        compile: see `Model`.
+    """
+
+    def __init__(self, image_shape: Shape, num_classes: int, compile: bool | str = False) -> None:
+        super().__init__(compile)
+        self.image_shape: Shape = (image_shape[0], image_shape[1], image_shape[2])
+        self.num_classes = num_classes
+
+
+class ImageModel(VisionModel):
     """A generative model of images.
 
     `conditional` says whether `sample` takes a condition: (N,) int64 classes, (N, num_classes) float attributes or (N, L)

@@ -1,7 +1,7 @@
 """What a model can do besides `sample`: a verb needs one of these protocols, not a certain model family."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -35,6 +35,19 @@ class Resamples(Protocol):
     """A model that can generate several candidates per seed and keep one; `sample` takes `num_candidates` as an option."""
 
     resampling: Any
+
+
+@runtime_checkable
+class GeneratesText(Protocol):
+    """A model of sequences of tokens, see `TextModel`: samples one token after another, and gives a text its probability."""
+
+    def stream(
+        self, seeds: Sequence[int], prompt: Tensor | None = None, num_tokens: int = 256, **settings: Any
+    ) -> Iterator[Tensor]:
+        """The next token of each sample, (len(seeds),) int64, `num_tokens` times."""
+
+    def text_log_probs(self, tokens: Tensor, stride: int | None = None) -> Tensor:
+        """ln p of each token of a text of any length: (L,) -> (L,) float64."""
 
 
 @runtime_checkable

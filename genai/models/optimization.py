@@ -150,7 +150,7 @@ def nonfinite_error(trainer: L.Trainer, what: str, step: int, advice: str) -> Us
     paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
     good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
     place = shlex.quote(str(good)) if good else "none yet"
-    return UserError(f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {place}; {advice}")
+    return UserError(f"{what} in step {step}, after {model.images_seen} {model.unit}; last good checkpoint: {place}; {advice}")
 
 
 def has_finite_weights(path: Path) -> bool:

@@ -9,10 +9,10 @@ class Cosine:
     """Half a cosine from `start` to `end` over the first `kimg` thousand images, constant afterwards.
 
     Args:
-        kimg: length in thousands of images.
+        kimg: length in thousands of images, or of tokens of a text model.
         start: first value.
         end: last value.
-        warmup_kimg: length of the linear warm-up from 0, in thousands of images, a part of `kimg`.
+        warmup_kimg: length of the linear warm-up from 0, in the same unit, a part of `kimg`.
     """
 
     kimg: float

@@ -7,7 +7,10 @@ conditioning.py   embeddings of a class, attributes, a caption and the noise lev
 convnet.py        a residual classifier
 dcgan.py          DCGAN's generator and discriminator
 dit.py            a diffusion transformer
+hidden_markov.py  a hidden Markov model of tokens
+kneser_ney.py     n-grams with Kneser-Ney smoothing
 mlp.py            multilayer perceptrons for GANs
+recurrent.py      LSTM and minGRU
 resnet.py         R3GAN's generator and discriminator
 transformer.py    a causal transformer
 unet.py           a denoising UNet

@@ -20,11 +20,15 @@ ROTARY_BASE = 10_000.0
 
 
 class Cache:
-    """Keys and values of earlier positions; `Transformer.forward` reads and extends it."""
+    """What a sequence network keeps of earlier positions; its `forward` reads it and brings it up to date.
+
+    A transformer keeps the keys and values (N, heads, length, dim / heads) of each block, a recurrent network the state of
+    each layer.
+    """
 
     def __init__(self) -> None:
         self.length = 0
-        self.layers: list[tuple[Tensor, Tensor]] = []  # keys and values (N, heads, length, dim / heads) of each block
+        self.layers: list[tuple[Tensor, Tensor]] = []  # of each block or layer
 
     def extended(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append keys and values of new positions to those of block `layer`; returns all of them."""
@@ -65,6 +69,16 @@ class CausalAttention(nn.Module):
             k, v = cache.extended(layer, k, v)
         y = attend(q, k, v, causal_mask(start, q, k))
         return self.project(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The attention of each position of x (N, L, dim) to the positions up to it: (N, heads, L, L), rows sum to 1."""
+        q, k, _ = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = rms_normalise(q, self.query_scale), rms_normalise(k, self.key_scale)
+        if self.is_rotary:
+            q, k = rotated(q, 0), rotated(k, 0)
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        mask = causal_mask(0, q, k)
+        return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
 
 
 class TransformerBlock(nn.Module):
@@ -160,12 +174,32 @@ class Transformer(nn.Module):
             cache.length = end
         return self.logits(rms_norm(x, x.shape[-1:]))  # type: ignore[no-any-return]
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The weight matrices of the blocks, for an optimiser of matrices such as Muon."""
+        return [parameter for parameter in self.blocks.parameters() if parameter.ndim == 2]
+
     def first(self, num: int, condition: Tensor | None) -> Tensor:
         """Embedding of the position before the first token, which holds the condition: (num, 1, dim)."""
         x = self.start.expand(num, 1, -1)
         if self.conditioner is not None and condition is not None:
             x = x + self.conditioner(condition).vector[:, None]
         return x
+
+
+@torch.no_grad()
+def attention_maps(transformer: Transformer, tokens: Tensor) -> Tensor:
+    """Attention of tokens (N, L) in every block and head: (depth, N, heads, 1 + L, 1 + L); the first position is the start."""
+    maps: list[Tensor] = []
+    handles = [
+        block.attention.register_forward_pre_hook(lambda layer, inputs: maps.append(layer.weights(inputs[0])))
+        for block in transformer.blocks  # type: ignore[union-attr]
+    ]
+    try:
+        transformer(tokens)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(maps)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

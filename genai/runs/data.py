@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
-from genai.data.base import ImageDataModule
+from genai.data.module import DataModule
 from genai.runs import Run
 from genai.runs.trust import check_places, instantiate, read_config
 
 
-def data_of(run: Run, trust: Sequence[str] = ()) -> ImageDataModule:
+def data_of(run: Run, trust: Sequence[str] = ()) -> DataModule:
     """The data module of a run's config. Its classes are checked before they are imported; no data file is opened.
 
     Raises:
@@ -20,6 +20,6 @@ def data_of(run: Run, trust: Sequence[str] = ()) -> ImageDataModule:
     policy.check(section, "data")
     check_places({"data": section}, run.path, policy)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ImageDataModule, "data")
-    data: ImageDataModule = instantiate(parser, {"data": section}, policy).data
+    parser.add_subclass_arguments(DataModule, "data")
+    data: DataModule = instantiate(parser, {"data": section}, policy).data
     return data

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from genai.errors import DamagedFileError, UserError
-from genai.models.base import Model
+from genai.models.base import IMAGE_SIZES, TEXT_SIZES, Model
 from genai.runs import Run
 from genai.runs.files import check_types
 from genai.runs.trust import Policy, instantiate, read_config
@@ -92,7 +92,7 @@ def whole_beside(path: Path) -> str:
 
 
 def build_model(config: dict[str, Any], record: dict[str, Any], policy: Policy | None = None) -> Model:
-    """Instantiate the `model` section of a run's config with the shapes its data had.
+    """Instantiate the `model` section of a run's config with the sizes its data had.
 
     Args:
         config: that of a run.
@@ -100,15 +100,16 @@ def build_model(config: dict[str, Any], record: dict[str, Any], policy: Policy |
         policy: what the config may name; by default everything, for a config of the user's own.
 
     Raises:
-        UserError: the config names what it may not name, or run.json has no shapes.
+        UserError: the config names what it may not name, or run.json has no sizes.
     """
     policy = policy or Policy(Path("config.yaml"), unrestricted=True)
     policy.check(config["model"], "model")
-    shapes = {key: record.get(key) for key in ("image_shape", "num_classes")}
-    sizes = shapes["image_shape"]
-    if not isinstance(sizes, list) or not all(isinstance(size, int) for size in (*sizes, shapes["num_classes"])):
-        raise UserError(f"{policy.source.with_name('run.json')} has no image_shape and num_classes: the run cannot be read")
-    init_args = {**(config["model"].get("init_args") or {}), **shapes}
+    names = TEXT_SIZES if "vocab_size" in record else IMAGE_SIZES
+    sizes = {name: record.get(name) for name in names}
+    numbers = [number for value in sizes.values() for number in (value if isinstance(value, list) else [value])]
+    if not all(isinstance(number, int) for number in numbers) or not isinstance(sizes.get("image_shape", []), list):
+        raise UserError(f"{policy.source.with_name('run.json')} has no {' and '.join(names)}: the run cannot be read")
+    init_args = {**(config["model"].get("init_args") or {}), **sizes}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Model, "model")
     section = {**config["model"], "init_args": init_args}

@@ -53,7 +53,7 @@ MODULES = (
 )
 # Of these modules, only the subclasses of one class; the first that fits counts.
 SUBCLASSES = {
-    "genai.data": "genai.data.base.ImageDataModule",
+    "genai.data": "genai.data.module.DataModule",
     "torch.optim.lr_scheduler": "torch.optim.lr_scheduler.LRScheduler",
     "torch.optim": "torch.optim.optimizer.Optimizer",
 }

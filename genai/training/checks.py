@@ -8,11 +8,13 @@ from typing import Any
 import lightning as L
 from torch.optim import Optimizer
 
-from genai.data.base import ImageDataModule
+from genai.data.module import DataModule
+from genai.data.text import TextDataModule
 from genai.errors import UserError
 from genai.metrics.registry import all_metrics
 from genai.models.base import ImageModel, Model
 from genai.models.conditions import check_labels
+from genai.models.text import TextModel
 from genai.runs.loading import first_difference, read_checkpoint
 from genai.training.callbacks.options import OPTIMIZER_CLASSES
 from genai.training.devices import optimizers_in
@@ -25,6 +27,14 @@ def check_seed(seed: Any) -> None:
     """Raise UserError for a `--seed_everything` that numpy does not take."""
     if not isinstance(seed, bool) and not 0 <= int(seed) < 2**32:
         raise UserError(f"seed_everything {seed} is out of range: use 0 to {2**32 - 1}")
+
+
+def check_kind(model: L.LightningModule, data: DataModule) -> None:
+    """Raise UserError for a text model with images, or a model of images with text."""
+    kinds = {True: "text", False: "images"}
+    of_model, of_data = isinstance(model, TextModel), isinstance(data, TextDataModule)
+    if isinstance(model, Model) and of_model != of_data:
+        raise UserError(f"a {type(model).__name__} is a model of {kinds[of_model]}, and {data.name} are {kinds[of_data]}")
 
 
 def check_model(model: L.LightningModule, num_classes: int, batch_size: int) -> None:
@@ -82,7 +92,7 @@ def check_best_metric(name: str, model: L.LightningModule, others_log: bool) -> 
 
 
 def check_checkpoint(
-    path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer], data: ImageDataModule | None = None
+    path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer], data: DataModule | None = None
 ) -> None:
     """Load a checkpoint's weights into `model` and compare its optimisers, and its training images where `data` are given.
 

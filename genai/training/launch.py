@@ -21,6 +21,7 @@ from genai.images import to_uint8
 from genai.metrics.registry import all_metrics
 from genai.models.base import ImageModel
 from genai.models.capabilities import Classifies
+from genai.models.text import TextModel
 from genai.runs.loading import first_difference, import_weights, read_checkpoint
 from genai.runs.trust import Policy
 from genai.training import cluster
@@ -39,6 +40,7 @@ CHATTER = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*The number of training batches.*is smaller than the logging interval.*",
     ".*`max_epochs` was not set.*",
+    ".*this fit will run with no optimizer.*",  # n-grams are counted
 )
 CHATTER_OF_LOG = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_epochs"
@@ -114,12 +116,15 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
             cli.lock.release()
     if not trainer.is_global_zero or run_dir is None:
         return
-    if verb in ("validate", "test"):
+    if verb in ("validate", "test") and not isinstance(cli.model, TextModel):  # EvaluateText prints those
         print_model_metrics(output)
     if verb == "predict":
         write_predictions(run_dir, output)
     if verb == "fit":
-        print(f"trained for {trainer.current_epoch} epochs, {int(cli.model.images_seen):,} images; the run is in {run_dir}")
+        print(
+            f"trained for {trainer.current_epoch} epochs, {int(cli.model.images_seen):,} {cli.model.unit}; "
+            f"the run is in {run_dir}"
+        )
         print("\n".join(next_steps(run_dir, cli.model)))
 
 
@@ -138,8 +143,10 @@ def next_steps(run_dir: Path, model: L.LightningModule) -> list[str]:
         return ["  it has no checkpoint, so it cannot be scored or continued: leave --trainer.enable_checkpointing false out"]
     run = shlex.quote(str(run_dir))
     lines = [f"  score it:    genai test {run}"]
-    if isinstance(model, ImageModel):
+    if isinstance(model, ImageModel | TextModel):
         lines.append(f"  sample it:   genai sample {run}")
+    if isinstance(model, TextModel):
+        lines.append(f"  inspect it:  genai likelihood {run}; genai tokens {run} --prompt TEXT")
     if isinstance(model, Classifies):
         lines.append(f"  use it:      genai classify {run} IMAGE")
     if (run_dir / "checkpoints/last.ckpt").is_file():

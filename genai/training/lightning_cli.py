@@ -17,10 +17,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from genai import data, models, runs
-from genai.data.base import ImageDataModule
+from genai.data.module import DataModule
 from genai.errors import UserError, check_at_least
-from genai.models.base import Model
+from genai.models.base import IMAGE_SIZES, TEXT_SIZES, Model
 from genai.models.capabilities import InitialisesFromRun
+from genai.models.text import TextModel
 from genai.runs.trust import Policy
 from genai.training import cluster
 from genai.training.arguments import Parser, model_options
@@ -36,8 +37,9 @@ from genai.training.callbacks.preemption import Preemption
 from genai.training.callbacks.progress import progress_bar
 from genai.training.callbacks.randomness import CountedRandomness
 from genai.training.callbacks.run_directory import RunDirectory
+from genai.training.callbacks.text_evaluation import EvaluateText
 from genai.training.callbacks.throughput import Throughput
-from genai.training.checks import check_best_metric, check_checkpoint, check_model, check_optimizers, check_seed
+from genai.training.checks import check_best_metric, check_checkpoint, check_kind, check_model, check_optimizers, check_seed
 from genai.training.devices import (
     check_accelerator,
     check_flags_of_manual_optimisation,
@@ -81,7 +83,7 @@ class GenaiCLI(LightningCLI):
         import_classes()
         super().__init__(
             model_class=Model,
-            datamodule_class=ImageDataModule,
+            datamodule_class=DataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig if verb == "fit" else None,
@@ -110,8 +112,8 @@ class GenaiCLI(LightningCLI):
         )
         for name, section in SECTIONS.items():
             parser.add_lightning_class_args(section, name)
-        parser.link_arguments("data.image_shape", "model.init_args.image_shape", apply_on="instantiate")
-        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        for name in (*IMAGE_SIZES, *TEXT_SIZES):  # those that the data have and the model takes
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the verb that is run: adding the options of all four takes a third of the time to a fit's first batch."""
@@ -198,6 +200,7 @@ class GenaiCLI(LightningCLI):
         options, data = self.options, self.datamodule
         if options.tracker == "wandb" and not options.trainer.fast_dev_run:
             check_mode()
+        check_kind(self.model, data)
         check_model(self.model, data.num_classes, data.batch_size)
         if options.checkpoint_every_n_steps is not None and options.checkpoint_every_n_steps < 1:
             raise UserError(f"checkpoint_every_n_steps {options.checkpoint_every_n_steps} is out of range: use 1 or more")
@@ -233,6 +236,8 @@ class GenaiCLI(LightningCLI):
             FrozenAverages(),
             CheckpointPaths(),
         ]
+        if isinstance(self.model, TextModel):
+            found.append(EvaluateText(options.evaluation.num_samples, options.evaluation.seed))
         if isinstance(chosen_strategy, Sharded):
             found.append(ShardNetworks())
         if run_dir is None:
@@ -251,8 +256,10 @@ class GenaiCLI(LightningCLI):
         if run_dir is None or global_rank() != 0:
             return []
         record = write_record(run_dir, self.datamodule, self.model, int(self.options.seed_everything))
-        config = self.config_dump | {"run_dir": str(run_dir)}
-        return loggers(self.options.tracker, run_dir, record["tracker_id"], config, explain_offline=self.subcommand == "fit")
+        config, axis = self.config_dump | {"run_dir": str(run_dir)}, f"{self.model.unit}_seen"
+        return loggers(
+            self.options.tracker, run_dir, record["tracker_id"], config, axis, explain_offline=self.subcommand == "fit"
+        )
 
 
 def import_classes() -> None:

@@ -31,13 +31,18 @@ class MetricsCSV(Logger):
     """Appends to RUN/metrics.csv: one row per `images_seen`, one column per metric.
 
     Lightning's CSVLogger deletes what an earlier process of the same run wrote; a resumed run continues this file.
+
+    Args:
+        run_dir: the run directory.
+        axis: name of the first column: `images_seen`, or `tokens_seen` of a text model.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, axis: str = "images_seen") -> None:
         super().__init__()
         self.run_dir = run_dir
         self.path = run_dir / "metrics.csv"
-        self.columns = ["images_seen"]
+        self.axis = axis
+        self.columns = [axis]
         self.rows: dict[int, dict[str, Any]] = {}
         self.damaged = b""  # an earlier file that cannot be read as a whole
         if self.path.is_file():
@@ -48,9 +53,9 @@ class MetricsCSV(Logger):
     def read(self) -> None:
         """Take the rows of an earlier file. One with torn lines is named on stderr, and kept when a new one is written."""
         rows, num_torn = read_csv(self.path)
-        readable = [row for row in rows if row.get("images_seen", "").isdecimal()]
+        readable = [row for row in rows if row.get(self.axis, "").isdecimal()]
         self.columns = list(readable[0] if readable else self.columns)
-        self.rows = {int(row["images_seen"]): {key: value for key, value in row.items() if value} for row in readable}
+        self.rows = {int(row[self.axis]): {key: value for key, value in row.items() if value} for row in readable}
         if num_lost := num_torn + len(rows) - len(readable):
             self.damaged = self.path.read_bytes()
             print(
@@ -77,11 +82,11 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        values = {key: value for key, value in metrics.items() if key not in ("epoch", "images_seen")}
+        values = {key: value for key, value in metrics.items() if key not in ("epoch", self.axis)}
         if not values or step is None:
             return
         self.columns += [key for key in values if key not in self.columns]
-        self.rows.setdefault(step, {"images_seen": step}).update(values)
+        self.rows.setdefault(step, {self.axis: step}).update(values)
         self.changed = True
         self.save()
 
@@ -193,10 +198,10 @@ def finish(loggers: Sequence[Logger]) -> None:
 
 
 def loggers(
-    tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any], explain_offline: bool = True
+    tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any], axis: str, explain_offline: bool = True
 ) -> list[Logger]:
-    """metrics.csv and the chosen tracker; the other arguments are those of `wandb_logger`."""
-    chosen: list[Logger] = [MetricsCSV(run_dir)]
+    """metrics.csv and the chosen tracker; the other arguments are those of `MetricsCSV` and `wandb_logger`."""
+    chosen: list[Logger] = [MetricsCSV(run_dir, axis)]
     if tracker == "wandb":
         chosen.append(wandb_logger(run_dir, tracker_id, config, explain_offline))
     elif tracker == "tensorboard":

@@ -15,6 +15,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from genai import __version__, runs
 from genai.data.base import ImageDataModule
+from genai.data.module import DataModule
+from genai.data.text import TextDataModule
 from genai.files import write_atomically
 from genai.models.seeds import SEED_SCHEME
 from genai.runs.redaction import Redaction
@@ -25,12 +27,12 @@ from genai.training.loggers import MetricsCSV
 LABEL_EXAMPLES = 64
 
 
-def write_record(run_dir: Path, data: ImageDataModule, model: L.LightningModule, seed: int) -> dict[str, Any]:
+def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed: int) -> dict[str, Any]:
     """Write run.json, unless there is one already. Returns its content.
 
     Args:
         run_dir: an existing folder.
-        data: gives shapes, classes and labels.
+        data: gives sizes, classes, labels and the tokenizer.
         model: gives its class's name.
         seed: of `--seed_everything`.
     """
@@ -40,8 +42,7 @@ def write_record(run_dir: Path, data: ImageDataModule, model: L.LightningModule,
     record = {
         "format": runs.FORMAT,
         "seed_scheme": SEED_SCHEME,
-        "image_shape": list(data.image_shape),
-        "num_classes": data.num_classes,
+        **size_record(data),
         "class_names": list(data.class_names),
         **label_record(data),
         "data": data.name,
@@ -63,7 +64,7 @@ def write_record(run_dir: Path, data: ImageDataModule, model: L.LightningModule,
     return record
 
 
-def add_resume(run_dir: Path, data: ImageDataModule) -> None:
+def add_resume(run_dir: Path, data: DataModule) -> None:
     """Add this command to run.json's `resumed_with`."""
     record = label_record(data) | runs.Run(run_dir).record()
     record["resumed_with"] = [*record.get("resumed_with", []), command_line()]
@@ -75,14 +76,23 @@ def command_line() -> str:
     return shlex.join(["genai", *Redaction(paths=False).words(sys.argv[1:])])
 
 
-def label_record(data: ImageDataModule) -> dict[str, Any]:
+def size_record(data: DataModule) -> dict[str, Any]:
+    """The sizes that the model takes from the data; of text also the tokenizer, so that texts need no data."""
+    if isinstance(data, TextDataModule):
+        sizes = {"vocab_size": data.vocab_size, "context_length": data.context_length}
+        return {**sizes, "tokenizer": data.tokenizer.spec()}
+    assert isinstance(data, ImageDataModule)
+    return {"image_shape": list(data.image_shape), "num_classes": data.num_classes}
+
+
+def label_record(data: DataModule) -> dict[str, Any]:
     """The labels in run.json, so that attributes or captions like those of the data can be sampled without the data.
 
     label_kind: `none`, `class`, `attributes` or `text`; and for the last two
     label_examples: the vectors (0 or 1 each), or words, of 64 training images, spread evenly over the split.
     label_exclusive: pairs of attributes that no training image has together, though ten would if they were independent.
     """
-    if data.label_kind not in ("attributes", "text"):
+    if not isinstance(data, ImageDataModule) or data.label_kind not in ("attributes", "text"):
         return {"label_kind": data.label_kind}
     labels = np.asarray(data.split("train").labels)  # (N, K) or (N, L)
     rows = np.linspace(0, len(labels) - 1, min(LABEL_EXAMPLES, len(labels))).astype(int)

@@ -1,4 +1,4 @@
-"""Every preset of the digits trains in two processes: a parameter without a gradient would stop DDP at the second step.
+"""Every preset of small data trains in two processes: a parameter without a gradient would stop DDP at the second step.
 
 `tests/test_configs.py` looks for such parameters in the presets of the other data.
 """
@@ -10,13 +10,16 @@ import pytest
 from tests.distributed.test_equal import ROOT, torchrun
 from tests.families import QUIET
 
-CONFIGS = sorted((ROOT / "configs/digits").glob("*.yaml"))
+CONFIGS = sorted(path for folder in ("digits", "pydocs") for path in (ROOT / "configs" / folder).glob("*.yaml"))
 SHORT = ["--trainer.fast_dev_run", "2", "--data.init_args.batch_size", "8", "--evaluation.every_n_epochs", "0"]
 
 
 @pytest.mark.slow
-def test_every_preset_of_the_digits_trains_in_two_processes(tmp_path: Path) -> None:
-    jobs = {path.stem: {"arguments": ["fit", "-c", str(path), *QUIET, *SHORT], "prepare": []} for path in CONFIGS}
-    assert len(jobs) >= 20
+def test_every_preset_of_small_data_trains_in_two_processes(tmp_path: Path) -> None:
+    jobs = {
+        f"{path.parent.name}-{path.stem}": {"arguments": ["fit", "-c", str(path), *QUIET, *SHORT], "prepare": []}
+        for path in CONFIGS
+    }
+    assert len(jobs) >= 25
     for rank in torchrun(tmp_path, jobs):
         assert {name: result["status"] for name, result in rank.items()} == dict.fromkeys(jobs, 0)

@@ -5,6 +5,7 @@ run.py: RUN, --checkpoint, --device, --trust; what a verb needs of a model.
 labels.py, prompts.py: the condition of each image.
 images.py: images to read, and rows of tiles.
 sampling.py: sampler, steps, schedule, guidance.
+text.py: tokenizer, prompt and sampling options of text.
 output.py: --out and --force.
 picture.py: what verbs that write one picture of images share.
 realness.py: `genai sample --realness`.

@@ -1,4 +1,4 @@
-"""genai likelihood: estimate the log-likelihood of test images
+"""genai likelihood: estimate the log-likelihood of test images or of text
 
 Group: inspect
 """
@@ -16,15 +16,17 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import null_condition
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import RUN_HELP, Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.text_likelihood import text_likelihood
+from genai.errors import UserError
 from genai.images import to_float
 from genai.metrics.reference import subset_indices
-from genai.models.capabilities import EvaluatesBound, ExactLikelihood, LikelihoodEstimate
+from genai.models.capabilities import EvaluatesBound, ExactLikelihood, GeneratesText, LikelihoodEstimate
 from genai.models.seeds import image_seeds
 from genai.runs import merge_json
 
 PRESETS = ("configs/digits/vae.yaml", "configs/digits/diffusion.yaml")
-LIKELIHOOD = Ability((ExactLikelihood, EvaluatesBound), "estimate a likelihood", PRESETS)
+LIKELIHOOD = Ability((ExactLikelihood, EvaluatesBound, GeneratesText), "estimate a likelihood", PRESETS)
 BATCH_SIZE = 64
 Estimator = Callable[[Tensor, list[int], Tensor | None], LikelihoodEstimate]  # images, seeds, condition -> N estimates
 
@@ -45,17 +47,24 @@ def parser() -> VerbParser:
     """The options of `genai likelihood`."""
     verb = VerbParser(
         "likelihood",
-        "RUN [options]",
-        "Estimate the log-likelihood of images of the test split; the result is written to RUN/metrics.json.",
+        "RUN [FILE] [options]",
+        "Estimate the log-likelihood of images of the test split, or of a split or a file of text; the result of a split is "
+        "written to RUN/metrics.json.",
     )
-    RunOptions.add_to(verb)
+    verb.add_argument("run", metavar="RUN", help=RUN_HELP)
+    verb.add_argument("file", metavar="FILE", nargs="?", help="a text file; default: the split of --split")
+    RunOptions.add_model_options(verb)
+    text = verb.add_argument_group("text")
+    text.add_argument("--split", choices=["train", "val", "test"], default="test", help="split of text (default: test)")
+    about = "tokens from one window to the next: smaller is slower and gives more context (default: the context length)"
+    text.add_argument("--stride", type=positive, metavar="N", help=about)
     verb.add_argument("--num", type=positive, default=256, metavar="N", help="number of test images (default: 256)")
-    text = "importance samples per image, for a bound (default: 5000)"
-    verb.add_argument("--samples", type=positive, default=5000, metavar="N", help=text)
+    about = "importance samples per image, for a bound (default: 5000)"
+    verb.add_argument("--samples", type=positive, default=5000, metavar="N", help=about)
     verb.add_argument("--steps", type=positive, default=100, metavar="N", help="steps of an ODE solver (default: 100)")
     verb.add_argument("--unconditional", action="store_true", help="use the null condition instead of the images' labels")
-    text = "seed of dequantisation, binarisation, probes and importance samples (default: 0)"
-    add_seed_option(verb, text)
+    about = "seed of dequantisation, binarisation, probes and importance samples (default: 0)"
+    add_seed_option(verb, about)
     verb.add_argument("--bfloat16", action="store_true", help="run the networks in bfloat16: faster, less exact")
     return verb
 
@@ -65,6 +74,11 @@ def run(arguments: list[str]) -> None:
     options = parser().parse(arguments)
     run = RunOptions.from_namespace(options)
     source = run.load(LIKELIHOOD)
+    if isinstance(source.model, GeneratesText):
+        text_likelihood(source, options.file, options.split, options.stride)
+        return
+    if options.file is not None or options.stride is not None:
+        raise UserError(f"{source.run.path} is a model of images: leave FILE and --stride out")
     model, is_conditional = source.model, source.model.conditional and not options.unconditional
     estimate: Estimator
     if isinstance(model, EvaluatesBound):

@@ -1,4 +1,4 @@
-"""genai sample: generate images with a run or a zoo entry
+"""genai sample: generate images or text with a run or a zoo entry
 
 Group: sample and edit
 
@@ -17,30 +17,37 @@ from genai.cli.options.output import OutputOptions, default_path
 from genai.cli.options.realness import REALNESS, check_options, write_realness
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option, require
 from genai.cli.options.sampling import SamplerOptions
+from genai.cli.options.text import TokenOptions
+from genai.cli.text_sampling import sample_text
 from genai.errors import UserError
 from genai.files import open_atomically
 from genai.images import grid, save_png, to_pil, to_uint8
 from genai.models.base import ImageModel
-from genai.models.capabilities import Resamples
+from genai.models.capabilities import GeneratesText, Resamples
 
-SAMPLE = Ability(ImageModel, "sample images", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml"))
+SAMPLE = Ability(
+    (ImageModel, GeneratesText), "sample images or text", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml")
+)
 RESAMPLE = Ability(Resamples, "choose among candidates with a discriminator", ("configs/digits/gan.yaml",))
 DEFAULT_NUM = 64
 
 
 def parser() -> VerbParser:
     """The options of `genai sample`."""
-    verb = VerbParser("sample", "RUN [options]", "Generate images with a run or a zoo entry, one seed for each image.")
+    verb = VerbParser("sample", "RUN [options]", "Generate images or text with a run or a zoo entry, one seed for each sample.")
     RunOptions.add_to(verb)
-    verb.add_argument("--num", type=positive, metavar="N", help=f"number of images (default: {DEFAULT_NUM})")
-    add_seed_option(verb, "image i depends on this seed and on i only (default: 0)")
+    verb.add_argument(
+        "--num", type=positive, metavar="N", help=f"number of images (default: {DEFAULT_NUM}), or of texts (default: 1)"
+    )
+    add_seed_option(verb, "sample i depends on this seed and on i only (default: 0)")
     text = "latents per image; the discriminator chooses one of them (sampling-importance resampling)"
     verb.add_argument("--candidates", type=positive, metavar="N", help=text)
     text = "write the realness score of these images and of real ones: a CSV, and a PNG beside it"
     verb.add_argument("--realness", action="store_true", help=text)
     LabelOptions.add_sample_options(verb)
     SamplerOptions.add_to(verb)
-    OutputOptions.add_to(verb, "grid.png, folder/ (one PNG per image) or samples.npz")
+    TokenOptions.add_to(verb)
+    OutputOptions.add_to(verb, "grid.png, folder/ (one PNG per image) or samples.npz; of text samples.txt")
     return verb
 
 
@@ -48,10 +55,16 @@ def run(arguments: list[str]) -> None:
     """Generate and write the images."""
     options = parser().parse(arguments)
     run, output = RunOptions.from_namespace(options), OutputOptions.from_namespace(options)
-    labels = LabelOptions.from_namespace(options).with_per_label(options.num)
+    labels, tokens = LabelOptions.from_namespace(options).with_per_label(options.num), TokenOptions.from_namespace(options)
     if options.realness:
         check_options(options.candidates)
     source = run.load(SAMPLE)
+    if isinstance(source.model, GeneratesText):
+        refuse_image_options(options, source)
+        sample_text(source, options.num, options.seed, options.prompt, tokens, output)
+        return
+    if not tokens.is_empty:
+        raise UserError(f"{source.run.path} generates images: leave --tokens, --temperature, --top-k and --top-p out")
     condition = sample_condition(labels, options.num or DEFAULT_NUM, source)
     num = len(condition) if condition is not None else options.num or DEFAULT_NUM
     seeds = labels.seeds(options.seed, num)
@@ -71,6 +84,14 @@ def run(arguments: list[str]) -> None:
     write(Samples(images, condition, texts), path, labels.per_label, metadata)
     rows = f" (rows: {metadata['Rows']})" if "Rows" in metadata and path.suffix == ".png" else ""
     print(f"wrote {path}{rows}")
+
+
+def refuse_image_options(options: Any, source: Loaded) -> None:
+    """Raise UserError for an option of images that is given with a model of text."""
+    images_only = ("label", "per_label", "prompts", "same_noise", "candidates", "realness", "sampler", "steps", "guidance")
+    given = next((name for name in images_only if getattr(options, name)), None)
+    if given is not None:
+        raise UserError(f"{source.run.path} generates text: leave --{given.replace('_', '-')} out; --prompt TEXT begins it")
 
 
 class Samples(NamedTuple):

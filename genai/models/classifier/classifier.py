@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from genai.errors import UserError
 from genai.images import to_float
-from genai.models.base import Model, NetworkFactory, Shape
+from genai.models.base import NetworkFactory, Shape, VisionModel
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.models.ema import Averaged
 from genai.models.optimization import optimizer_and_schedule
@@ -20,7 +20,7 @@ CONVNET = {"class_path": "genai.networks.convnet.ConvNet"}
 ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 3e-3, "weight_decay": 0.05}}
 
 
-class Classifier(Model):
+class Classifier(VisionModel):
     """Predicts classes (trained with cross-entropy) or binary attributes (one binary cross-entropy each).
 
     Args:

@@ -6,54 +6,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genai.errors import UserError
+from genai.models.token_sampling import TokenSampling
 
 
 @dataclass(frozen=True)
-class CodeSampling:
-    """How codes are sampled from logits.
+class CodeSampling(TokenSampling):
+    """How codes are sampled from logits: temperature, top_k and top_p of `TokenSampling`, and guidance.
 
     Args:
-        temperature: divides the logits; 0 always takes the most likely code.
-        top_k: sample from the k most likely codes; 0 means all.
-        top_p: sample from the smallest set of most likely codes with at least this probability, in (0, 1] (Holtzman et al.
-            2019, arXiv:1904.09751).
+        temperature, top_k, top_p: see `TokenSampling`.
         guidance_scale: of classifier-free guidance on the logits; 1 means no guidance.
 
     Raises:
         UserError: a value is out of range.
     """
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
     guidance_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UserError(
-                f"temperature {self.temperature}, top_k {self.top_k}, top_p {self.top_p}: use temperature >= 0, top_k >= 0 "
-                "and 0 < top_p <= 1"
-            )
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """logits (N, K) -> probabilities (N, K) float64, up to a factor for each row."""
-        if self.temperature == 0:
-            return torch.zeros_like(logits, dtype=torch.float64).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
-        logits = logits.double() / self.temperature
-        if 0 < self.top_k < logits.shape[1]:
-            logits = logits.masked_fill(logits < logits.topk(self.top_k).values[:, -1:], -torch.inf)
-        p = logits.softmax(dim=1)
-        if self.top_p < 1:
-            ordered, order = p.sort(dim=1, descending=True)
-            ordered = ordered * (ordered.cumsum(dim=1) - ordered < self.top_p)  # the more likely codes have less than top_p
-            p = torch.zeros_like(p).scatter_(1, order, ordered)
-        return p
-
-    def sample(self, logits: Tensor, u: Tensor) -> Tensor:
-        """The first code whose cumulative probability exceeds u: logits (N, K), u (N,) in [0, 1) -> (N,) int64."""
-        cumulative = self.probabilities(logits).cumsum(dim=1)
-        return torch.searchsorted(cumulative, u[:, None].double() * cumulative[:, -1:], right=True)[:, 0]
 
 
 def sample_codes(next_logits: Callable[[Tensor], Tensor], u: Tensor, code_sampling: CodeSampling) -> Tensor:

@@ -13,5 +13,6 @@ evaluation.py      metrics of samples while fitting, validating and testing
 randomness.py      random numbers as a function of the images seen
 record.py          a run directory for a fit without the command line
 run_directory.py   the path of the run directory, for other callbacks
-throughput.py      images per second
+text_evaluation.py scores of text models when validating and testing
+throughput.py      images or tokens per second
 """

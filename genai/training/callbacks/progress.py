@@ -28,7 +28,7 @@ class ProgressLines(ProgressBar):
         metrics = self.get_metrics(trainer, pl_module)
         values = [f"{name} {value:.3g}" for name, value in metrics.items() if isinstance(value, int | float)]
         of = f"/{epochs}" if epochs > 0 else ""
-        images = f"{int(getattr(pl_module, 'images_seen', 0)):,} images"
+        images = f"{int(getattr(pl_module, 'images_seen', 0)):,} {getattr(pl_module, 'unit', 'images')}"
         print(", ".join([f"epoch {epoch}{of}: {images}", f"{time.monotonic() - self.began:.0f} s", *values]), flush=True)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:  # type: ignore[override]

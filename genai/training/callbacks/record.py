@@ -7,10 +7,10 @@ import lightning as L
 import yaml
 
 from genai import runs
-from genai.data.base import ImageDataModule
+from genai.data.module import DataModule
 from genai.errors import UserError
 from genai.files import make_folder
-from genai.models.base import Model
+from genai.models.base import IMAGE_SIZES, TEXT_SIZES, Model
 from genai.models.hyperparameters import to_plain
 from genai.training.callbacks.axis import ImagesSeenAxis
 from genai.training.callbacks.run_directory import RunDirectory
@@ -49,7 +49,7 @@ class RecordRun(RunDirectory):
             return
         self.config = describe(trainer, pl_module, self.seed)
         if trainer.is_global_zero:
-            trainer.loggers = [*trainer.loggers, MetricsCSV(self.path)]
+            trainer.loggers = [*trainer.loggers, MetricsCSV(self.path, f"{getattr(pl_module, 'unit', 'images')}_seen")]
         ImagesSeenAxis().setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class RecordRun(RunDirectory):
         if runs.is_run(self.path) and not self.was_restored:
             raise UserError(f"{self.path} is a run already: choose another path, or continue it with ckpt_path=...")
         make_folder(self.path)
-        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         if self.was_restored and (self.path / "run.json").is_file():
             add_resume(self.path, data)
         else:
@@ -88,11 +88,11 @@ def describe(trainer: L.Trainer, model: L.LightningModule, seed: int) -> dict[st
         UserError: one of them cannot be written down.
     """
     data = getattr(trainer, "datamodule", None)
-    if not isinstance(model, Model) or not isinstance(data, ImageDataModule):
+    if not isinstance(model, Model) or not isinstance(data, DataModule):
         raise UserError("RecordRun needs a model and a data module of genai: trainer.fit(model, datamodule=...)")
     if model.not_plain:
         raise UserError(f"RecordRun cannot write config.yaml: {model.not_plain}")
-    linked = ("image_shape", "num_classes", "_instantiator", "_class_path")
+    linked = (*IMAGE_SIZES, *TEXT_SIZES, "_instantiator", "_class_path")
     init_args = {name: to_plain(value, name) for name, value in model.hparams.items() if name not in linked}
     return {
         "seed_everything": seed,

@@ -1,4 +1,4 @@
-"""Images per second of training."""
+"""Images or tokens per second of training."""
 
 import time
 from typing import Any
@@ -9,7 +9,10 @@ from genai.models.optimization import log_interval
 
 
 class Throughput(L.Callback):
-    """Logs `images_per_second` over all devices each `log_every_n_steps` batches, without the time of validation."""
+    """Logs `images_per_second` (`tokens_per_second` of a text model) over all devices each `log_every_n_steps` batches.
+
+    The time of validation does not count.
+    """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.restart(pl_module)
@@ -33,5 +36,5 @@ class Throughput(L.Callback):
             return
         speed = (images_seen - self.images) / (time.perf_counter() - self.start)
         for logger in trainer.loggers:
-            logger.log_metrics({"images_per_second": speed}, step=images_seen)
+            logger.log_metrics({f"{getattr(pl_module, 'unit', 'images')}_per_second": speed}, step=images_seen)
         self.restart(pl_module)

@@ -1,0 +1,78 @@
+"""The text of a run: its tokenizer, prompts as tokens, options of sampling tokens."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genai.cli.options.arguments import Options, VerbParser, finite, positive
+from genai.cli.options.run import Ability
+from genai.data.text_reading import read_text
+from genai.data.tokenizers import TextTokenizer, from_spec
+from genai.errors import UserError
+from genai.models.capabilities import GeneratesText
+from genai.runs import Run
+
+TEXT = Ability(GeneratesText, "predict text", ("configs/pydocs/gpt.yaml", "configs/shakespeare/gpt.yaml"))
+
+
+@dataclass(frozen=True)
+class TokenOptions(Options):
+    """How tokens are sampled; None is the default of `TokenSampling`."""
+
+    tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+
+    @staticmethod
+    def add_to(parser: VerbParser) -> None:
+        """Add the options."""
+        group = parser.add_argument_group("text (of a model that predicts text)")
+        group.add_argument("--tokens", type=positive, metavar="N", help="new tokens of each sample (default: 300)")
+        group.add_argument("--temperature", type=finite, metavar="T", help="divides the logits; 0: the most likely token")
+        group.add_argument("--top-k", type=positive, metavar="K", help="sample from the K most likely tokens")
+        text = "sample from the most likely tokens that have this probability together"
+        group.add_argument("--top-p", type=finite, metavar="P", help=text)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none of them is given."""
+        return self == TokenOptions()
+
+    def settings(self) -> dict[str, Any]:
+        """The options given, as keyword arguments of `TokenSampling`."""
+        given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def tokenizer_of(run: Run) -> TextTokenizer:
+    """The tokenizer in run.json."""
+    return from_spec(run.record()["tokenizer"])
+
+
+def prompt_tokens(prompt: str | None, tokenizer: TextTokenizer) -> Tensor | None:
+    """A prompt as tokens (L,), after the end of a document where there is such a token; None for the start of a text."""
+    start = [] if tokenizer.end is None else [tokenizer.end]
+    tokens = [*start, *(tokenizer.encode(prompt).tolist() if prompt else [])]
+    return torch.tensor(tokens) if tokens else None
+
+
+def file_tokens(name: str, tokenizer: TextTokenizer) -> Tensor:
+    """The tokens of a text file (L,).
+
+    Raises:
+        UserError: it is missing, empty, binary, not UTF-8, or has a character that the tokenizer does not know.
+    """
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: name a text file in UTF-8")
+    try:
+        tokens = tokenizer.encode(read_text(path))
+    except UserError as error:
+        raise UserError(str(error) if str(error).startswith(name) else f"{path}: {error}") from None
+    if len(tokens) < 2:
+        raise UserError(f"{path} has {len(tokens)} token: a text needs two")
+    return torch.from_numpy(tokens)

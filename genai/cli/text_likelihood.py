@@ -1,0 +1,97 @@
+"""`genai likelihood` for models of text: nats and bits for each token, character and byte, with the spread over documents."""
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from genai.cli.options.run import Loaded
+from genai.cli.options.text import file_tokens, tokenizer_of
+from genai.data.text import TextDataModule
+from genai.data.tokenizers import TextTokenizer
+from genai.errors import UserError
+from genai.metrics.tables import WrappedTable
+from genai.runs import merge_json
+
+NUM_PARTS = 20  # that a single document is cut into, for the standard error
+
+
+class Units(NamedTuple):
+    """-ln p in nats of parts of a text, and their sizes; each (P,)."""
+
+    nats: np.ndarray
+    tokens: np.ndarray
+    characters: np.ndarray
+    bytes: np.ndarray
+
+
+def text_likelihood(source: Loaded, file: str | None, split: str, stride: int | None) -> None:
+    """Print -ln p of a split or a file in every unit; that of a split is written to RUN/metrics.json.
+
+    The first token of the text has nothing before it and is not counted.
+    """
+    tokenizer = tokenizer_of(source.run)
+    began = time.perf_counter()
+    if file is None:
+        data = source.data()
+        assert isinstance(data, TextDataModule)
+        if data.tokenizer.spec() != tokenizer.spec():
+            raise UserError(f"the text of {data.name} has changed since {source.run.path} was trained: name a FILE instead")
+        part = data.split(split)  # type: ignore[arg-type]
+        tokens, name = torch.from_numpy(part.tokens.astype(np.int64)), f"{data.name}/{split}"
+        ends = [span.stop for span in part.documents]
+    else:
+        tokens, name, ends = file_tokens(file, tokenizer), file, []
+    what = "documents" if len(ends) > 1 else "parts"
+    if what == "parts":
+        ends = np.linspace(0, len(tokens), NUM_PARTS + 1)[1:].astype(int).tolist()
+    log_probs = source.model.text_log_probs(tokens, stride).numpy()
+    units = measure_units(log_probs, tokens.numpy(), ends, tokenizer)
+    seconds = time.perf_counter() - began
+    show_units(units, name, what, seconds)
+    length = source.model.context_length
+    stride = stride or length
+    print(f"context: {length - stride} to {length} tokens (--stride {stride})")
+    if file is None and not source.run.is_exported:
+        merge_json(source.run.path / "metrics.json", {"likelihood": summary(units) | {"text": name, "stride": stride}})
+
+
+def measure_units(log_probs: np.ndarray, tokens: np.ndarray, ends: list[int], tokenizer: TextTokenizer) -> Units:
+    """The parts of a text that end at `ends`; the first token of the text is left out."""
+    sizes = tokenizer.num_bytes
+    characters = np.array([sum((byte & 0xC0) != 0x80 for byte in piece) for piece in tokenizer.pieces])
+    values = np.stack([-log_probs, np.ones(len(tokens)), characters[tokens], sizes[tokens]])
+    values[:, 0] = 0
+    totals = np.concatenate([np.zeros((4, 1)), values.cumsum(axis=1)], axis=1)[:, [0, *ends]]
+    return Units(*np.diff(totals, axis=1))
+
+
+def mean_of(units: Units, per: str) -> tuple[float, float]:
+    """Nats for each token, character or byte, and the standard error of this ratio over the parts."""
+    size = getattr(units, per)
+    ratio = units.nats.sum() / size.sum()
+    residuals = units.nats - ratio * size
+    num = max(len(size), 2)
+    return float(ratio), float(math.sqrt(residuals.var() * num / (num - 1) / num) / size.mean())
+
+
+def summary(units: Units) -> dict[str, Any]:
+    """Nats, bits and their standard errors by unit."""
+    return {f"nats_per_{per[:-1]}": mean_of(units, per) for per in ("tokens", "characters", "bytes")}
+
+
+def show_units(units: Units, name: str, what: str, seconds: float) -> None:
+    """Print the table."""
+    rows = []
+    for per in ("tokens", "characters", "bytes"):
+        nats, error = mean_of(units, per)
+        bits = [f"{value / math.log(2):.4f}" for value in (nats, error)]
+        rows.append([per[:-1], f"{nats:.4f} ± {error:.4f}", " ± ".join(bits), f"{math.exp(nats):.3f}"])
+    title = f"{name}: {int(units.tokens.sum()):,} tokens, {int(units.bytes.sum()):,} bytes"
+    Console().print(WrappedTable(["per", "nats", "bits", "perplexity"], rows, title=title))
+    ratios = np.sort(units.nats / np.maximum(units.bytes, 1) / math.log(2))
+    low, middle, high = (float(np.quantile(ratios, q)) for q in (0.1, 0.5, 0.9))
+    print(f"bits per byte of {len(ratios)} {what}: 10 % {low:.3f}, median {middle:.3f}, 90 % {high:.3f}; {seconds:.0f} s")

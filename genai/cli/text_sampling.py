@@ -1,0 +1,63 @@
+"""`genai sample` for models of text: the first sample is printed as it comes, the others after it."""
+
+import codecs
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from genai.cli.options.output import OutputOptions
+from genai.cli.options.run import Loaded
+from genai.cli.options.text import TokenOptions, prompt_tokens, tokenizer_of
+from genai.errors import UserError
+from genai.files import write_atomically
+from genai.models.seeds import image_seeds
+
+DEFAULT_NUM, DEFAULT_TOKENS = 1, 300
+
+
+def sample_text(
+    source: Loaded, num: int | None, seed: int, prompt: str | None, options: TokenOptions, output: OutputOptions
+) -> None:
+    """Print samples, and write them to --out, one after the other with a line between them.
+
+    Raises:
+        UserError: --out does not end in .txt, or the prompt has a character that the model does not know.
+    """
+    path = None if output.out is None else output.path(Path(output.out))
+    if path is not None and path.suffix != ".txt":
+        raise UserError(f"--out {path} should end in .txt for a model of text")
+    tokenizer, num = tokenizer_of(source.run), num or DEFAULT_NUM
+    seeds, settings = image_seeds(seed, num), options.settings()
+    steps = source.model.stream(seeds, prompt_tokens(prompt, tokenizer), options.tokens or DEFAULT_TOKENS, **settings)
+    rows: list[list[int]] = [[] for _ in seeds]
+    heading = f"--- seed {seed}, sample {{}} ---\n" if num > 1 else "{}"
+    printer = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may have several tokens
+    show(heading.format(0 if num > 1 else "") + (prompt or ""))
+    for step in steps:
+        for row, token in zip(rows, step.tolist(), strict=True):
+            if not row or row[-1] != tokenizer.end:  # a sample stops at the end of its document
+                row.append(token)
+                if row is rows[0]:
+                    show(printer.decode(tokenizer.decode([token])))
+        if all(row[-1] == tokenizer.end for row in rows):
+            break
+    texts = [(prompt or "") + tokenizer.text(row) for row in rows]
+    show(printer.decode(b"", final=True) + "\n")
+    for i, text in enumerate(texts[1:], start=1):
+        show(f"{heading.format(i)}{text}\n")
+    if path is not None:
+        write_atomically(path, joined(texts, seed))
+        print(f"wrote {path}")
+
+
+def joined(texts: Sequence[str], seed: int) -> str:
+    """The content of --out: the text, or several with a heading each."""
+    if len(texts) == 1:
+        return texts[0] + "\n"
+    return "".join(f"--- seed {seed}, sample {i} ---\n{text}\n" for i, text in enumerate(texts))
+
+
+def show(text: str) -> None:
+    """Print at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()

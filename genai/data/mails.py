@@ -1,0 +1,60 @@
+"""Mails, spam or not: a CSV file of labels and texts."""
+
+from pathlib import Path
+from typing import Any
+
+from genai.data.module import data_roots
+from genai.data.text import TextDataModule
+from genai.data.text_reading import file_identity, read_table
+from genai.data.text_splits import split_documents
+from genai.data.token_cache import Documents, TextDocument
+from genai.data.tokenizers import TokenizerKind
+from genai.errors import UserError
+
+FILES = ("spam/mails.csv.gz", "spam/mails.csv")
+COLUMNS = ("label", "text")
+
+
+class Mails(TextDataModule):
+    """Mails with a label each: `<root>/spam/mails.csv.gz`, or `root` itself, a CSV file with the columns label and text.
+
+    A document is the text of one mail, split by mail. Its name is its number and its label.
+
+    Args:
+        root: the CSV file, or a folder that has one.
+        tokens: bytes by default, since mails have rare characters.
+        bpe_size, context_length, batch_size, num_workers, seed: see `TextDataModule`.
+    """
+
+    name = "mails"
+
+    def __init__(
+        self,
+        root: str | None = None,
+        tokens: TokenizerKind = "bytes",
+        bpe_size: int = 1024,
+        context_length: int = 128,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(root, tokens, bpe_size, context_length, batch_size, num_workers, seed)
+
+    def file(self) -> Path:
+        """The CSV file; UserError if there is none."""
+        roots = data_roots(self.root)
+        for path in (root / name for root in roots for name in ("", *FILES)):
+            if path.is_file():
+                return path
+        raise UserError(
+            f"there are no mails in {' or '.join(map(str, roots))}: give data.init_args.root a CSV file with the columns "
+            f"{' and '.join(COLUMNS)}, or set GENAI_DATA to a folder with {FILES[0]}"
+        )
+
+    def source(self) -> Any:
+        return file_identity([self.file()])
+
+    def documents(self) -> Documents:
+        rows = read_table(self.file(), COLUMNS)
+        found = [TextDocument(f"{number:06d} {label}", text) for number, (label, text) in enumerate(rows) if text]
+        return split_documents(found, "document")

@@ -1,0 +1,53 @@
+"""The sources of Python's standard library: code without a download."""
+
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from genai.data.text import TextDataModule
+from genai.data.text_reading import file_identity, read_text
+from genai.data.text_splits import split_documents
+from genai.data.token_cache import Documents, TextDocument
+from genai.data.tokenizers import TokenizerKind
+from genai.errors import UserError
+
+
+class StdlibCode(TextDataModule):
+    """The top-level modules of Python's standard library, about 170 files and 4 MB, split by file.
+
+    They differ between versions of Python, so scores of two versions cannot be compared.
+
+    Args:
+        root: not used: the files come with Python.
+        tokens: bytes by default, since the sources have rare characters.
+        bpe_size, context_length, batch_size, num_workers, seed: see `TextDataModule`.
+    """
+
+    name = "stdlib-code"
+
+    def __init__(
+        self,
+        root: str | None = None,
+        tokens: TokenizerKind = "bytes",
+        bpe_size: int = 1024,
+        context_length: int = 128,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(root, tokens, bpe_size, context_length, batch_size, num_workers, seed)
+
+    def source(self) -> Any:
+        return [sys.version.split()[0], *(row[1:] for row in file_identity(self.files()))]
+
+    def files(self) -> list[Path]:
+        """The modules' files; UserError where Python came without sources."""
+        folder = Path(sysconfig.get_paths()["stdlib"])
+        files = [file for file in sorted(folder.glob("*.py")) if file.stat().st_size]
+        if len(files) < 20:
+            raise UserError(f"{folder} has no sources of the standard library: use TextFiles, or a Python that has them")
+        return files
+
+    def documents(self) -> Documents:
+        return split_documents([TextDocument(file.name, read_text(file)) for file in self.files()], "document")

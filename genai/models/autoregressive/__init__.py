@@ -1,0 +1,6 @@
+"""Models of text that predict the next token.
+
+autoregressive.py   transformers, recurrent networks and hidden Markov models, trained by gradient
+ngram.py            n-grams with Kneser-Ney smoothing, fitted by counting
+optimizers.py       several optimisers as one: Muon for matrices, AdamW for the rest
+"""

@@ -1,0 +1,46 @@
+"""An n-gram model, fitted by counting: one epoch is one pass over the training text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from genai.models.text import TextModel
+from genai.networks.kneser_ney import KneserNey
+
+
+class NGram(TextModel):
+    """n-grams with modified Kneser-Ney smoothing.
+
+    A training step counts a batch, of all devices together; there is no optimiser. n-grams across the border of two training
+    windows are not counted: choose windows much longer than n.
+
+    Args:
+        vocab_size: number of tokens, linked from the data.
+        context_length: of the training windows, linked from the data.
+        order: n.
+    """
+
+    def __init__(self, vocab_size: int, context_length: int, order: int = 6) -> None:
+        super().__init__(vocab_size, context_length)
+        self.automatic_optimization = False
+        self.network = KneserNey(vocab_size, order)
+
+    def configure_optimizers(self) -> None:
+        """There is nothing to optimise."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        tokens: Any = self.all_gather(batch[0])  # of all devices, so that each has all counts
+        self.network.add(tokens.flatten(0, -2))  # type: ignore[operator]
+        self.count_images(batch[0][:, 1:].numel())
+
+    def log_probs(self, tokens: Tensor) -> Tensor:
+        log_probs: Tensor = self.network.log_probs(tokens)  # type: ignore[operator]
+        return log_probs
+
+    def export_state(self) -> dict[str, Tensor]:
+        return self.network.state_dict()
+
+    def import_state(self, state: Mapping[str, Tensor]) -> None:
+        self.network.load_state_dict(state)
+        self.is_exported = True

@@ -1,0 +1,103 @@
+"""Scores of a text model after `validate` and `test`: bits per byte, variety and memorisation of samples."""
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import rich
+import torch
+from rich.text import Text
+
+from genai.data.text import TextDataModule
+from genai.data.token_cache import TokenSplit
+from genai.metrics.text import TextComparison, TextLikelihood, TextProtocol, TextResult, compute_text_scores
+from genai.models.seeds import image_seeds
+from genai.models.text import TextModel
+from genai.runs import merge_json
+from genai.training.callbacks.evaluation import describe_sizes, network_sizes
+from genai.training.callbacks.run_directory import overrides_of, run_dir_of
+
+SAMPLE_TOKENS = 512
+
+
+class EvaluateText(L.Callback):
+    """Scores a text model against the validation split in `validate`, against the test split in `test`.
+
+    In a fit, the model's own validation logs bits per byte; samples are not scored. If the Trainer has a `RunDirectory`, the
+    scores are merged into its metrics.json. Other models are ignored.
+
+    Args:
+        num_samples: number of samples.
+        seed: of the samples.
+    """
+
+    def __init__(self, num_samples: int = 32, seed: int = 0) -> None:
+        self.num_samples = num_samples
+        self.seed = seed
+        self.last: TextResult | None = None
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self.evaluate(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.evaluate(trainer, pl_module, "test")
+
+    def evaluate(self, trainer: L.Trainer, model: L.LightningModule, split: Any) -> None:
+        """Score on the first process, and report."""
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(model, TextModel) or not isinstance(data, TextDataModule) or not trainer.is_global_zero:
+            return
+        self.last = result = score_text(model, data, split, self.num_samples, self.seed)
+        overrides = overrides_of(trainer)
+        for logger in () if overrides else trainer.loggers:
+            logger.log_metrics({f"{split}/{name}": value for name, value in result.scores.items()}, step=model.images_seen)
+        sizes = network_sizes(model)
+        if (run_dir := run_dir_of(trainer)) is not None:
+            about = {"parameters": sizes, "images_seen": model.images_seen, "overrides": list(overrides)}
+            merge_json(run_dir / "metrics.json", {split: result.to_dict() | about}, keep=True)
+        rich.print(result.table())
+        rich.print(Text(result.protocol.describe(), style="dim"))
+        if sizes:
+            rich.print(Text(describe_sizes(sizes), style="dim"))
+
+
+def score_text(model: TextModel, data: TextDataModule, split: Any, num_samples: int, seed: int) -> TextResult:
+    """The scores of a model on a split, and those of real text."""
+    held_out, training, tokenizer = data.split(split), data.split("train"), data.tokenizer
+    prompt = None if tokenizer.end is None else torch.tensor([tokenizer.end])
+    samples = model.sample(image_seeds(seed, num_samples), prompt, num_tokens=SAMPLE_TOKENS)
+    texts = [tokenizer.decode(row) for row in samples.tolist()]
+    excerpts = [tokenizer.decode(row) for row in excerpts_of(held_out, num_samples)]
+    text = tokenizer.decode(training.tokens)
+    protocol = TextProtocol(
+        data=data.name,
+        fingerprint=data.fingerprint(split),
+        split=split,
+        tokenizer=tokenizer.kind,
+        vocab_size=tokenizer.vocab_size,
+        context_length=data.context_length,
+        num_tokens=len(held_out),
+        num_bytes=int(tokenizer.num_bytes[held_out.tokens].sum()),
+        num_samples=num_samples,
+        sample_tokens=SAMPLE_TOKENS,
+        seed=seed,
+    )
+    seen = likelihood(model, training.tokens[: len(held_out)], tokenizer.num_bytes)
+    return TextResult(
+        scores=compute_text_scores(TextComparison(likelihood(model, held_out.tokens, tokenizer.num_bytes), texts, text)),
+        floor=compute_text_scores(TextComparison(seen, excerpts, text)),
+        protocol=protocol,
+    )
+
+
+def likelihood(model: TextModel, tokens: np.ndarray, num_bytes: np.ndarray) -> TextLikelihood:
+    """Of tokens (L,) read as one text, without the first token, which has nothing before it."""
+    log_probs = model.text_log_probs(torch.from_numpy(tokens.astype(np.int64)))[1:]
+    return TextLikelihood(-float(log_probs.sum()), len(tokens) - 1, int(num_bytes[tokens[1:]].sum()))
+
+
+def excerpts_of(split: TokenSplit, num: int) -> list[np.ndarray]:
+    """`num` excerpts as long as samples, spread evenly over a split; shorter if the split is."""
+    last = max(len(split) - SAMPLE_TOKENS, 0)
+    return [split.tokens[start : start + SAMPLE_TOKENS] for start in np.linspace(0, last, num).astype(int)]
