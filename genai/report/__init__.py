@@ -1,5 +1,7 @@
 """Results of several models or images in one place.
 
 evaluate.py       `genai.evaluate`: scores of images that are already in memory
+html/             `genai report`: one HTML file about runs
+play/             `genai play`: models in a browser
 leaderboard.py    docs/results/leaderboard.md from zoo/*/metrics.json; `python -m genai.report.leaderboard` writes it
 """

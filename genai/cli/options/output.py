@@ -9,7 +9,7 @@ from torch import Tensor
 from genai.cli.options.arguments import Options, VerbParser
 from genai.cli.options.run import Loaded
 from genai.errors import UserError
-from genai.images import grid, save_png, to_uint8
+from genai.images import ANIMATIONS, grid, save_animation, save_png, to_uint8
 from genai.runs import Run
 
 
@@ -49,6 +49,19 @@ class OutputOptions(Options):
             raise UserError(f"--out {path} should be the name of a file that ends in .png")
         return path
 
+    def picture(self, run: Run, name: str) -> Path:
+        """The PNG, GIF or WebP to write; `name` is the stem of the default, a PNG.
+
+        Raises:
+            UserError: --out exists, or has another ending.
+        """
+        path = self.path(default_path(run, f"{name}.png"))
+        if path.suffix not in (".png", *ANIMATIONS) or path.is_dir():
+            raise UserError(
+                f"--out {path} should be the name of a file that ends in .png, or in .gif or .webp for an animation"
+            )
+        return path
+
     def table_and_picture(self, run: Run, name: str) -> tuple[Path, Path]:
         """The CSV to write and the PNG beside it; `name` is the stem of the defaults.
 
@@ -80,6 +93,16 @@ def free_path(path: Path) -> Path:
         candidate = path.with_stem(f"{path.stem}-{count}")
         count += 1
     return candidate
+
+
+def write_rows(path: Path, rows: Tensor, source: Loaded, metadata: Mapping[str, str]) -> None:
+    """Write rows of images (N, K, C, H, W) in [-1, 1] as a grid; for .gif and .webp as an animation of K frames."""
+    if path.suffix not in ANIMATIONS:
+        write_tiles(path, rows.flatten(0, 1), rows.shape[1], source, metadata)
+        return
+    frames = [grid(to_uint8(column)) for column in rows.unbind(dim=1)]
+    save_animation(frames, path, {"Model": type(source.model).__name__, "Run": source.run.name, **metadata})
+    print(f"wrote {path} ({len(frames)} frames)")
 
 
 def write_tiles(path: Path, tiles: Tensor, columns: int, source: Loaded, metadata: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ import torch
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, edit_condition
-from genai.cli.options.output import OutputOptions, write_tiles
+from genai.cli.options.output import OutputOptions, write_rows
 from genai.cli.options.run import Ability, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
 from genai.errors import UserError
@@ -39,7 +39,7 @@ def parser() -> VerbParser:
     add_seed_option(verb)
     LabelOptions.add_to(verb)
     SamplerOptions.add_to(verb)
-    OutputOptions.add_to(verb)
+    OutputOptions.add_to(verb, "the PNG to write, or an animation that ends in .gif or .webp")
     return verb
 
 
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> None:
     num, columns = options.num, options.columns
     if columns < 2:
         raise UserError("--columns 1 shows no process: use 2 or more")
-    path = OutputOptions.from_namespace(options).png(run.find(), "diffuse")
+    path = OutputOptions.from_namespace(options).picture(run.find(), "diffuse")
     source = run.load(DIFFUSE)
     if num > source.model.sample_chunk:
         raise UserError(f"--num {num} is too large: use {source.model.sample_chunk} or less")
@@ -60,5 +60,5 @@ def run(arguments: list[str]) -> None:
     condition = edit_condition(labels, num, source)
     trajectory = source.model.reverse_trajectory(image_seeds(options.seed, num), condition, **settings)
     shown = torch.linspace(0, len(trajectory) - 1, columns).round().long()
-    tiles = torch.cat([forward.transpose(0, 1), trajectory[shown].transpose(0, 1)]).flatten(0, 1)
-    write_tiles(path, tiles, columns, source, {"Seed": str(options.seed), "Verb": "diffuse", **labels.metadata()})
+    rows = torch.cat([forward.transpose(0, 1), trajectory[shown].transpose(0, 1)])  # (images + num, columns, C, H, W)
+    write_rows(path, rows, source, {"Seed": str(options.seed), "Verb": "diffuse", **labels.metadata()})

@@ -3,7 +3,6 @@
 Group: inspect
 """
 
-import re
 from pathlib import Path
 
 from PIL import Image
@@ -11,7 +10,8 @@ from PIL import Image
 from genai.cli.options.arguments import VerbParser, add_trust_option, positives
 from genai.cli.options.output import OutputOptions
 from genai.errors import UserError
-from genai.images import save_png, side_by_side, titled
+from genai.images import ANIMATIONS, save_animation, save_png, side_by_side, titled
+from genai.report.html.content import epoch_grids
 from genai.runs import find
 
 
@@ -21,17 +21,11 @@ def parser() -> VerbParser:
         "filmstrip", "RUN [options]", "Show the sample grids of several epochs side by side, from the same seeds."
     )
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
-    text = "such as 1,60,200; default: first, middle and last"
+    text = "such as 1,60,200; default: first, middle and last; all in an animation"
     verb.add_argument("--epochs", type=positives, metavar="LIST", help=text)
     add_trust_option(verb)
-    OutputOptions.add_to(verb)
+    OutputOptions.add_to(verb, "the PNG to write, or an animation that ends in .gif or .webp")
     return verb
-
-
-def epoch_grids(folder: Path) -> dict[int, Path]:
-    """Epoch -> the sample grid that the gallery callback wrote after it."""
-    matches = ((re.fullmatch(r"epoch-(\d+)", path.stem), path) for path in sorted(folder.glob("epoch-*.png")))
-    return {int(match.group(1)): path for match, path in matches if match}
 
 
 def choose(grids: dict[int, Path], wanted: list[int] | None) -> list[int]:
@@ -54,8 +48,13 @@ def run(arguments: list[str]) -> None:
     grids = epoch_grids(source.path / "samples")
     if not grids:
         raise UserError(f"{source.path} has no sample grids: train with --gallery.every_n_epochs 1")
-    epochs = choose(grids, options.epochs)
-    path = OutputOptions.from_namespace(options).png(source, "filmstrip")
-    strip = side_by_side([titled(Image.open(grids[epoch]), f"epoch {epoch}") for epoch in epochs])
-    save_png(strip, path, {"Run": source.name, "Epochs": ",".join(map(str, epochs))})
+    path = OutputOptions.from_namespace(options).picture(source, "filmstrip")
+    is_animation = path.suffix in ANIMATIONS
+    epochs = list(grids) if is_animation and options.epochs is None else choose(grids, options.epochs)
+    panels = [titled(Image.open(grids[epoch]), f"epoch {epoch}") for epoch in epochs]
+    metadata = {"Run": source.name, "Epochs": ",".join(map(str, epochs))}
+    if is_animation:
+        save_animation(panels, path, metadata)
+    else:
+        save_png(side_by_side(panels), path, metadata)
     print(f"wrote {path}")

@@ -9,7 +9,7 @@ from torch import Tensor
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, edit_condition, label_kind, sample_condition
-from genai.cli.options.output import OutputOptions, write_tiles
+from genai.cli.options.output import OutputOptions, write_rows
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.control.paths import PATHS, lerp
 from genai.errors import UserError
@@ -35,7 +35,7 @@ def parser() -> VerbParser:
     verb.add_argument("--path", choices=list(PATHS), default="slerp", help="arc or straight line (default: slerp)")
     add_seed_option(verb, "seed of the pairs of samples (default: 0)")
     LabelOptions.add_to(verb, default="that of the samples; unconditional between images", text=False)
-    OutputOptions.add_to(verb)
+    OutputOptions.add_to(verb, "the PNG to write, or an animation that ends in .gif or .webp")
     return verb
 
 
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> None:
     run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
     if len(options.ends) not in (0, 2):
         raise UserError(f"interpolation needs two ends, not {len(options.ends)}: name two images, two seeds, or none")
-    path = OutputOptions.from_namespace(options).png(run.find(), "interpolate")
+    path = OutputOptions.from_namespace(options).picture(run.find(), "interpolate")
     between_images = any(not end.isdecimal() for end in options.ends)
     source = run.load(IMAGES if between_images else SAMPLES)
     shares = torch.linspace(0, 1, options.points, device=source.model.device)
@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> None:
     if between_images:
         rows = torch.cat([images[:1, None], rows, images[1:, None]], dim=1)
     metadata = {"Seed": str(options.seed), "Verb": "interpolate", **labels.metadata()}
-    write_tiles(path, rows.flatten(0, 1), rows.shape[1], source, metadata)
+    write_rows(path, rows, source, metadata)
 
 
 def row_by_row(points: Tensor) -> Tensor:
