@@ -53,7 +53,7 @@ class CodeSampling:
     def sample(self, logits: Tensor, u: Tensor) -> Tensor:
         """The first code whose cumulative probability exceeds u: logits (N, K), u (N,) in [0, 1) -> (N,) int64."""
         cumulative = self.probabilities(logits).cumsum(dim=1)
-        return torch.searchsorted(cumulative, u[:, None].double() * cumulative[:, -1:], right=True)[:, 0]
+        return (cumulative <= u[:, None].double() * cumulative[:, -1:]).sum(dim=1)
 
 
 def sample_codes(next_logits: Callable[[Tensor], Tensor], u: Tensor, code_sampling: CodeSampling) -> Tensor:
