@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
 # A GAN and a diffusion model of 8x8 digits, trained in 3 minutes on two cores; their scores stand side by side, the samples in
@@ -21,7 +21,7 @@ demo: $(VENV)/ready
 	$(BIN)/genai report demo-gan demo-diffusion --out runs/demo.html --force
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

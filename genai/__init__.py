@@ -9,6 +9,7 @@ Importing this package is cheap: the first attribute that needs torch imports it
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from genai.training.callbacks.record import RecordRun
 
 __version__ = "0.2.0"
+
+# Libraries send reports of errors and of usage, also where no account is configured. They read these when they are imported.
+NO_TELEMETRY = {
+    "WANDB_ERROR_REPORTING": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "DO_NOT_TRACK": "1",
+}
+for _name, _value in NO_TELEMETRY.items():
+    os.environ.setdefault(_name, _value)
+
 __all__ = ["RecordRun", "__version__", "evaluate", "load", "sample"]
 
 _MODULES = {

@@ -8,6 +8,22 @@ class UserError(Exception):
     """
 
 
+class DamagedFileError(UserError):
+    """A file that is torn, malformed or larger than it can be; whoever reads many files names it and goes on."""
+
+
+class WriteError(UserError):
+    """The system refused a write; what was there before is as it was.
+
+    Attributes:
+        reason: what the system said, such as `No space left on device`.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def check_at_least(option: str, value: float, least: float) -> None:
     """Raise UserError for a value of an option that is below `least`, or no number."""
     if not value >= least:

@@ -1,13 +1,39 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, locks, and reading with a bound; what the system refuses is one line."""
 
 import csv
+import errno
 import io
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock
+
+from genai.errors import DamagedFileError, WriteError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def refusal_named(path: str | Path) -> Iterator[None]:
+    """Turn what the system raises when it refuses to write `path` (a full or read-only disk, say) into a WriteError."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from None
+
+
+def write_error(path: str | Path, error: OSError) -> WriteError:
+    """The WriteError for a write to `path` that the system refused."""
+    reason = error.strerror or str(error).split("\n")[0] or type(error).__name__
+    advice = "choose a folder that you can write to" if error.errno in FORBIDDEN else "check the path and the disk"
+    advice = "free some space, then run the command again" if error.errno in FULL else advice
+    return WriteError(f"could not write {path} ({reason}): {advice}", reason)
 
 
 @contextmanager
@@ -17,18 +43,28 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     The content goes to a new file of a random name in the same folder (created if it is missing), is flushed to the disk and
     renamed, so other processes see the old content or the new, never a part. Processes that write at once do not disturb each
     other: the last one wins. A symbolic link at `path` is replaced; the file that it leads to stays as it is.
+
+    Raises:
+        WriteError: the system refuses to write, at whatever point of the block.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = temporary_beside(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    with refusal_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new hidden name in the folder of `path`, which nobody can foresee."""
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -42,3 +78,54 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_atomically(path, text.getvalue())
+
+
+def read_csv(path: Path) -> tuple[list[dict[str, str]], int]:
+    """The rows of a table by the names of its columns, and the number of lines that are torn: with more or fewer cells, or the
+    last one without an end.
+    """
+    text = path.read_bytes().decode(errors="replace").replace("\0", "\ufffd")
+    lines = text.splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(("\n", "\r")) and len(line) < csv.field_size_limit()]
+    rows = [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]
+    return rows, len(lines) - len(rows) - bool(whole and whole[0] is lines[0])
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; WriteError where the system refuses."""
+    with refusal_named(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for the block, after other processes; its folder is created if it is missing.
+
+    Raises:
+        WriteError: the lock file cannot be made.
+    """
+    lock = FileLock(path)
+    with refusal_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: it cannot be read.
+        DamagedFileError: it is a pipe or a device, which may never end, or has more than `most` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))  # a pipe would wait
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise DamagedFileError(f"{path} is no plain file: name one")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise DamagedFileError(f"{path} has more than {most / 1e6:,.0f} MB, too many for what it should hold: check the file")
+    return content

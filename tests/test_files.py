@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from genai.errors import WriteError
 from genai.files import open_atomically, write_atomically
 
 
@@ -28,7 +29,7 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
             assert path.read_text() == "old"
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(WriteError, match="disk full"):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

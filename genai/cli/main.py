@@ -1,6 +1,7 @@
 """The command line: finds the verbs in verbs/ and runs one of them. A verb's module is imported only when it is called."""
 
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -13,11 +14,13 @@ from genai import __version__
 from genai.cli.memory import keep_freed_memory
 from genai.cli.streams import print_any_text
 from genai.errors import UserError
+from genai.files import FORBIDDEN, FULL
 
 # Before torch is loaded: waiting threads sleep. By default libgomp's threads spin, which makes a training that shares its
 # cores with another program several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 GROUPS = ("train and score", "sample and edit", "inspect", "share")  # in the order of the help; others follow
 EXAMPLES = """\
 examples:
@@ -37,11 +40,17 @@ class Verb(NamedTuple):
     help: str
     group: str
 
+    @property
+    def module(self) -> str:
+        """The import path: genai.cli.verbs.export_features for `export-features`."""
+        return f"genai.cli.verbs.{self.name.replace('-', '_')}"
+
 
 def find_verbs(folder: Path = Path(__file__).parent / "verbs") -> dict[str, Verb]:
-    """The verbs by name: one for each NAME.py in `folder`, whose docstring is `genai NAME: HELP` and a line `Group: GROUP`.
+    """The verbs by name: one for each file in `folder`; export_features.py is `export-features`.
 
-    The files are read, not imported, so that `genai --help` is quick.
+    A file's docstring is `genai NAME: HELP` and a line `Group: GROUP`. The files are read, not imported, so that `genai --help`
+    is quick.
     """
     verbs = {}
     for path in sorted(folder.glob("[!_]*.py")):
@@ -49,7 +58,8 @@ def find_verbs(folder: Path = Path(__file__).parent / "verbs") -> dict[str, Verb
         text = docstring[0] if docstring else ""
         help_line = re.match(r"genai \S+: (.+)", text)
         group = re.search(r"^Group: (.+)$", text, re.MULTILINE)
-        verbs[path.stem] = Verb(path.stem, help_line[1] if help_line else "", group[1] if group else "other verbs")
+        name = path.stem.replace("_", "-")
+        verbs[name] = Verb(name, help_line[1] if help_line else "", group[1] if group else "other verbs")
     return verbs
 
 
@@ -58,7 +68,7 @@ def help_text(verbs: dict[str, Verb]) -> str:
     lines = ["usage: genai VERB [options]", "", "Train, sample, edit and score generative models.", ""]
     groups = sorted({verb.group for verb in verbs.values()}, key=lambda name: (name not in GROUPS, (*GROUPS, name).index(name)))
     for group in groups:
-        lines += [f"{group}:", *(f"  {verb.name:<12} {verb.help}" for verb in verbs.values() if verb.group == group), ""]
+        lines += [f"{group}:", *(f"  {verb.name:<16} {verb.help}" for verb in verbs.values() if verb.group == group), ""]
     return "\n".join([*lines, EXAMPLES])
 
 
@@ -72,7 +82,7 @@ def run_verb(arguments: Sequence[str]) -> None:
     if name in ("-h", "--help", "help"):
         print(help_text(verbs))
     elif name in verbs:
-        importlib.import_module(f"genai.cli.verbs.{name}").run(list(arguments[1:]))
+        importlib.import_module(verbs[name].module).run(list(arguments[1:]))
     else:
         close = difflib.get_close_matches(name, verbs, n=1)
         hint = f"did you mean `{close[0]}`?" if close else "`genai --help` lists the verbs."
@@ -100,6 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except OSError as error:  # of a library, such as a tracker's; our own writes raise a WriteError
+        if error.errno not in (*FULL, *FORBIDDEN, *NO_PATH):
+            raise
+        advice = "check the path" if error.errno in NO_PATH else "choose a place that you can read and write"
+        advice = "free some space" if error.errno in FULL else advice
+        print(f"genai: {error.filename or 'a file'} cannot be used ({error.strerror}): {advice}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("genai: interrupted", file=sys.stderr)
         return 130

@@ -13,6 +13,7 @@ arrays.py         a split in memory; excluded classes, fewer training images
 order.py          the order of the images: samplers, exact resume
 augment.py        augmentation of whole batches
 words.py          captions as tokens
+workers.py        processes that load batches: shared memory, signals
 cache.py          decoded images on disk
 photos.py         the base of data modules that decode photographs
 decoding.py       one image file to pixels

@@ -1,5 +1,7 @@
 """The pictures of a folder, a zip or a tar, one after the other. Archives are read in memory, never extracted."""
 
+import bz2
+import gzip
 import io
 import lzma
 import os
@@ -11,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from genai.data.file_types import COMMON, HEAD_BYTES, describe_ignored, ending_of, has_picture_ending, is_picture
 from genai.errors import UserError
@@ -28,6 +30,9 @@ SYSTEM_NAMES = (  # of files and folders, besides hidden ones
     "desktop.ini",
 )
 MAX_BYTES = 200 * 2**20  # of one picture
+MAX_RATIO = 100  # of the unpacked size of an archive to its own, where it is more than MAX_UNPACKED bytes
+MAX_UNPACKED = 2**30
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}  # by the first bytes
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
@@ -145,7 +150,9 @@ def is_new(folder: str, visited: set[str]) -> bool:
 
 def walk_zip(path: Path, with_content: bool) -> Iterator[Picture]:
     with naming_damage(path), zipfile.ZipFile(path) as archive:
+        check_unpacked(path, sum(member.file_size for member in archive.infolist() if member.file_size <= MAX_BYTES))
         for member in archive.infolist():
+            member.filename = member.filename.replace("\\", "/")  # of some Windows programs
             plain = member.is_dir() or stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
             check_member(path, member.filename, plain)
             if member.is_dir() or is_in_hidden(member.filename):
@@ -167,8 +174,9 @@ def zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, with_content: 
 
 
 def walk_tar(path: Path, with_content: bool) -> Iterator[Picture]:
-    with naming_damage(path), tarfile.open(path) as archive:
+    with naming_damage(path), open_tar(path) as archive:
         for member in archive:
+            check_unpacked(path, member.offset_data + member.size)
             check_member(path, member.name, member.isfile() or member.isdir())
             if not member.isfile() or is_in_hidden(member.name):
                 continue
@@ -178,10 +186,47 @@ def walk_tar(path: Path, with_content: bool) -> Iterator[Picture]:
         check_end(archive)
 
 
+@contextmanager
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """A tar, compressed or not; no header of it is read into memory if it says that it is larger than a picture may be."""
+    with path.open("rb") as file:
+        head = file.read(max(map(len, COMPRESSED)))
+    opener: Any = next((opener for start, opener in COMPRESSED.items() if head.startswith(start)), open)
+    with opener(path, "rb") as file, tarfile.open(fileobj=SmallReads(file), mode="r:") as archive:
+        yield archive
+
+
+class SmallReads(io.BufferedIOBase):
+    """A stream that is read in pieces of at most MAX_BYTES: tarfile reads the long names and comments of a tar at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MAX_BYTES:
+            raise tarfile.ReadError("a header is too large")
+        return self.file.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+
+def check_unpacked(path: Path, size: int) -> None:
+    """Raise UserError for an archive that would unpack to `size` bytes, if that is many times its own size: a bomb."""
+    if size > max(MAX_UNPACKED, MAX_RATIO * path.stat().st_size):
+        raise UserError(
+            f"{path} unpacks to {size / 1e9:,.1f} GB or more, over {MAX_RATIO} times its own size: if that is right, unpack it "
+            "and name the folder"
+        )
+
+
 def check_end(archive: tarfile.TarFile) -> None:
     """Raise ReadError for a tar cut between two members, which tarfile takes for the end; a whole one ends in zeros."""
     file = archive.fileobj
-    if isinstance(file, io.BufferedReader):  # a compressed file detects the cut by itself
+    if isinstance(file, SmallReads) and isinstance(file.file, io.BufferedReader):  # a compressed file detects the cut by itself
         file.seek(archive.offset)
         if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
             raise tarfile.ReadError("unexpected end of data")

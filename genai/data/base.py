@@ -1,14 +1,16 @@
 """The base of all image data modules: splits from a memory-mapped cache, loaders of whole uint8 batches, exact resume."""
 
+import math
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from genai.data.arrays import SPLITS, Batch, ImageArray, Split, select_rows
@@ -16,6 +18,7 @@ from genai.data.augment import Augment, Padding
 from genai.data.cache import CacheEntry, Recipe, key_of, open_or_build
 from genai.data.order import EpochSampler, StridedSampler, TrainingOrder, even_batch_size
 from genai.data.words import CaptionTokens
+from genai.data.workers import TIMEOUT, check_shared_memory, prepare_worker
 from genai.errors import UserError
 from genai.images import to_float
 
@@ -106,10 +109,12 @@ class ImageDataModule(L.LightningDataModule):
         """Build the cache entry if it is missing.
 
         Raises:
-            UserError: the source is missing, damaged or too small, or no training image is left.
+            UserError: the source is missing, damaged or too small, no training image is left, or the shared memory is too small
+                for the loader processes.
         """
         if not len(self.split("train")):
             raise UserError(f"no training image of {self.name} is left: add images, or exclude fewer classes")
+        check_shared_memory(self.num_workers, min(self.batch_size, len(self.split("train"))) * math.prod(self.image_shape))
 
     def cache_entry(self) -> CacheEntry:
         """The decoded images and labels of all splits, built if they are missing."""
@@ -171,13 +176,27 @@ class ImageDataModule(L.LightningDataModule):
 
     # -- resuming -------------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, int]:
-        return self.order.state_dict()
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the training order, and the fingerprint of the training images."""
+        position = self.order.state_dict()
+        return {**position, "fingerprint": self.fingerprint("train")} if position else {}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue a fit at this state; when a checkpoint is validated or tested, the state is ignored."""
-        if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
-            self.order.load_state_dict(state_dict)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue a fit at this state; when a checkpoint is validated or tested, the state is ignored.
+
+        A fit that continues with other training images warns; the command line refuses it, see `training.checks`.
+        """
+        if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if self.has_changed(state_dict):
+            rank_zero_warn(
+                f"the training images of {self.name} are not those of the checkpoint: the run is no exact continuation"
+            )
+        self.order.load_state_dict({key: value for key, value in state_dict.items() if key != "fingerprint"})
+
+    def has_changed(self, state: Mapping[str, Any]) -> bool:
+        """Whether the training images are others than those of a saved state; False where it does not say."""
+        return state.get("fingerprint", self.fingerprint("train")) != self.fingerprint("train")
 
 
 def ranks(trainer: L.Trainer | None) -> tuple[int, int]:
@@ -199,6 +218,8 @@ def make_loader(data: ImageDataModule, images: ImageArray, **options: Any) -> Da
     """A loader of whole uint8 batches, with the data module's batch size and number of workers."""
     settings: dict[str, Any] = {"batch_size": data.batch_size, "num_workers": data.num_workers, "collate_fn": identity}
     settings |= {"pin_memory": torch.cuda.is_available(), "persistent_workers": data.num_workers > 0}
+    if data.num_workers:
+        settings |= {"worker_init_fn": prepare_worker, "timeout": TIMEOUT}
     return DataLoader(images, **settings | options)
 
 

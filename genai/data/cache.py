@@ -10,19 +10,19 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import platformdirs
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genai.errors import UserError
-from genai.files import write_atomically
+from genai.files import locked, refusal_named, temporary_beside, write_atomically
 
 FORMAT = 2
 
@@ -51,7 +51,8 @@ class Writer:
             UserError: the disk has no room for it.
         """
         path = self.folder / "images.npy"
-        self.images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num, *shape))
+        with refusal_named(path):
+            self.images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num, *shape))
         reserve(path)
         return self.images
 
@@ -59,8 +60,9 @@ class Writer:
         """Store `labels` (num, ...); the array holds `counts` images of each split, one split after the other."""
         assert sum(counts.values()) <= len(self.images)
         assert len(labels) == sum(counts.values())
-        self.images.flush()
-        np.save(self.folder / "labels.npy", labels)
+        with refusal_named(self.folder):
+            self.images.flush()
+            np.save(self.folder / "labels.npy", labels)
         self.meta["counts"] = dict(counts)
 
     def skip(self, what: str) -> None:
@@ -127,15 +129,17 @@ def identity(*files: Path) -> list[list[Any]]:
     return sorted([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)
 
 
-def lock(name: str) -> FileLock:
-    """A lock between processes, kept in the cache folder."""
+@contextmanager
+def lock(name: str) -> Iterator[None]:
+    """Hold a lock between processes, kept in the cache folder."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(f"cannot write into the cache folder {folder} ({error}): set GENAI_CACHE to a writable one") from None
-    return FileLock(folder / f"{name}.lock")
+    with locked(folder / f"{name}.lock"):
+        yield
 
 
 def open_or_build(name: str, recipe: Recipe) -> CacheEntry:
@@ -157,9 +161,11 @@ def open_or_build(name: str, recipe: Recipe) -> CacheEntry:
 
 def write(folder: Path, name: str, recipe: Recipe) -> None:
     """Build in a temporary folder, then rename it; the caller holds the entry's lock."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a build that was killed
-    temporary.mkdir()
+    temporary = temporary_beside(folder)
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a build that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    with refusal_named(folder):
+        temporary.mkdir()
     try:
         writer = Writer(temporary, name)
         recipe.build(writer)
@@ -167,7 +173,8 @@ def write(folder: Path, name: str, recipe: Recipe) -> None:
         meta = {**writer.meta, "source": recipe.source, "sha256": digests}
         write_atomically(temporary / "meta.json", json.dumps(meta))
         shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
+        with refusal_named(folder):
+            temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -179,13 +186,15 @@ def digest(path: Path) -> str:
 
 
 def read(folder: Path, source: Any) -> CacheEntry | None:
-    """The entry, or None if there is none or it was built from another source."""
+    """The entry, or None if there is none, it is damaged or it was built from another source."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
+        if meta["source"] != json.loads(json.dumps(source)):
+            return None
         images = np.load(folder / "images.npy", mmap_mode="c")  # copy-on-write: writable for torch, never for the file
-        labels = np.load(folder / "labels.npy")
-    except (OSError, ValueError):
+        labels = np.load(folder / "labels.npy", mmap_mode="r")
+        num = sum(meta["counts"].values())
+        is_whole = isinstance(meta["sha256"], list) and images.dtype == np.uint8 and images.ndim == 4
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError):
         return None
-    if meta["source"] != json.loads(json.dumps(source)):
-        return None
-    return CacheEntry(images, labels, meta)
+    return CacheEntry(images, np.array(labels), meta) if is_whole and len(images) >= num == len(labels) else None

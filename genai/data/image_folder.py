@@ -11,7 +11,8 @@ from genai.data.file_types import describe_ignored
 from genai.data.photos import Photos, Plan, identity, split_by_group, split_by_hash
 from genai.errors import UserError
 
-RULES = 2  # version of the rules: which files are images, in which split, with which values
+BIT_DEPTHS = range(8, 17)
+RULES = 3  # version of the rules: which files are images, in which split, with which values
 
 
 class ImageFolder(Photos):
@@ -27,7 +28,12 @@ class ImageFolder(Photos):
         size: of the square images, in pixels.
         channels: 3, or 1 for grey.
         group_by: `image`, or `folder` to keep all images of a folder in one split: of one person, say, if each has a folder.
+        bit_depth: 8 to 16: the bits that are used of integers of 16; by default, the smallest depth of 8, 10, 12, 14 and 16
+            that the largest value of all images fits in.
         strict: refuse a source with images that cannot be read.
+
+    Raises:
+        UserError: an option is out of range.
     """
 
     name = "image-folder"
@@ -38,6 +44,7 @@ class ImageFolder(Photos):
         size: int = 64,
         channels: Literal[1, 3] = 3,
         group_by: Literal["image", "folder"] = "image",
+        bit_depth: int | None = None,
         strict: bool = False,
         batch_size: int = 128,
         num_workers: int = 0,
@@ -46,11 +53,14 @@ class ImageFolder(Photos):
     ) -> None:
         super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
         self.group_by = group_by
+        if bit_depth is not None and bit_depth not in BIT_DEPTHS:
+            raise UserError(f"bit_depth {bit_depth} is out of range: use 8 to 16")
+        self.bit_depth = bit_depth
 
     def recipe(self) -> Recipe:
         path = self.find()
         options = {"path": str(path), "shape": self.image_shape, "strict": self.strict, "group_by": self.group_by}
-        options["rules"] = RULES
+        options |= {"rules": RULES, "bit_depth": self.bit_depth}
         return Recipe(options, identity(path), self.build)
 
     def find(self) -> Path:
@@ -60,6 +70,8 @@ class ImageFolder(Photos):
             UserError: there is none.
         """
         root = str(self.root)
+        if not root.strip():
+            raise UserError("root is empty: set it to a folder, zip or tar (. is the current folder)")
         candidates = [Path(root).expanduser(), *(folder / root for folder in data_roots(None))]
         found = next((path for path in candidates if path.exists()), None)
         if found is None:

@@ -1,13 +1,14 @@
 """MNIST, Fashion-MNIST and stacked MNIST, from torchvision's files."""
 
 import gzip
+import math
 import socket
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torchvision import datasets
@@ -27,6 +28,7 @@ VAL_SHARE = 6  # val is the last sixth of the training file
 STACKED_EVAL = 10_000
 STACKED_SEEDS = {"train": 0, "val": 1, "test": 2}
 NETWORK_TIMEOUT = 5.0  # seconds
+MAX_BYTES = 2**28  # of an IDX file; MNIST's have up to 47 MB
 
 
 class LabelledImages(NamedTuple):
@@ -195,17 +197,20 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     Raises:
         UserError: it is damaged, truncated or has another number of dimensions.
     """
+    opener: Any = gzip.open if path.suffix == ".gz" else open
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with opener(path, "rb") as file:
+            header = file.read(4 + 4 * dimensions)
+            if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
+                raise UserError(f"{path} is not an IDX file of {dimensions} dimensions: delete it to download it again")
+            shape = struct.unpack(f">{dimensions}I", header[4:])
+            size = math.prod(shape)
+            content = file.read(min(size, MAX_BYTES) + 1)  # what the header says may be too much for the memory
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}): delete it to download it again") from None
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:4] != bytes([0, 0, 8, dimensions]):
-        raise UserError(f"{path} is not an IDX file of {dimensions} dimensions: delete it to download it again")
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    if len(content) - header != np.prod(shape, dtype=np.int64):
+    if len(content) != size:
         raise UserError(f"{path} is truncated or too long for its shape {shape}: delete it to download it again")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +17,13 @@ from genai.data import archives, cache
 from genai.data.arrays import Split
 from genai.data.augment import Augment
 from genai.data.base import ImageDataModule
-from genai.data.decoding import decode_image
+from genai.data.decoding import MAX_VALUE, Depth, decode, set_white, why
 from genai.data.file_types import describe_ignored
 from genai.errors import UserError
 
 VAL_SHARE, TEST_SHARE = 0.1, 0.1
 SMALL_RANGE, NEARLY_CONSTANT = 64, 1.0  # in units of 0..255: of a whole set, and the standard deviation within an image
-WINDOW, WINDOW_BYTES = 64, 2**28  # images, and bytes of their files, in memory at once
+WINDOW, WINDOW_BYTES = 64, 2**26  # images, and bytes of their files, in memory at once; one may be larger by itself
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Photos(ImageDataModule):
     """
 
     padding = "border"
+    bit_depth: int | None = None
 
     def __init__(
         self,
@@ -91,8 +92,12 @@ class Photos(ImageDataModule):
         names = [name for split in plan.splits.values() for name in split]
         images = writer.start(len(names), self.image_shape)
         rows = {name: row for row, name in enumerate(names)}
-        decode = Decoder(self.size, self.channels)
+        decode = Decoder(self.size, self.channels, {"integer": 2**self.bit_depth - 1} if self.bit_depth else {})
         failed = decode_rows(images, rows, plan.path, decode, writer, self.strict)
+        scales = {**common_scales(decode.depths.values()), **decode.scales}
+        if others := {name: rows[name] for name, depth in decode.depths.items() if decode.scale(depth) != scales[depth.kind]}:
+            again = Decoder(self.size, self.channels, scales)
+            failed |= decode_rows(images, others, plan.path, again, writer, self.strict)
         for problem in (*plan.skipped, *failed.values()):
             writer.skip(problem)
         kept = [row for row, name in enumerate(names) if name not in failed]
@@ -105,7 +110,8 @@ class Photos(ImageDataModule):
             raise UserError(f"{plan.path} has no readable image for {empty} ({summarize(skipped)}): add images")
         writer.meta["ignored"] = dict(plan.ignored)
         writer.meta["duplicates"] = count_duplicates(images[: len(kept)], counts["train"])
-        writer.meta["warnings"] = check_values(images[: len(kept)])
+        notes = [] if self.bit_depth else describe_scales(decode.depths.values(), scales)
+        writer.meta["warnings"] = [*notes, *check_values(images[: len(kept)])]
         labels = [plan.labels.get(names[row], 0) for row in kept]
         writer.finish(np.array(labels, np.float32 if self.label_kind == "attributes" else np.int64), counts)
         for line in report(writer.meta, len(kept)):
@@ -138,21 +144,52 @@ def check_values(images: np.ndarray, most: int = 2000) -> list[str]:
     return []
 
 
+def common_scales(depths: Collection[Depth]) -> dict[str, float]:
+    """The value of white of all images of more than 8 bits, by their kind, so that they keep their relative brightness."""
+    kinds = {depth.kind for depth in depths}
+    return {kind: set_white(kind, max(depth.most for depth in depths if depth.kind == kind)) for kind in kinds}
+
+
+def describe_scales(depths: Collection[Depth], scales: Mapping[str, float]) -> list[str]:
+    """Which depth was assumed for files of 16 bits whose values need fewer."""
+    values = [depth.most for depth in depths if depth.kind == "integer"]
+    if not values or scales["integer"] == MAX_VALUE:
+        return []
+    bits = int(scales["integer"]).bit_length()
+    return [
+        f"{len(values)} files of 16 bits have values up to {max(values):g}: read as {bits} bits (bit_depth sets another depth)"
+    ]
+
+
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes a picture of an archive to uint8 (channels, size, size), or to a str: why it cannot be read."""
+    """Decodes a picture of an archive to uint8 (channels, size, size), or to a str: why it cannot be read.
+
+    Attributes:
+        size, channels: of the result.
+        scales: the value of white, by the kind of the values; each image's own if there is none.
+        depths: those of the pictures of more than 8 bits, by name.
+    """
 
     size: int
     channels: int
+    scales: Mapping[str, float] = field(default_factory=dict)
+    depths: dict[str, Depth] = field(default_factory=dict)
 
     def __call__(self, picture: archives.Picture) -> np.ndarray | str:
         if picture.problem or not picture.content:
             return picture.problem or "empty file"
         try:
-            return decode_image(picture.content, self.size, self.channels)
+            pixels, depth = decode(picture.content, self.size, self.channels, self.scales)
         except Exception as error:  # Pillow raises nearly anything on damaged bytes
-            kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-            return f"{kind}{error}".splitlines()[0]
+            return why(error)
+        if depth is not None:
+            self.depths[picture.name] = depth
+        return pixels
+
+    def scale(self, depth: Depth) -> float:
+        """The value of white that was used for a picture."""
+        return self.scales.get(depth.kind, depth.white)
 
 
 def decode_rows(
@@ -185,6 +222,7 @@ def decode_rows(
                         "skip it"
                     )
             bar.advance(task, len(window))
+            del window, picture  # so that they are not in memory while the next ones are read
     return failed
 
 

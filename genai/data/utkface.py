@@ -16,6 +16,7 @@ from genai.errors import UserError
 Labels = Literal["none", "gender", "age_group", "ethnicity", "attributes"]
 
 ETHNICITIES = ("white", "black", "asian", "indian", "other")
+MAX_AGE = 120  # more is a mistake; the oldest face is of 116 years
 AGE_BOUNDS = (13, 20, 40, 60)
 CLASS_NAMES: dict[Labels, tuple[str, ...]] = {
     "none": (),
@@ -112,7 +113,7 @@ def parse_label(name: str, labels: Labels) -> Any:
 
 
 def parse_name(name: str) -> tuple[int | None, int | None, int | None]:
-    """Age, gender and ethnicity in a file name, each None if it is missing from its position."""
-    patterns = (r"(\d{1,3})_", r"[^_]*_([01])_", r"[^_]*_[^_]*_([0-4])_")
+    """Age, gender and ethnicity in a file name, each None if it is missing from its position or out of range."""
+    patterns = (r"([0-9]{1,3})_", r"[^_]*_([01])_", r"[^_]*_[^_]*_([0-4])_")
     age, gender, ethnicity = (int(match[1]) if (match := re.match(pattern, name)) else None for pattern in patterns)
-    return age, gender, ethnicity
+    return age if age is not None and age <= MAX_AGE else None, gender, ethnicity

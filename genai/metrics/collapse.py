@@ -9,7 +9,7 @@ import numpy as np
 from genai.metrics.classes import MAX_SHARES
 from genai.metrics.evaluation import EvaluationResult
 
-State = Literal["fine", "collapsed", "unlike"]
+State = Literal["fine", "collapsed", "low_precision"]
 NUM_NAMED = 3  # over-represented classes that a line names
 
 
@@ -17,17 +17,17 @@ class Thresholds(NamedTuple):
     """What counts as collapse.
 
     Attributes:
-        over: a class is over-represented if its share is at least this multiple of its real share.
-        missing: a class is missing if its share is at most this multiple of its real share.
-        recall: without classes: collapsed if recall is below this multiple of the floor's.
+        max_share_ratio: a class is over-represented if its share is at least this multiple of its real share.
+        min_share_ratio: a class is missing if its share is at most this multiple of its real share.
+        min_recall: without classes: collapsed if recall is below this multiple of the floor's.
         min_affected: smallest excess of the over-represented classes, or real share of the missing ones, that is a collapse.
         min_precision: samples are like the data if precision is at least this multiple of the floor's.
         significance: largest probability that any class of an even model is called over-represented (or missing).
     """
 
-    over: float = 2.0
-    missing: float = 0.1
-    recall: float = 0.25
+    max_share_ratio: float = 2.0
+    min_share_ratio: float = 0.1
+    min_recall: float = 0.25
     min_affected: float = 0.05
     min_precision: float = 0.3
     significance: float = 0.001
@@ -46,14 +46,14 @@ class Diagnosis:
     """Mode collapse of a set of samples, detected by class shares or, without classes, by recall.
 
     Attributes:
-        over: over-represented classes, the largest excess first.
+        overrepresented: over-represented classes, the largest excess first.
         missing: missing classes.
         has_classes: whether the feature network has named classes.
         is_uneven: whether these classes have enough weight for a collapse; without classes, whether recall is too low.
         is_like_data: whether precision is high enough for the classes of the samples to be meaningful.
     """
 
-    over: tuple[ClassShare, ...]
+    overrepresented: tuple[ClassShare, ...]
     missing: tuple[ClassShare, ...]
     has_classes: bool
     is_uneven: bool
@@ -65,22 +65,22 @@ class Diagnosis:
 
     @property
     def state(self) -> State:
-        """`fine`, `collapsed`, or `unlike`: too unlike the data for a diagnosis."""
+        """`fine`, `collapsed`, or `low_precision`: the samples are too unlike the data for a diagnosis."""
         if not self.is_like_data:
-            return "unlike"
+            return "low_precision"
         return "collapsed" if self.is_uneven else "fine"
 
     def describe(self) -> str:
         """One line of text."""
         parts = [] if self.is_like_data else [f"precision {self.precision:.2f} (floor {self.precision_floor:.2f})"]
-        for name, share, real in self.over[:NUM_NAMED]:
+        for name, share, real in self.overrepresented[:NUM_NAMED]:
             parts.append(f"class {name} makes up {100 * share:.1f} % of the samples, {100 * real:.1f} % of the real images")
-        if len(self.over) > NUM_NAMED:
-            parts.append(f"{len(self.over) - NUM_NAMED} more classes over-represented")
+        if len(self.overrepresented) > NUM_NAMED:
+            parts.append(f"{len(self.overrepresented) - NUM_NAMED} more classes over-represented")
         if self.missing:
             names = [name for name, _, _ in self.missing]
             parts.append(f"missing: {', '.join(names) if len(names) <= MAX_SHARES else f'{len(names)} classes'}")
-        elif self.has_classes and not self.over:
+        elif self.has_classes and not self.overrepresented:
             parts.append("no class over-represented or missing")
         return "; ".join([*parts, f"recall {self.recall:.2f} (floor {self.recall_floor:.2f})"])
 
@@ -89,17 +89,18 @@ def diagnose(result: EvaluationResult, thresholds: Thresholds) -> Diagnosis:
     """Look for mode collapse in the result of an evaluation."""
     scores, floor = result.scores, result.floor
     class_shares, real_shares = result.samples.class_shares, result.reference_shares
-    over: list[ClassShare] = []
+    overrepresented: list[ClassShare] = []
     missing: list[ClassShare] = []
     if class_shares is None or real_shares is None:
-        is_uneven = scores["recall"] < thresholds.recall * floor["recall"]
+        is_uneven = scores["recall"] < thresholds.min_recall * floor["recall"]
     else:
         found = [ClassShare(*row) for row in zip(result.class_names, class_shares, real_shares, strict=True)]
-        over, missing = affected_classes(found, result.protocol.num_samples, result.protocol.num_reference, thresholds)
-        excess, lost = sum(c.share - c.real for c in over), sum(c.real for c in missing)
+        num_samples, num_reference = result.protocol.num_samples, result.protocol.num_reference
+        overrepresented, missing = affected_classes(found, num_samples, num_reference, thresholds)
+        excess, lost = sum(c.share - c.real for c in overrepresented), sum(c.real for c in missing)
         is_uneven = max(excess, lost) >= thresholds.min_affected
     return Diagnosis(
-        over=tuple(sorted(over, key=lambda c: c.real - c.share)),
+        overrepresented=tuple(sorted(overrepresented, key=lambda c: c.real - c.share)),
         missing=tuple(missing),
         has_classes=class_shares is not None,
         is_uneven=is_uneven,
@@ -117,13 +118,13 @@ def affected_classes(
     """The over-represented classes and the missing ones."""
     level = thresholds.significance / len(classes)  # Bonferroni: one class of many may stand out by chance
     more, fewer = exact_test([c.share for c in classes], [c.real for c in classes], num_samples, num_reference)
-    over, missing = [], []
+    overrepresented, missing = [], []
     for c, p_more, p_fewer in zip(classes, more, fewer, strict=True):
-        if c.share >= thresholds.over * c.real and p_more < level:
-            over.append(c)
-        elif c.share <= thresholds.missing * c.real and p_fewer < level:
+        if c.share >= thresholds.max_share_ratio * c.real and p_more < level:
+            overrepresented.append(c)
+        elif c.share <= thresholds.min_share_ratio * c.real and p_fewer < level:
             missing.append(c)
-    return over, missing
+    return overrepresented, missing
 
 
 def exact_test(

@@ -208,7 +208,7 @@ def _floor(data: RealData, protocol: Protocol, network: FeatureNetwork, referenc
     path = cache_path(key, ".json")
     try:
         return _read_measurement(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):  # not computed yet, or damaged
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # not computed yet, or damaged
         features = real_features(data.split("train"), train, network)
         labels = expected_labels(data, "train", network, train.num_images)
         floor = measure(Comparison(features, reference, labels, network, protocol))

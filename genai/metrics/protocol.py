@@ -71,9 +71,9 @@ class Protocol:
         """One line of text."""
         seed = "" if self.seed is None else f" (seed {self.seed})"
         return (
-            f"{self.num_samples} samples{seed} against {self.num_reference} images of "
+            f"{self.num_samples:,} samples{seed} against {self.num_reference:,} images of "
             f"{self.data}/{self.split}; features {self.features} ({self.weights_sha256[:8]}), {self.resize}; "
-            f"IS over {self.is_splits} splits, KID over {self.kid_subsets} subsets of {self.kid_subset_size}, "
+            f"IS over {self.is_splits} splits, KID over {self.kid_subsets} subsets of {self.kid_subset_size:,}, "
             f"precision and recall with k = {self.neighbours}"
         )
 

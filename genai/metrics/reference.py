@@ -107,7 +107,7 @@ def _read(path: Path, key: Mapping[str, Any]) -> Features | None:
             if (file.metadata() or {}).get("key") != _dump(key):
                 return None
             return Features(file.get_tensor("pool"), file.get_tensor("logits") if "logits" in file.keys() else None)  # noqa: SIM118
-    except SafetensorError:
+    except (OSError, SafetensorError):
         return None
 
 

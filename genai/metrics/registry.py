@@ -8,6 +8,7 @@ The function's name is the metric's name in metrics.json, in the loggers (val/NA
 """
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ class Metric:
         return f"{text} ± {self._format(std)}" if with_std and std is not None else text
 
     def _format(self, value: float) -> str:
+        if not math.isfinite(value):
+            return str(value)
         return format(int(value) if self.format == "d" else self.scale * value, self.format)
 
 

@@ -105,7 +105,7 @@ class LikelihoodEstimate(NamedTuple):
 
     nats: -ln p(x), summed over the pixels and channels of an image, (N,) float64.
     bits_per_dim: the same in bits, divided by the number of pixels times channels, (N,) float64.
-    kind: what the numbers are and which pixels they are of, such as "ELBO, binarised pixels", "IWAE bound with 5000 samples,
+    kind: what the numbers are and which pixels they are of, such as "ELBO, binarised pixels", "IWAE bound with 5,000 samples,
         binarised pixels" or "exact (probability-flow ODE, 100 steps), 8-bit pixels".
     """
 

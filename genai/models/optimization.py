@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -148,14 +149,16 @@ def nonfinite_error(trainer: L.Trainer, what: str, step: int, advice: str) -> Us
     folders = [Path(callback.dirpath) for callback in trainer.checkpoint_callbacks if callback.dirpath]  # type: ignore[attr-defined]
     paths = [folder / name for name in ("last.ckpt", "best.ckpt") for folder in folders]
     good = next((path for path in paths if path.is_file() and has_finite_weights(path)), None)
-    return UserError(
-        f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {good or 'none yet'}; {advice}"
-    )
+    place = shlex.quote(str(good)) if good else "none yet"
+    return UserError(f"{what} in step {step}, after {model.images_seen} images; last good checkpoint: {place}; {advice}")
 
 
 def has_finite_weights(path: Path) -> bool:
-    """Whether no weight of the checkpoint at `path` is infinite or NaN."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    """Whether the checkpoint at `path` can be read, and no weight of it is infinite or NaN."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception:  # a damaged file makes torch.load raise anything
+        return False
     return all(bool(weight.isfinite().all()) for weight in state.values())
 
 

@@ -3,6 +3,7 @@
 python -m genai.report.leaderboard [FILE]       writes docs/results/leaderboard.md, or FILE
 """
 
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from genai.errors import UserError
 from genai.files import write_atomically
 from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics
 from genai.runs import REPOSITORY, Run, is_run
+from genai.runs.files import check_types
 
 TARGET = REPOSITORY / "docs" / "results" / "leaderboard.md"
 HEADER = """\
@@ -44,8 +47,24 @@ class Entry(NamedTuple):
 def entries(zoo: Path) -> list[Entry]:
     """The evaluated entries of a zoo folder, by protocol, then by FID."""
     runs = [Run(path) for path in sorted(zoo.iterdir()) if is_run(path)]
-    found = [Entry(run, run.record(), run.scores()["test"]) for run in runs if "test" in run.scores()]
-    return sorted(found, key=lambda entry: (entry.protocol.data, entry.protocol.describe(), entry.test["scores"]["fid"]))
+    found = [entry for run in runs if (entry := read_entry(run)) is not None]
+    fid = {entry.run: entry.test["scores"].get("fid", math.inf) for entry in found}
+    return sorted(found, key=lambda entry: (entry.protocol.data, entry.protocol.describe(), fid[entry.run]))
+
+
+def read_entry(run: Run) -> Entry | None:
+    """An entry; None if it was not tested, or one of its files is damaged, which is named on stderr."""
+    try:
+        test = run.scores().get("test")
+        if test is None:
+            return None
+        check_types(test, {"protocol": dict, "parameters": dict}, run.path / "metrics.json")
+        entry = Entry(run, run.record(), test)
+        entry.protocol.describe()
+    except (UserError, TypeError) as error:
+        print(f"{run.path} is left out: {error}", file=sys.stderr)
+        return None
+    return entry
 
 
 def preset(record: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ export.py      from a run to a zoo entry
 onnx.py        from a run to an ONNX graph
 hub.py         zoo entries on the Hugging Face hub
 files.py       JSON files, written whole or not at all
+redaction.py   secrets and paths, which do not leave this machine
 trust.py       what the config of a run from elsewhere may name
 yaml_files.py  YAML of plain values and bounded size
 signature.py   which runs are this user's own

@@ -9,20 +9,24 @@ Importing this module does not import torch.
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genai import __version__
-from genai.errors import UserError
-from genai.runs.files import read_object
-from genai.runs.yaml_files import parse_yaml
+from genai.errors import DamagedFileError, UserError
+from genai.files import read_bounded, refusal_named
+from genai.runs.files import check_types, read_object
+from genai.runs.yaml_files import MAX_CHARACTERS, parse_yaml
 
 if TYPE_CHECKING:
     from genai.models.base import Model
 
 REPOSITORY = Path(__file__).parents[2]
 FORMAT = 2  # of the run directory; raised when older runs can no longer be read
+RECORD = {"data": str, "model": str, "command": str, "seed": int, "versions": dict, "class_names": list}  # of run.json
+EVALUATION = {"scores": dict, "floor": dict, "images_seen": int}  # of a split in metrics.json
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,11 @@ class Run:
         raise UserError(f"{self.path} has no checkpoint `{which}` (there: {there})")
 
     def config_bytes(self) -> bytes:
-        """config.yaml as it lies there; UserError where it cannot be read."""
+        """config.yaml as it lies there; DamagedFileError where it cannot be read."""
         try:
-            return (self.path / "config.yaml").read_bytes()
+            return read_bounded(self.path / "config.yaml", 4 * MAX_CHARACTERS)
         except OSError as error:
-            raise UserError(f"{self.path} has no config.yaml that can be read ({error.strerror})") from None
+            raise DamagedFileError(f"{self.path} has no config.yaml that can be read ({error.strerror})") from None
 
     def config(self, content: bytes | None = None) -> dict[str, Any]:
         """What config.yaml says; it is not checked, see trust.py.
@@ -72,13 +76,13 @@ class Run:
             content: its bytes where they were read already.
 
         Raises:
-            UserError: it is not YAML, or not that of a config.
+            DamagedFileError: it is not YAML, or not that of a config.
         """
         source = self.path / "config.yaml"
         text = (self.config_bytes() if content is None else content).decode(errors="replace")
         config = parse_yaml(text, source)
         if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in ("model", "data")):
-            raise UserError(f"{source} is no config of a run: it has no sections `model` and `data`")
+            raise DamagedFileError(f"{source} is no config of a run: it has no sections `model` and `data`")
         return config
 
     def record(self) -> dict[str, Any]:
@@ -86,24 +90,39 @@ class Run:
 
         Raises:
             UserError: another version of genai wrote the run, in a format that this one does not read.
+            DamagedFileError: the file is damaged.
         """
         record = self.raw_record()
         if record.get("format") != FORMAT:
-            wrote, found = record.get("versions", {}).get("genai", "an unknown version"), record.get("format", 1)
+            versions = record.get("versions")
+            wrote = versions.get("genai") if isinstance(versions, dict) else None
             raise UserError(
-                f"{self.path} has run format {found} (written by genai {wrote}), and genai {__version__} reads format "
-                f"{FORMAT}: use the version that wrote it, or train it again"
+                f"{self.path} has run format {record.get('format', 1)} (written by genai {wrote or 'of an unknown version'}), "
+                f"and genai {__version__} reads format {FORMAT}: use the version that wrote it, or train it again"
             )
+        check_types(record, {name: kind for name, kind in RECORD.items() if name in record}, self.path / "run.json")
         return record
 
     def raw_record(self) -> dict[str, Any]:
-        """What run.json says, of a run of any version; UserError where it is damaged."""
+        """What run.json says, of a run of any version; DamagedFileError where it is no JSON object."""
         return read_object(self.path / "run.json")
 
     def scores(self) -> dict[str, Any]:
-        """What metrics.json says, by split; empty before the first score."""
+        """What metrics.json says, by split; empty before the first score.
+
+        Raises:
+            DamagedFileError: the file is damaged, or a split has no evaluation of numbers.
+        """
         path = self.path / "metrics.json"
-        return read_object(path) if path.is_file() else {}
+        content = read_object(path) if path.is_file() else {}
+        for split in ("val", "test"):
+            if split in content:
+                check_types(content, {split: dict}, path)
+                check_types(content[split], EVALUATION, path)
+                for part in ("scores", "floor"):
+                    values = {name: value for name, value in content[split][part].items() if value is not None}
+                    check_types(values, dict.fromkeys(values, (int, float)), path)
+        return content
 
 
 def runs_folder() -> Path:
@@ -112,13 +131,17 @@ def runs_folder() -> Path:
 
 
 def is_run(path: Path) -> bool:
-    return (path / "run.json").is_file() and (path / "config.yaml").is_file()
+    """Whether there is a run at `path`; False where the system does not let this user look."""
+    try:
+        return (path / "run.json").is_file() and (path / "config.yaml").is_file()
+    except OSError:
+        return False
 
 
 def all_runs(folder: Path | None = None) -> Iterator[Run]:
     """Every run below `folder`, oldest first."""
-    paths = (folder or runs_folder()).glob("*/*/run.json")
-    return (Run(path.parent) for path in sorted(paths, key=lambda path: path.stat().st_mtime) if is_run(path.parent))
+    paths = [path for path in (folder or runs_folder()).glob("*/*/run.json") if is_run(path.parent)]
+    return (Run(path.parent) for path in sorted(paths, key=lambda path: path.stat().st_mtime))
 
 
 def find(name: str | Path, trained: bool = True) -> Run:
@@ -151,11 +174,9 @@ def create(experiment: str, folder: Path | None = None) -> Run:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ("", *(f"-{i}" for i in range(1, 1000))):
         path = (folder or runs_folder()) / experiment / f"{stamp}{suffix}"
-        try:
+        with refusal_named(path), suppress(FileExistsError):
             path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return Run(path)
+            return Run(path)
     raise UserError(f"could not make a new folder in {path.parent}")
 
 

@@ -1,19 +1,26 @@
 """A run as a zoo entry: config, averaged weights, scores and a model card, in one small folder."""
 
 import copy
+import hashlib
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
+import yaml
+from safetensors.torch import save
 
 from genai.errors import UserError
+from genai.files import make_folder, refusal_named, write_atomically
 from genai.metrics.registry import all_metrics
 from genai.models.base import Model
 from genai.runs import Run, write_json
+from genai.runs.redaction import Redaction
+from genai.runs.trust import READS_PICTURES_ALONE
+from genai.runs.yaml_files import parse_yaml
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COMPARED = ("fid", "kid", "inception_score", "precision", "recall", "label_agreement")
@@ -45,23 +52,24 @@ feature network `{features}` (sha256 {sha}); scores are those of the weights in 
 
 ## Use
 
-    genai sample {name} --num 64 --out grid.png
-    genai test {name}
+    genai sample {entry} --num 64 --out grid.png
+    genai test {entry}
 
 Limits: the model reproduces the biases of {data}; the entry has no optimiser state, so training cannot be resumed from it.
 """
 
 
 class Exported(NamedTuple):
-    """A zoo entry that was written: its folder, the type of its weights and their size in bytes."""
+    """A zoo entry that was written: its folder, the type of its weights, their size in bytes, and what was left out."""
 
     path: Path
     dtype: str
     size: int
+    removed: str
 
 
 def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Rescore, force: bool = False) -> Exported:
-    """Write a tested run as a zoo entry.
+    """Write a tested run as a zoo entry, without secrets, paths of this machine and centroids of clusters.
 
     Args:
         source: the run.
@@ -73,22 +81,56 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
 
     Raises:
         UserError: `target` exists, `source` is a zoo entry, or it has no test scores of this checkpoint as its config has it.
+        WriteError: the system refuses to write; what was at `target` is as it was.
     """
     check_target(target, force)
     if source.is_exported:
         raise UserError(f"{source.path} is a zoo entry already: copy the folder")
     dtype, test = choose_dtype(dtype, model, scores_of_test(source, model), rescore)
-    record = source.record() | {"images_seen": model.images_seen, "dtype": dtype}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+    redaction = Redaction()
+    record = shared_record(source.record(), redaction) | {"images_seen": model.images_seen, "dtype": dtype}
+    test, config = redaction.value(test), shared_config(source, redaction)
+    make_folder(target.parent)
+    with refusal_named(target), TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
         folder.mkdir()
-        size = write_entry(folder, source, target, model, dtype, record, test)
+        size = write_entry(folder, config, target, model, dtype, record, test)
         check_target(target, force)
+        before = Path(temporary) / "before"
         if target.exists():
-            target.rename(Path(temporary) / "before")
-        folder.rename(target)
-    return Exported(target, dtype, size)
+            target.rename(before)
+        try:
+            folder.rename(target)
+        except OSError:
+            if before.exists():
+                before.rename(target)
+            raise
+    centroids = ["k-means centroids"] if any(name.endswith("centroids") for name, _ in model.named_buffers()) else []
+    return Exported(target, dtype, size, ", ".join([*centroids, *filter(None, [redaction.summary()])]))
+
+
+def shared_record(record: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
+    """A run's record without secrets, paths and the signature, which says something to its own user alone."""
+    commands = {name: record[name] for name in ("command", "resumed_with") if name in record}
+    others = {name: value for name, value in record.items() if name not in (*commands, "signature")}
+    for name, command in commands.items():
+        lines = [redaction.command(line) for line in ([command] if isinstance(command, str) else command)]
+        commands[name] = lines[0] if isinstance(command, str) else lines
+    return {name: commands.get(name) or redaction.value(others[name], name) for name in record if name != "signature"}
+
+
+def shared_config(source: Run, redaction: Redaction) -> bytes:
+    """config.yaml without secrets and paths; without the data folder, where another one can be given."""
+    content = source.config_bytes()
+    config = parse_yaml(content.decode(errors="replace"), source.path / "config.yaml")
+    data = config["data"]
+    root = (data.get("init_args") or {}).get("root")
+    shared = redaction.value(config)
+    if root and data.get("class_path") != READS_PICTURES_ALONE and shared["data"]["init_args"]["root"] != root:
+        shared["data"]["init_args"]["root"] = None
+    if (shared.get("trainer") or {}).get("default_root_dir"):
+        shared["trainer"]["default_root_dir"] = None  # a folder of this machine
+    return content if shared == config else yaml.safe_dump(shared, sort_keys=False, allow_unicode=True).encode()
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -110,17 +152,17 @@ def check_target(target: Path, force: bool) -> None:
 
 
 def write_entry(
-    folder: Path, source: Run, target: Path, model: Model, dtype: str, record: dict[str, Any], test: dict[str, Any]
+    folder: Path, config: bytes, target: Path, model: Model, dtype: str, record: dict[str, Any], test: dict[str, Any]
 ) -> int:
     """Write the files of a zoo entry into `folder`; returns the size of the weights in bytes."""
-    weights = {name: narrow(value, DTYPES[dtype]) for name, value in model.export_state().items()}
-    save_file(weights, folder / "weights.safetensors", metadata={"software": "genai", "dtype": dtype})
-    (folder / "config.yaml").write_bytes(source.config_bytes())
-    write_json(folder / "run.json", record)
+    tensors = {name: with_dtype(value, DTYPES[dtype]) for name, value in model.export_state().items()}
+    weights = save(tensors, metadata={"software": "genai", "dtype": dtype})
+    write_atomically(folder / "weights.safetensors", weights)
+    write_atomically(folder / "config.yaml", config)
+    write_json(folder / "run.json", record | {"weights_sha256": hashlib.sha256(weights).hexdigest()})
     write_json(folder / "metrics.json", {"test": test})
-    size = (folder / "weights.safetensors").stat().st_size
-    (folder / "README.md").write_text(card(f"{target.parent.name}/{target.name}", record, test, dtype, size))
-    return size
+    write_atomically(folder / "README.md", card(f"{target.parent.name}/{target.name}", record, test, dtype, len(weights)))
+    return len(weights)
 
 
 def scores_of_test(run: Run, model: Model) -> dict[str, Any]:
@@ -131,11 +173,14 @@ def scores_of_test(run: Run, model: Model) -> dict[str, Any]:
     """
     test: dict[str, Any] | None = run.scores().get("test")
     if test is None or test["images_seen"] != model.images_seen:
-        raise UserError(f"{run.path} has no test scores of this checkpoint: run `genai test {run.path}` first")
+        raise UserError(
+            f"{run.path} has no test scores of this checkpoint: run `genai test {shlex.quote(str(run.path))}` first"
+        )
     if test.get("overrides"):
         overrides = " ".join(test["overrides"])
         raise UserError(
-            f"{run.path} was tested with {overrides}, which its config lacks: run `genai test {run.path}` without it first"
+            f"{run.path} was tested with {overrides}, which its config lacks: "
+            f"run `genai test {shlex.quote(str(run.path))}` without it first"
         )
     return test
 
@@ -154,11 +199,11 @@ def choose_dtype(dtype: str, model: Model, test: dict[str, Any], rescore: Rescor
 def rounded(model: Model) -> Model:
     """A copy of `model` whose exported weights were rounded to bfloat16."""
     twin = copy.deepcopy(model)
-    twin.import_state({name: narrow(value, torch.bfloat16) for name, value in model.export_state().items()})
+    twin.import_state({name: with_dtype(value, torch.bfloat16) for name, value in model.export_state().items()})
     return twin
 
 
-def narrow(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def with_dtype(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """A copy with its own memory, also of tied tensors: floating-point values in `dtype`, counters unchanged."""
     return value.to(dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
 
@@ -177,6 +222,7 @@ def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, si
     rows = [f"| {' | '.join(row)} |" for row in cells]
     return CARD.format(
         name=name,
+        entry=shlex.quote(name),
         model=record["model"],
         data=record["data"],
         version=record["versions"]["genai"],

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock
 
-from genai.errors import UserError
-from genai.files import write_atomically
+from genai.errors import DamagedFileError
+from genai.files import locked, read_bounded, write_atomically
+
+MAX_BYTES = 32_000_000  # of a JSON file of a run; those of long runs have some 10,000
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -23,15 +24,32 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; UserError where the file cannot be read or holds anything else."""
+    """The JSON object in a file; DamagedFileError where the file cannot be read or holds anything else."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bounded(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} is damaged ({reason})") from None
+        raise DamagedFileError(f"{path} is damaged ({reason})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged (it holds no JSON object)")
+        raise DamagedFileError(f"{path} is damaged (it holds no JSON object)")
     return content
+
+
+def check_types(content: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]], path: Path) -> None:
+    """Raise DamagedFileError unless `content`, read from `path`, has each key of `types`, with a value of that type.
+
+    True and False are no numbers.
+    """
+    for name, expected in types.items():
+        value = content.get(name)
+        if not isinstance(value, expected) or isinstance(value, bool):
+            found = "nothing" if name not in content else f"a {type(value).__name__}"
+            raise DamagedFileError(f"{path} is damaged (it has {found} as {name})")
+
+
+def is_numbers(values: Any, kind: type | tuple[type, ...] = (int, float)) -> bool:
+    """Whether `values` is a list of numbers of that kind."""
+    return isinstance(values, list) and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
 
 
 def merge_json(path: Path, entries: dict[str, Any], keep: bool = False) -> None:
@@ -44,21 +62,18 @@ def merge_json(path: Path, entries: dict[str, Any], keep: bool = False) -> None:
         entries: what to set.
         keep: append the values that are replaced to the list `earlier`.
     """
-    with FileLock(lock_of(path)):
+    with locked(lock_of(path)):
         content = read_object(path) if path.is_file() else {}
         replaced = [{key: content[key]} for key in entries if keep and content.get(key, entries[key]) != entries[key]]
         if replaced:
-            content["earlier"] = [*content.get("earlier", []), *replaced]
+            earlier = content.get("earlier", [])
+            if not isinstance(earlier, list):
+                raise DamagedFileError(f"{path} is damaged (it has a {type(earlier).__name__} as earlier)")
+            content["earlier"] = [*earlier, *replaced]
         write_json(path, {**content, **entries})
 
 
 def lock_of(path: Path) -> Path:
     """The lock of a file: in $GENAI_CACHE or the cache folder of this user, where nobody else can put a link in its place."""
     folder = Path(os.environ.get("GENAI_CACHE") or platformdirs.user_cache_dir("genai")) / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be made ({error.strerror}): set GENAI_CACHE to a folder that can be written"
-        ) from None
     return folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.lock"

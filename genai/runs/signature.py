@@ -6,14 +6,14 @@ elsewhere, has no valid signature.
 
 import hashlib
 import hmac
-import json
 import os
 import secrets
 from pathlib import Path
 
 import platformdirs
 
-from genai.runs.files import merge_json
+from genai.errors import DamagedFileError
+from genai.runs.files import merge_json, read_object
 
 KEY_BYTES = 32
 
@@ -66,9 +66,9 @@ def is_own(run_dir: Path, config: bytes | None = None) -> bool:
     """
     secret = key()
     try:
-        signed = json.loads((run_dir / "run.json").read_bytes())["signature"]
+        signed = read_object(run_dir / "run.json").get("signature")
         content = (run_dir / "config.yaml").read_bytes() if config is None else config
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, DamagedFileError):
         return False
     if secret is None or not isinstance(signed, str):
         return False

@@ -9,6 +9,7 @@ A run of this user's own (see signature.py) is not checked: its config is the us
 
 import inspect
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
-from jsonargparse._common import parsing_settings  # there is no public way to restore settings
+from jsonargparse._common import parsing_settings  # read and restored alone: there is no public way to undo a denylist
 
 from genai.errors import UserError
 from genai.runs.directory import Run
@@ -91,6 +92,7 @@ LOOKED_IN = (
 )
 FOLDERS = ("dirpath", "default_root_dir", "save_dir", "root_dir", "log_dir")
 READS_PICTURES_ALONE = "genai.data.image_folder.ImageFolder"  # other data modules download into their root, or unpickle
+ENFORCING = threading.RLock()  # the settings of jsonargparse are those of the whole process
 DENIED = ("torch.nn.utils", "torch.nn.parallel", "torch.nn.functional", "torch.nn.init", "torch.nn.parameter")
 
 
@@ -189,21 +191,25 @@ class Policy:
 
     @contextmanager
     def enforced(self) -> Iterator[None]:
-        """Inside, jsonargparse imports what is listed, or lies in trusted packages, and nothing else."""
-        before = dict(parsing_settings)
+        """Inside, jsonargparse imports what is listed, or lies in trusted packages, and nothing else.
+
+        Threads that do this at once wait for each other.
+        """
         listed = [*MODULES, *SUBCLASSES, *CLASSES, *map(reexport, CLASSES), "torch.nn", *self.packages]
-        try:
-            set_parsing_settings(
-                instantiate_subclass_spec_in_any=False,
-                config_read_mode_urls_enabled=False,
-                config_read_mode_fsspec_enabled=False,  # Lightning switches it on; it stays off
-            )
-            if not self.unrestricted:
-                set_parsing_settings(import_path_denylist=["*", *DENIED], import_path_allowlist=listed)
-            yield
-        finally:
-            parsing_settings.clear()
-            parsing_settings.update(before)
+        with ENFORCING:
+            before = dict(parsing_settings)
+            try:
+                set_parsing_settings(
+                    instantiate_subclass_spec_in_any=False,
+                    config_read_mode_urls_enabled=False,
+                    config_read_mode_fsspec_enabled=False,  # Lightning switches it on; it stays off
+                )
+                if not self.unrestricted:
+                    set_parsing_settings(import_path_denylist=["*", *DENIED], import_path_allowlist=listed)
+                yield
+            finally:
+                parsing_settings.clear()
+                parsing_settings.update(before)
 
 
 def reexport(path: str) -> str:

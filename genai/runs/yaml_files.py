@@ -1,12 +1,14 @@
 """YAML of a run: plain values alone, and of a bounded size."""
 
 import math
+import re
+from itertools import accumulate
 from typing import Any
 
 import yaml
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from genai.errors import UserError
+from genai.errors import DamagedFileError
 
 MAX_CHARACTERS = 1_000_000
 MAX_VALUES = 100_000  # after aliases are expanded
@@ -24,10 +26,18 @@ def parse_yaml(text: str, source: object) -> Any:
         source: what error messages call it.
 
     Raises:
-        UserError: it is not valid YAML, an alias refers to itself, or it is too large.
+        DamagedFileError: it is not valid YAML, an alias refers to itself, a key stands twice, or it is too large.
     """
+    return plain(parse_bounded(text, source), source)
+
+
+def parse_bounded(text: str, source: object) -> Any:
+    """The content of a YAML text with whatever values PyYAML's safe loader makes; see `parse_yaml`."""
     if len(text) > MAX_CHARACTERS:
-        raise UserError(f"{source} has more than {MAX_CHARACTERS:,} characters: it is no config of a run")
+        raise DamagedFileError(f"{source} has more than {MAX_CHARACTERS:,} characters: it is no config of a run")
+    levels = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+    if max(levels, default=0) > 10 * MAX_DEPTH:  # PyYAML takes long to find out
+        raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run")
     loader = None
     try:
         loader = yaml.SafeLoader(text)
@@ -35,16 +45,35 @@ def parse_yaml(text: str, source: object) -> Any:
         if node is None:
             return None
         if expanded_size(node, {}) > MAX_VALUES:
-            raise UserError(f"{source} refers to itself, or has more than {MAX_VALUES:,} values: it is no config of a run")
-        return plain(loader.construct_document(node), source)
+            raise DamagedFileError(
+                f"{source} refers to itself, or has more than {MAX_VALUES:,} values: it is no config of a run"
+            )
+        if twice := duplicate_key(node):
+            raise DamagedFileError(
+                f"{source} has the key {twice.value} twice, the second time in line {twice.start_mark.line + 1}: keep one"
+            )
+        return loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{source} is not valid YAML: {reason[:200]}") from None
+        raise DamagedFileError(f"{source} is not valid YAML: {reason[:200]}") from None
     except RecursionError:
-        raise UserError(f"{source} is nested too deeply: it is no config of a run") from None
+        raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run") from None
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def duplicate_key(node: Node) -> ScalarNode | None:
+    """A key that stands twice in one dict, below `node` or in it; PyYAML would take the last value and drop the others."""
+    children: list[Node] = node.value if isinstance(node, SequenceNode) else []
+    if isinstance(node, MappingNode):
+        children = [value for _, value in node.value]
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, ScalarNode)):
+            if (key.tag, key.value) in seen:
+                return key
+            seen.add((key.tag, key.value))
+    return next(filter(None, map(duplicate_key, children)), None)
 
 
 def expanded_size(node: Node, known: dict[int, float]) -> float:
@@ -61,16 +90,16 @@ def expanded_size(node: Node, known: dict[int, float]) -> float:
 
 
 def plain(value: Any, source: object, depth: int = 0) -> Any:
-    """A copy of `value` without shared parts; UserError for dates, sets and other values that a config has no use for."""
+    """A copy of `value` without shared parts; DamagedFileError for dates, sets and other values that no config has."""
     if depth > MAX_DEPTH:
-        raise UserError(f"{source} is nested too deeply: it is no config of a run")
+        raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run")
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str | int):
-                raise UserError(f"{source} has the key {key!r}, which is no name")
+                raise DamagedFileError(f"{source} has the key {key!r}, which is no name")
         return {key: plain(entry, source, depth + 1) for key, entry in value.items()}
     if isinstance(value, list):
         return [plain(entry, source, depth + 1) for entry in value]
     if isinstance(value, PLAIN):
         return value
-    raise UserError(f"{source} has a {type(value).__name__}, which is no value of a config")
+    raise DamagedFileError(f"{source} has a {type(value).__name__}, which is no value of a config")

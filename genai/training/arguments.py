@@ -13,8 +13,10 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from genai import runs
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
+from genai.files import read_bounded
 from genai.runs.trust import Policy, check_places, read_config
+from genai.runs.yaml_files import MAX_CHARACTERS, parse_bounded
 from genai.training import cluster
 from genai.training.devices import GPUS, has_gpu
 from genai.training.record import command_line
@@ -46,7 +48,8 @@ class Request:
         configs: the YAML files of `-c`, in order.
         experiment: the folder of `--experiment`.
         has_ckpt_path: whether Lightning's own `--ckpt_path` is given.
-        rest: all arguments but RUN, --resume, --checkpoint and --trust, in order.
+        rest: all arguments but RUN, --resume, --checkpoint, --trust and --changed_data, in order.
+        changed_data: whether a run may be continued with other training images.
     """
 
     run: str | None
@@ -57,6 +60,17 @@ class Request:
     experiment: str | None
     has_ckpt_path: bool
     rest: tuple[str, ...]
+    changed_data: bool = False
+
+
+def own_parser() -> OwnParser:
+    """The options that LightningCLI does not have. None may be a prefix of one of torchrun's, which would take it."""
+    parser = OwnParser()
+    parser.add_argument("--resume", metavar="RUN")
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--trust", action="append", default=[])
+    parser.add_argument("--changed_data", action="store_true")
+    return parser
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -65,17 +79,13 @@ def parse(arguments: Sequence[str]) -> Request:
     Raises:
         UserError: a flag without its value, or a `-c` file that does not exist or is not YAML.
     """
-    ours = OwnParser()
-    ours.add_argument("--resume", metavar="RUN")
-    ours.add_argument("--checkpoint")
-    ours.add_argument("--trust", action="append", default=[])
     shared = OwnParser()  # these stay among the arguments of LightningCLI
     shared.add_argument("-c", "--config", action="append", default=[])
     shared.add_argument("--experiment")
     shared.add_argument("--ckpt_path")
     words = list(arguments)
     run = words.pop(0) if words and not words[0].startswith("-") else None
-    own, rest = ours.parse_known_args(words)
+    own, rest = own_parser().parse_known_args(words)
     seen, _ = shared.parse_known_args(rest)
     for name in seen.config:
         check_config(name)
@@ -88,6 +98,7 @@ def parse(arguments: Sequence[str]) -> Request:
         experiment=seen.experiment,
         has_ckpt_path=seen.ckpt_path is not None,
         rest=tuple(rest),
+        changed_data=own.changed_data,
     )
 
 
@@ -96,13 +107,27 @@ def check_config(name: str) -> None:
     if not Path(name).is_file():
         raise UserError(f"there is no file {name}: `ls configs/*` lists the presets")
     try:
-        content = yaml.safe_load(Path(name).read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{name} is not valid YAML: {error}") from None
+        content = parse_bounded(read_bounded(Path(name), 4 * MAX_CHARACTERS).decode(), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{name} cannot be read ({error}): name a YAML file in UTF-8") from None
     if content is None:
         raise UserError(f"{name} is empty: write the options of a run into it, such as those of configs/digits/gan.yaml")
+    if isinstance(content, dict) and (empty := next((path for path in empty_sections(content)), None)):
+        raise UserError(f"{name} has nothing below `{empty}`: write its options there, or remove the line")
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no `option: value` lines: see configs/digits/gan.yaml")
+
+
+def empty_sections(config: dict[str, Any]) -> list[str]:
+    """The sections of a config that have no content."""
+    sections = [
+        name for name in ("model", "data", "trainer", "evaluation", "gallery", "collapse", "averages") if name in config
+    ]
+    inner = [f"{name}.init_args" for name in sections if isinstance(config[name], dict) and "init_args" in config[name]]
+    return [
+        *(name for name in sections if config[name] is None),
+        *(path for path in inner if config[path.split(".")[0]]["init_args"] is None),
+    ]
 
 
 class Resolved(NamedTuple):
@@ -136,7 +161,7 @@ def resolve_fit(request: Request) -> Resolved:
     if request.resume:
         return resumed(runs.find(request.resume, trained=False), request)
     if cluster.is_requeued() and (earlier := run_of_job()):
-        return resumed(earlier, Request(None, None, None, request.trust, (), None, False, ()))
+        return resumed(earlier, Request(None, None, None, request.trust, (), None, False, (), request.changed_data))
     if request.configs and request.experiment is None:
         return Resolved([*request.rest, "--experiment", experiment_name(request.configs[0])])
     return Resolved(list(request.rest))
@@ -182,7 +207,11 @@ def drop_given(config: dict[str, Any], arguments: Sequence[str]) -> None:
 def run_of_job() -> runs.Run | None:
     """The run that this command started earlier in this job of the cluster."""
     for run in runs.all_runs():
-        record = run.raw_record()
+        try:
+            record = run.raw_record()
+        except DamagedFileError as error:
+            print(f"genai: {error}; looking for this job's run among the others", file=sys.stderr)
+            continue
         if (record.get("job"), record.get("command")) == (cluster.job(), command_line()):
             return run
     return None

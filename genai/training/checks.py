@@ -8,11 +8,13 @@ from typing import Any
 import lightning as L
 from torch.optim import Optimizer
 
+from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.metrics.registry import all_metrics
 from genai.models.base import ImageModel, Model
 from genai.models.conditions import check_labels
 from genai.runs.loading import first_difference, read_checkpoint
+from genai.training.callbacks.options import OPTIMIZER_CLASSES
 from genai.training.devices import optimizers_in
 
 LATER_OPTIONS = {"foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay", "initial_lr"}
@@ -79,13 +81,21 @@ def check_best_metric(name: str, model: L.LightningModule, others_log: bool) -> 
         raise UserError(f"best_metric `{name}` is not among the metrics of this fit: {advice}")
 
 
-def check_checkpoint(path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer]) -> None:
-    """Load a checkpoint's weights into `model` and compare its optimisers.
+def check_checkpoint(
+    path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer], data: ImageDataModule | None = None
+) -> None:
+    """Load a checkpoint's weights into `model` and compare its optimisers, and its training images where `data` are given.
 
     Raises:
-        UserError: it is damaged, or one of another network or optimiser.
+        UserError: it is damaged, or one of another network, optimiser or other images.
     """
     checkpoint = read_checkpoint(path)
+    state = checkpoint.get(type(data).__qualname__)
+    if data is not None and isinstance(state, dict) and data.has_changed(state):
+        raise UserError(
+            f"{path} was trained with other images than {data.name} has now, so the run cannot be continued exactly: give it "
+            "the images and data options that it had, start a new run with --init_from, or add --changed_data to go on"
+        )
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
@@ -98,12 +108,23 @@ def check_checkpoint(path: Path, model: L.LightningModule, optimizers: Sequence[
         raise UserError(
             f"{path} has {len(saved)} optimisers and the model {len(optimizers)}: resume with the run's own options"
         )
+    names = checkpoint.get(OPTIMIZER_CLASSES, [])
+    for optimizer, name in zip(optimizers, names, strict=False):
+        if name != type(optimizer).__name__:
+            raise UserError(
+                f"{path} has the state of {name}, not of {type(optimizer).__name__}: resume with the run's own optimiser, or "
+                "start a new run with --init_from"
+            )
     for optimizer, state in zip(optimizers, saved, strict=False):
         if difference := differing_options(optimizer, state["param_groups"][0]):
             raise UserError(
                 f"{path} has the state of another optimiser than {type(optimizer).__name__} (only one of them has "
                 f"`{difference[0]}`): resume with the run's own, or start a new run with --init_from"
             )
+        try:
+            optimizer.load_state_dict(state)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{path} has the state of another optimiser ({error}): resume with the run's own options") from None
 
 
 def differing_options(optimizer: Optimizer, saved: Collection[str]) -> list[str]:

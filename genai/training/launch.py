@@ -42,7 +42,7 @@ CHATTER = (
 )
 CHATTER_OF_LOG = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_epochs"
-    r"|Seed set to|Restor(ing|ed) "
+    r"|Seed set to|Restor(ing|ed) |Loaded model weights"
 )
 
 
@@ -66,7 +66,7 @@ def run(verb: str, arguments: list[str]) -> None:
     quiet_libraries()
     policy = policy or Policy(Path(), unrestricted=True)
     with policy.enforced():
-        run_verb(verb, GenaiCLI(verb, words, request.trust, policy))
+        run_verb(verb, GenaiCLI(verb, words, request.trust, policy, request.changed_data))
 
 
 def ready_cli(verb: str, arguments: Sequence[str], trust: Sequence[str] = ()) -> GenaiCLI:
@@ -83,17 +83,24 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     call |= {"verbose": False} if verb in ("validate", "test") else {}  # our own table is printed instead of Lightning's
     try:
         if run_dir and runs.Run(run_dir).is_exported:
-            import_weights(cli.model, runs.Run(run_dir).weights)
+            import_weights(cli.model, runs.Run(run_dir))
         if verb == "predict" and trainer.world_size > 1:
             raise UserError("predict works with one process: add --trainer.devices 1")
         if call.get("ckpt_path") and verb != "fit":
             read_checkpoint(Path(call["ckpt_path"]))  # a damaged one is refused in one line
+            if trainer.is_global_zero:
+                print(f"checkpoint: {call['ckpt_path']}")
         output = getattr(trainer, verb)(cli.model, **call)
     except MisconfigurationException as error:  # a callback of the user's monitors what is not logged, say
         raise UserError(f"the trainer refuses its options: {error}") from None
     except RuntimeError as error:
         if "loading state_dict" in str(error):
             raise UserError(f"{call['ckpt_path']} is a checkpoint of another model: {first_difference(error)}") from None
+        if "DataLoader" in str(error):
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"a loader process failed ({reason}): use --data.init_args.num_workers 0, which is as fast"
+            ) from None
         if "Early stopping conditioned on metric" in str(error):
             raise UserError(str(error)) from None
         raise

@@ -1,7 +1,9 @@
 """One fit at a time in a run directory."""
 
+import contextlib
 import json
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -9,8 +11,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from genai.errors import UserError
-from genai.files import write_atomically
+from genai.errors import DamagedFileError, UserError, WriteError
+from genai.files import write_atomically, write_error
+from genai.runs.files import read_object
 
 
 class RunLock:
@@ -34,15 +37,17 @@ class RunLock:
         """Take the lock.
 
         Raises:
-            UserError: another fit has it, or had it on another host.
+            UserError: another fit has it, or had it on another host; or its files cannot be written.
         """
         try:
             self.lock.acquire()
         except Timeout:
             who = describe(self.read_info())
             raise UserError(f"{self.run_dir} is being written by {who}: wait, or start another run") from None
-        except OSError as error:  # a link in its place is not followed
-            raise UserError(f"{self.lock.lock_file} cannot be locked ({error.strerror}): remove it") from None
+        except OSError as error:
+            if Path(self.lock.lock_file).is_symlink():  # it is not followed
+                raise UserError(f"{self.lock.lock_file} cannot be locked ({error.strerror}): remove it") from None
+            raise write_error(self.lock.lock_file, error) from None
         holder = self.read_info()
         is_ours = bool(self.job) and holder.get("job") == self.job
         if holder and holder["host"] != socket.gethostname() and not is_ours:
@@ -52,24 +57,38 @@ class RunLock:
                 f"if it has ended, delete {self.info}"
             )
         entry = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "job": self.job}
-        write_atomically(self.info, json.dumps(entry) + "\n")
+        try:
+            write_atomically(self.info, json.dumps(entry) + "\n")
+        except WriteError:
+            self.release()
+            raise
+        remove_leftovers(self.run_dir / "checkpoints")
 
     def release(self) -> None:
         """Release the lock and remove its files."""
         if self.lock.is_locked:
-            self.info.unlink(missing_ok=True)
-            Path(self.lock.lock_file).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of a disk that is read-only by now
+                self.info.unlink(missing_ok=True)
+                Path(self.lock.lock_file).unlink(missing_ok=True)
             self.lock.release()
 
     def read_info(self) -> dict[str, Any]:
-        """The process that holds the lock or did not release it; empty if there is none or the file is incomplete."""
+        """The process that holds the lock or did not release it; empty if there is none or the file is damaged."""
         try:
-            info: dict[str, Any] = json.loads(self.info.read_text())
-        except (OSError, json.JSONDecodeError):
+            info = read_object(self.info)
+        except DamagedFileError:
             return {}
-        return info
+        return info if {"host", "pid", "since"} <= info.keys() else {}
 
 
 def describe(info: dict[str, Any]) -> str:
     """The holder of a lock, for a message."""
-    return "process {pid} on {host} since {since}".format(**info) if info else "another process"
+    return f"process {info['pid']} on {info['host']} since {info['since']}" if info else "another process"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the parts of last.ckpt and best.ckpt that a killed fit was writing; whoever calls it holds the run's lock."""
+    for path in folder.glob(".*.ckpt.*.tmp"):
+        if re.fullmatch(r"\.(last|best|previous)\.ckpt\.[0-9a-f]{16}\.tmp", path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()

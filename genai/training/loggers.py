@@ -5,6 +5,7 @@ import difflib
 import io
 import os
 import shlex
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +19,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from genai.errors import UserError
-from genai.files import write_atomically
+from genai.files import make_folder, read_csv, write_atomically
 
 SECONDS_BETWEEN_WRITES = 10
 CONNECT_SECONDS = 3.0
@@ -38,14 +39,28 @@ class MetricsCSV(Logger):
         self.path = run_dir / "metrics.csv"
         self.columns = ["images_seen"]
         self.rows: dict[int, dict[str, Any]] = {}
+        self.damaged = b""  # an earlier file that cannot be read as a whole
         if self.path.is_file():
-            with self.path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                self.columns = list(reader.fieldnames or self.columns)
-                for row in reader:
-                    self.rows[int(row["images_seen"])] = {key: value for key, value in row.items() if value}
+            self.read()
         self.changed = False
         self.written = time.monotonic()
+
+    def read(self) -> None:
+        """Take the rows of an earlier file. One with torn lines is named on stderr, and kept when a new one is written."""
+        rows, num_torn = read_csv(self.path)
+        readable = [row for row in rows if row.get("images_seen", "").isdecimal()]
+        self.columns = list(readable[0] if readable else self.columns)
+        self.rows = {int(row["images_seen"]): {key: value for key, value in row.items() if value} for row in readable}
+        if num_lost := num_torn + len(rows) - len(readable):
+            self.damaged = self.path.read_bytes()
+            print(
+                f"genai: {self.path} has {num_lost} damaged lines: kept in {self.backup.name}, left out here", file=sys.stderr
+            )
+
+    @property
+    def backup(self) -> Path:
+        """Where a damaged file is kept."""
+        return self.path.with_name("metrics.damaged.csv")
 
     @property
     def save_dir(self) -> str:
@@ -89,6 +104,9 @@ class MetricsCSV(Logger):
         """Write the file, whole or not at all."""
         if not self.changed:
             return
+        if self.damaged:
+            write_atomically(self.backup, self.damaged)
+            self.damaged = b""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
@@ -141,8 +159,8 @@ def is_reached(url: str) -> bool:
     return True
 
 
-def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> WandbLogger:
-    """The run's W&B logger; if it is offline, lines say why and how to upload the run later.
+def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any], explain_offline: bool = True) -> WandbLogger:
+    """The run's W&B logger; if it is offline and `explain_offline`, lines say why and how to upload the run later.
 
     Raises:
         UserError: $WANDB_MODE is no mode, the server refuses the run, or run.json has a tracker id that genai did not make.
@@ -153,7 +171,7 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> Wand
         raise UserError(f"{run_dir}/run.json has the tracker_id {tracker_id!r}, which genai did not make: use --tracker csv")
     mode, reason = wandb_mode()
     folder = run_dir / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     name = f"{run_dir.parent.name}/{run_dir.name}"
     logger = WandbLogger(name=name, save_dir=folder, project="genai", id=tracker_id, resume="allow", mode=mode)
     with redirect_stderr(io.StringIO()) if mode == "offline" else nullcontext():  # W&B warns of what Lightning passes
@@ -162,7 +180,7 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any]) -> Wand
         except wandb.errors.Error as error:
             message = str(error).splitlines()[0]
             raise UserError(f"W&B refuses the run ({message}): `wandb login`, WANDB_MODE=offline or --tracker csv") from None
-    if mode == "offline":
+    if mode == "offline" and explain_offline:
         print(f"W&B is offline ({reason}); to upload later:\n  wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*")
     return logger
 
@@ -174,11 +192,13 @@ def finish(loggers: Sequence[Logger]) -> None:
             logger.experiment.finish()
 
 
-def loggers(tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any]) -> list[Logger]:
-    """metrics.csv and the chosen tracker."""
+def loggers(
+    tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any], explain_offline: bool = True
+) -> list[Logger]:
+    """metrics.csv and the chosen tracker; the other arguments are those of `wandb_logger`."""
     chosen: list[Logger] = [MetricsCSV(run_dir)]
     if tracker == "wandb":
-        chosen.append(wandb_logger(run_dir, tracker_id, config))
+        chosen.append(wandb_logger(run_dir, tracker_id, config, explain_offline))
     elif tracker == "tensorboard":
         chosen.append(TensorBoardLogger(run_dir / "logs", name="", version="tensorboard"))
     return chosen

@@ -17,6 +17,7 @@ from genai import __version__, runs
 from genai.data.base import ImageDataModule
 from genai.files import write_atomically
 from genai.models.seeds import SEED_SCHEME
+from genai.runs.redaction import Redaction
 from genai.runs.signature import is_own, sign
 from genai.training import cluster
 from genai.training.loggers import MetricsCSV
@@ -70,8 +71,8 @@ def add_resume(run_dir: Path, data: ImageDataModule) -> None:
 
 
 def command_line() -> str:
-    """The command line of this process."""
-    return shlex.join(["genai", *sys.argv[1:]])
+    """The command line of this process, without secrets."""
+    return shlex.join(["genai", *Redaction(paths=False).words(sys.argv[1:])])
 
 
 def label_record(data: ImageDataModule) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         config = self.config.clone()
         config.run_dir = config.ckpt_path = None
-        write_config(self.run_dir, self.parser.dump(config, skip_none=False))
+        write_config(self.run_dir, self.parser.dump(config, skip_unset=False, skip_validation=True))
 
     @property
     def run_dir(self) -> Path:

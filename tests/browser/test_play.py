@@ -76,9 +76,9 @@ def test_controls_change_pictures(address: str, watched: Watched) -> None:
     page.get_by_role("tab", name="Latent space").locator("visible=true").click()
     page.get_by_role("button", name="Show the map").locator("visible=true").click()
     wait_for_change(watched, "map", "")
-    before = wait_for_change(watched, "image", "")
+    before = wait_for_change(watched, "decoded-image", "")
     page.locator(".map img >> visible=true").click(position={"x": 40, "y": 40})
-    wait_for_change(watched, "image", before)
+    wait_for_change(watched, "decoded-image", before)
     width, view = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert width <= view
     watched.check()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from genai.data.avatars import ATTRIBUTES, CHOICES, FIRST_SEED, Avatars, attributes, caption, draw
+from genai.data.avatars import ATTRIBUTES, CHOICES, FIRST_SEED, Avatars, attributes, caption, render
 from genai.data.avatars.captions import MAX_WORDS, caption_words
-from genai.data.avatars.styles import STYLES, draw_style
+from genai.data.avatars.styles import STYLES, render_style
 from genai.data.words import decode, words_of
 from genai.errors import UserError
 
@@ -42,7 +42,7 @@ UPRIGHT = {"tilted_left": False, "tilted_right": False}
 @pytest.mark.parametrize("name", REGIONS)
 @pytest.mark.parametrize("seed", [3, 5])
 def test_an_attribute_changes_its_region_and_nothing_else(name: str, seed: int) -> None:
-    with_it, without = (draw({**UPRIGHT, name: value}, seed) for value in (True, False))
+    with_it, without = (render({**UPRIGHT, name: value}, seed) for value in (True, False))
     changed = (with_it != without).any(0)
     assert changed[REGIONS[name]].sum() >= 10
     changed[REGIONS[name]] = False
@@ -52,22 +52,22 @@ def test_an_attribute_changes_its_region_and_nothing_else(name: str, seed: int) 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_every_attribute_can_be_seen(name: str) -> None:
     for seed in range(5):
-        with_it, without = (draw({name: value}, seed).astype(int) for value in (True, False))
+        with_it, without = (render({name: value}, seed).astype(int) for value in (True, False))
         assert (abs(with_it - without).max(0) > 40).sum() >= 8
 
 
 def test_rendering_is_deterministic_and_scales() -> None:
-    assert draw({}, 7).shape == (3, 64, 64)
-    assert draw({}, 7).dtype == np.uint8
-    assert draw({}, 7, size=32).shape == (3, 32, 32)
-    assert np.array_equal(draw({}, 7), draw({}, 7))
-    assert not np.array_equal(draw({}, 7), draw({}, 8))
+    assert render({}, 7).shape == (3, 64, 64)
+    assert render({}, 7).dtype == np.uint8
+    assert render({}, 7, size=32).shape == (3, 32, 32)
+    assert np.array_equal(render({}, 7), render({}, 7))
+    assert not np.array_equal(render({}, 7), render({}, 8))
 
 
 def test_a_sequence_of_all_attributes_renders_the_same_as_their_names() -> None:
     has = attributes(11)
-    assert np.array_equal(draw(has, 11), draw({}, 11))
-    assert np.array_equal(draw(np.array(list(has.values()), np.float32), 11), draw({}, 11))
+    assert np.array_equal(render(has, 11), render({}, 11))
+    assert np.array_equal(render(np.array(list(has.values()), np.float32), 11), render({}, 11))
 
 
 def test_attributes_are_independent_with_the_stated_probabilities() -> None:
@@ -90,15 +90,15 @@ def test_a_fixed_attribute_clears_those_it_excludes() -> None:
 
 def test_impossible_attributes_are_refused() -> None:
     with pytest.raises(UserError, match="both black_hair and red_hair"):
-        draw({"black_hair": True, "red_hair": True}, 0)
+        render({"black_hair": True, "red_hair": True}, 0)
     with pytest.raises(UserError, match="unknown attribute moustache"):
-        draw({"moustache": True}, 0)
+        render({"moustache": True}, 0)
 
 
 def test_a_tilted_head_leans_to_the_viewers_side() -> None:
     """The black hair's centre lies on the side that the head leans to."""
     for name, sign in (("tilted_left", -1), ("tilted_right", 1)):
-        image = draw({"black_hair": True, "long_hair": False, "curly_hair": False, "hat": False, name: True}, 3)
+        image = render({"black_hair": True, "long_hair": False, "curly_hair": False, "hat": False, name: True}, 3)
         columns = np.nonzero((image[:, :20] < 50).all(0))[1]
         assert np.sign(columns.mean() - 32) == sign
 
@@ -139,7 +139,7 @@ def test_the_splits_hold_the_faces_of_their_seeds(small: Avatars) -> None:
     assert {split: len(small.split(split)) for split in FIRST_SEED} == {"train": 12, "val": 3, "test": 3}
     for split, first in FIRST_SEED.items():
         images = small.split(split)
-        assert np.array_equal(images.images[2], draw({}, first + 2, size=16))
+        assert np.array_equal(images.images[2], render({}, first + 2, size=16))
         assert images.labels[2].tolist() == [float(value) for value in attributes(first + 2).values()]
         assert small.captions(split)[2] == caption(attributes(first + 2), first + 2)
 
@@ -174,8 +174,8 @@ def test_captions_are_labels_of_the_same_images(small: Avatars, monkeypatch) -> 
 
 @pytest.mark.parametrize("name", STYLES)
 def test_faces_of_other_styles_differ_from_seed_to_seed(name: str) -> None:
-    faces = [draw_style(name, seed, 32) for seed in (0, 1)]
+    faces = [render_style(name, seed, 32) for seed in (0, 1)]
     assert [face.shape for face in faces] == [(3, 32, 32)] * 2
     assert (faces[0] != faces[1]).mean() > 0.2
-    assert np.array_equal(draw_style(name, 1, 32), faces[1])
-    assert not np.array_equal(draw({}, 1, 32), faces[1])
+    assert np.array_equal(render_style(name, 1, 32), faces[1])
+    assert not np.array_equal(render({}, 1, 32), faces[1])

@@ -90,7 +90,7 @@ def test_a_build_that_fails_leaves_nothing(own_cache: Path) -> None:
 
 
 def test_what_a_killed_build_left_is_replaced(own_cache: Path) -> None:
-    leftover = own_cache / f"toy-{key_of(OPTIONS)}.tmp"
+    leftover = own_cache / f".toy-{key_of(OPTIONS)}.0123456789abcdef.tmp"
     leftover.mkdir(parents=True)
     (leftover / "images.npy").write_bytes(b"half")
     open_or_build("toy", OPTIONS, "source", Build())

@@ -22,13 +22,16 @@ from tests.distributed.worker import drop_one_image
 from tests.families import FAMILIES, QUIET, TRUST, family
 
 ROOT = Path(__file__).parent.parent.parent
-STEPS = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "25", "--trainer.num_sanity_val_steps", "0"]
+STEPS = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "10", "--trainer.num_sanity_val_steps", "0"]
+NUM_STEPS = 20
 CODES = "vqvae"  # its prior's first gradients are near 0, and Adam magnifies their rounding: its losses are compared alone
 SCORES = ["--evaluation.num_samples", "150", "--evaluation.batch_size", "40"]  # 4 batches, the last one short
 
 
 def fit(name: str, batch_size: int) -> list[str]:
-    return ["fit", *family(name), *STEPS, "--data.init_args.batch_size", str(batch_size), "--data.init_args.augment", "null"]
+    options = ["--model.init_args.tokenizer_kimg", "0.32"] if name == CODES else []  # the prior's stage is the second epoch
+    options += ["--data.init_args.batch_size", str(batch_size), "--data.init_args.augment", "null"]
+    return ["fit", *family(name), *STEPS, *options]
 
 
 def transformer_fit(batch_size: int) -> list[str]:
@@ -108,15 +111,17 @@ def losses(run: runs.Run) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows if row[name]] for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_losses_are_equal(name: str, alone: Path, together: tuple[Path, list[dict]]) -> None:
     one, two = losses(run_of(alone, name)), losses(run_of(together[0], name))
     assert one.keys() == two.keys()
     for key in one:
-        assert len(one[key]) == len(two[key]) == 50
+        assert len(one[key]) == len(two[key]) == NUM_STEPS
         assert one[key] == pytest.approx(two[key], rel=1e-3 if name == CODES else 2e-4), key
 
 
+@pytest.mark.slow
 def test_losses_in_parts_are_equal(alone: Path, together: tuple[Path, list[dict]]) -> None:
     (run,) = (together[0] / "runs/parts").iterdir()
     one, two = losses(run_of(alone, "gan")), losses(runs.Run(run))
@@ -124,15 +129,17 @@ def test_losses_in_parts_are_equal(alone: Path, together: tuple[Path, list[dict]
         assert one[key] == pytest.approx(two[key], rel=2e-4), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_weights_are_equal(name: str, alone: Path, together: tuple[Path, list[dict]]) -> None:
     one, two = (torch.load(run_of(f, name).checkpoint("last"), weights_only=True) for f in (alone, together[0]))
-    assert one["images_seen"] == two["images_seen"] == 50 * 32
+    assert one["images_seen"] == two["images_seen"] == NUM_STEPS * 32
     for key, value in one["state_dict"].items():
         if not (name == CODES and "prior." in key):
             torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-3, atol=1e-4, msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gan", "diffusion"])
 def test_scores_are_equal(name: str, alone: Path, together: tuple[Path, list[dict]]) -> None:
     one, two = run_of(alone, name).scores()["val"], runs.Run(together[0] / "trained" / name).scores()["val"]
@@ -142,6 +149,7 @@ def test_scores_are_equal(name: str, alone: Path, together: tuple[Path, list[dic
             assert two[part][key] == (value if value is None else pytest.approx(value, rel=1e-6)), key
 
 
+@pytest.mark.slow
 def test_a_sharded_network_learns_the_same_and_loads_whole(alone: Path, together: tuple[Path, list[dict]]) -> None:
     """Also over a resume after half of the steps, which the UNet has."""
     pairs = (("digits-diffusion", "sharded", 1e-3), ("transformer", "sharded-transformer", 1e-2))
@@ -152,6 +160,7 @@ def test_a_sharded_network_learns_the_same_and_loads_whole(alone: Path, together
         torch.testing.assert_close(*samples, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_a_held_out_image_counts_once_however_many_processes_share_them(alone: Path, together: tuple[Path, list[dict]]) -> None:
     with (run_of(alone, "features").path / "metrics.csv").open(newline="") as file:
         one = list(csv.DictReader(file))[-1]
@@ -178,6 +187,7 @@ def test_more_processes_than_images_are_refused() -> None:
         even_batch_size(3, 4, 64)
 
 
+@pytest.mark.slow
 def test_exactly_one_process_writes(together: tuple[Path, list[dict]]) -> None:
     folder = together[0]
     others = {"noisy", "parts", "sharded", "sharded-transformer"}
@@ -189,7 +199,8 @@ def test_exactly_one_process_writes(together: tuple[Path, list[dict]]) -> None:
     assert (folder / "output.txt").read_text().count("2 devices x 16 images = 32 images per step") == len(FAMILIES) + 5
 
 
+@pytest.mark.slow
 def test_noise_and_augmentation_differ_between_ranks(together: tuple[Path, list[dict]]) -> None:
     zero, one = (rank["noisy"]["seen"] for rank in together[1])
-    assert len(zero) == len(one) == 50
+    assert len(zero) == len(one) == NUM_STEPS
     assert not set(zero) & set(one)

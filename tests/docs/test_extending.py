@@ -102,7 +102,7 @@ def test_the_table_of_capabilities_has_every_protocol() -> None:
 
 
 def test_the_table_of_capabilities_names_verbs_only() -> None:
-    verbs = {path.stem for path in (ROOT / "genai/cli/verbs").glob("*.py")}
+    verbs = {path.stem.replace("_", "-") for path in (ROOT / "genai/cli/verbs").glob("*.py")}
     for cells in rows(PAGE, "More verbs for a model"):
         for span in re.findall(r"`([^`]+)`", cells[2]):
             assert span.startswith("--") or span.split()[0] in verbs, span

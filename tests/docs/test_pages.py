@@ -32,7 +32,7 @@ def test_every_link_and_picture_is_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=title)
 def test_every_verb_config_and_zoo_entry_of_a_command_is_there(page: Path) -> None:
-    verbs = {path.stem for path in (ROOT / "genai/cli/verbs").glob("*.py")} | EXAMPLE_VERBS
+    verbs = {path.stem.replace("_", "-") for path in (ROOT / "genai/cli/verbs").glob("*.py")} | EXAMPLE_VERBS
     for arguments in commands(page.read_text()):
         if not re.fullmatch(r"[a-z]+", arguments[0] if arguments else ""):
             continue  # `genai --help`, `genai VERB`

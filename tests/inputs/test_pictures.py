@@ -33,11 +33,11 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatc
     active, most = 0, 0
     convert = decoding.flatten
 
-    def counted(image: Image.Image) -> Image.Image:
+    def counted(image: Image.Image, *others: object) -> Image.Image:
         nonlocal active, most
         active += 1
         most = max(most, active)
-        result = convert(image)
+        result = convert(image, *others)
         active -= 1
         return result
 

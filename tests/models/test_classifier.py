@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from genai.cli.verbs import ship
+from genai.cli.verbs import export_features
 from genai.data.digits import Digits
 from genai.data.mnist import MNIST
 from genai.errors import UserError
@@ -177,7 +177,7 @@ def test_a_card_lies_beside_the_weights_and_names_their_hash(name: str) -> None:
     card = (WEIGHTS / f"{name}.md").read_text()
     assert network.weights_sha256 in card
     assert f"configs/{name}/features.yaml" in card
-    assert (WEIGHTS / f"{name}.safetensors").stat().st_size < ship.MAX_BYTES
+    assert (WEIGHTS / f"{name}.safetensors").stat().st_size < export_features.MAX_BYTES
 
 
 def test_the_digits_network_reaches_its_stated_accuracy() -> None:
@@ -208,7 +208,7 @@ def test_features_vary_within_a_class() -> None:
     assert spectrum.sum() ** 2 / (spectrum**2).sum() > 5  # effective dimensions
 
 
-# -- genai ship -------------------------------------------------------------------------------------------------------
+# -- genai export-features ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("rounded", "dtype"), [(0.8, "float32"), (0.9 - 1 / 350, "float16")])
@@ -218,17 +218,17 @@ def test_weights_are_rounded_where_that_costs_one_image_at_most(
     model = Classifier(SHAPE, 10, tiny).eval()
     before = {key: value.clone() for key, value in model.export_state().items()}
     accuracies = iter([0.9, rounded])
-    monkeypatch.setattr(ship, "measure", lambda *_: {"accuracy": next(accuracies)})
-    assert ship.narrow(model, Digits().split("val"), ()) == dtype
-    expected = before if dtype == "float32" else ship.half(before)
+    monkeypatch.setattr(export_features, "measure", lambda *_: {"accuracy": next(accuracies)})
+    assert export_features.choose_dtype(model, Digits().split("val"), ()) == dtype
+    expected = before if dtype == "float32" else export_features.half(before)
     assert all(torch.equal(value, expected[key].to(value.dtype)) for key, value in model.export_state().items())
 
 
 def test_the_same_weights_make_the_same_file() -> None:
     state = ConvNet(SHAPE, 10).state_dict()
     about = {str(i): "x" * i for i in range(20)}
-    content = ship.serialised(state, about)
-    assert all(ship.serialised(state, dict(sorted(about.items(), key=hash))) == content for _ in range(5))
+    content = export_features.serialised(state, about)
+    assert all(export_features.serialised(state, dict(sorted(about.items(), key=hash))) == content for _ in range(5))
     loaded = safetensors.torch.load(content)
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
@@ -236,7 +236,7 @@ def test_the_same_weights_make_the_same_file() -> None:
 
 def test_shipping_under_another_name_is_refused() -> None:
     with pytest.raises(UserError, match="mnist"):
-        ship.target("cats")
+        export_features.target("cats")
 
 
 def test_the_header_rebuilds_the_network() -> None:

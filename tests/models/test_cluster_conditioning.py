@@ -104,9 +104,9 @@ def test_channels_can_have_clusters_of_their_own() -> None:
 def test_a_cluster_is_sampled_as_often_as_it_has_images() -> None:
     clusters = fitted()[0]
     uniform = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
-    condition = clusters.sampled(torch.special.ndtri(uniform)[:, None])
+    condition = clusters.from_noise(torch.special.ndtri(uniform)[:, None])
     assert condition.sum(dim=0).tolist() == pytest.approx((1000 * clusters.shares[0]).tolist(), abs=1)
-    extremes = clusters.sampled(torch.tensor([[-40.0], [40.0]]))
+    extremes = clusters.from_noise(torch.tensor([[-40.0], [40.0]]))
     assert extremes.sum(dim=1).tolist() == [1.0, 1.0]
 
 

@@ -12,6 +12,7 @@ from genai.networks.mlp import MLPGenerator
 from genai.runs import REPOSITORY, find
 from tests.cli.test_cli import DIGITS, QUICK
 
+SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
 ENTRIES = sorted(path for path in (REPOSITORY / "zoo").iterdir() if path.is_dir())
 
 
@@ -42,7 +43,7 @@ def test_samples_of_the_mnist_gan_agree_with_its_scores() -> None:
 
 def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*QUICK, "--evaluation.num_samples", "100"]
-    assert main(["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "2", "--evaluation.every_n_epochs", "1"]) == 0
+    assert main(["fit", "-c", DIGITS, *options, *SHORT, "--evaluation.every_n_epochs", "1"]) == 0
     run = find("digits-gan").path
     assert main(["export", str(run), "zoo/mine"]) == 2
     assert "genai test" in capsys.readouterr().err
@@ -71,8 +72,7 @@ def test_a_model_of_another_package_with_tied_weights_exports(
 ) -> None:
     options = [*QUICK, "--evaluation.num_samples", "50"]
     network = "--model.init_args.generator=tests.runs.test_zoo.Tied"
-    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--evaluation.every_n_epochs", "0"]
-    assert main(["fit", "-c", DIGITS, *options, *short, network]) == 0
+    assert main(["fit", "-c", DIGITS, *options, *SHORT, "--evaluation.every_n_epochs", "0", network]) == 0
     run = find("digits-gan").path
     assert main(["test", str(run), *options]) == 0
     monkeypatch.setenv("XDG_CONFIG_HOME", str(workspace / "of-a-stranger"))
@@ -84,6 +84,6 @@ def test_a_model_of_another_package_with_tied_weights_exports(
 
 def test_validate_prints_the_scores(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*QUICK, "--evaluation.num_samples", "100"]
-    assert main(["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--evaluation.every_n_epochs", "0"]) == 0
+    assert main(["fit", "-c", DIGITS, *options, *SHORT, "--evaluation.every_n_epochs", "0"]) == 0
     assert main(["validate", "digits-gan", *options]) == 0
     assert "val split" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """A run from elsewhere executes nothing, whatever its config says."""
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,58 @@ ATTACKS = {
     },
     "main of genai": {"generator": {"class_path": "genai.__main__.main"}},
     "jsonargparse": {"generator": {"class_path": "jsonargparse.set_parsing_settings", "init_args": {}}},
+    "dict_kwargs": {"generator": {**NETWORK, "dict_kwargs": {"hook": "payload.opt"}}},
+    "config key": {"generator": {"__default_config__": "n.yaml", "class_path": "payload.opt"}},
+    "_class_path": {"generator": {**NETWORK, "init_args": {"_class_path": "payload.opt"}}},
+    "_instantiator": {"generator": {**NETWORK, "_instantiator": "payload.opt"}},
+    "instead of init_args": {"generator": {"class_path": "payload.opt", "dict_kwargs": {}}},
+    "init_args of a listed class": {"generator": {**NETWORK, "init_args": {"features": "payload.opt"}}},
+    "in a container": {
+        "generator": {"class_path": "torch.nn.Sequential", "init_args": {"args": [{"class_path": "payload.opt"}]}}
+    },
+    "callable of a layer": {
+        "generator": {
+            "class_path": "torch.nn.TransformerEncoderLayer",
+            "init_args": {"d_model": 8, "nhead": 1, "activation": "payload.opt"},
+        }
+    },
+    "distance function of a loss": {
+        "objective": {"class_path": "torch.nn.TripletMarginWithDistanceLoss", "init_args": {"distance_function": "payload.opt"}}
+    },
+    "class of Lightning": {"generator": {"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {}}},
+    "trainer": {"generator": {"class_path": "lightning.pytorch.Trainer", "init_args": {"callbacks": ["payload.opt"]}}},
+    "distributed optimiser": {
+        "generator_optimizer": {"class_path": "torch.distributed.optim.DistributedOptimizer", "init_args": {}}
+    },
+    "lambda of a schedule": {
+        "lr_schedule": {"class_path": "torch.optim.lr_scheduler.LambdaLR", "init_args": {"lr_lambda": "payload.opt"}}
+    },
+    "function of torch.optim": {"generator_optimizer": {"class_path": "torch.optim.swa_utils.get_ema_avg_fn", "init_args": {}}},
+    "function of torch.nn": {"generator": {"class_path": "torch.nn.utils.parametrize.register_parametrization"}},
+    "torch.load": {"generator": {"class_path": "torch.load", "init_args": {"f": "n.yaml", "weights_only": False}}},
+    "torch.jit": {"generator": {"class_path": "torch.jit.load", "init_args": {"f": "n.yaml"}}},
+    "torch.package": {"generator": {"class_path": "torch.package.PackageImporter", "init_args": {"file_or_buffer": "n.yaml"}}},
+    "script of a string": {"generator": {"class_path": "torch.jit.CompilationUnit", "init_args": {"lang": "x"}}},
+    "C++ extension": {
+        "generator": {"class_path": "torch.utils.cpp_extension.load_inline", "init_args": {"name": "x", "cpp_sources": "x"}}
+    },
+    "numpy": {"generator": {"class_path": "numpy.load", "init_args": {"file": "n.yaml", "allow_pickle": True}}},
+    "joblib": {"generator": {"class_path": "joblib.load", "init_args": {"filename": "n.yaml"}}},
+    "torchvision": {
+        "generator": {"class_path": "torchvision.datasets.DatasetFolder", "init_args": {"root": ".", "loader": "x"}}
+    },
+    "test code": {"generator": {"class_path": "torch.testing._internal.common_utils.run_tests"}},
+    "private attribute": {"generator": {"class_path": "genai.networks.mlp.nn.Module.__init_subclass__"}},
+    "module through a listed module": {"generator": {"class_path": "genai.networks.mlp.torch.hub.load"}},
+    "class through a listed module": {"generator": {"class_path": "genai.models.base.L.Trainer"}},
+    "typing": {"generator": {"class_path": "typing.ForwardRef", "init_args": {"arg": "__import__('payload')"}}},
+    "partial": {"generator": {"class_path": "functools.partial", "init_args": {"func": "payload.opt"}}},
+    "tuple of YAML": {"generator": ["{class_path: payload.opt}"]},
+    "nested YAML": {"generator": {**NETWORK, "init_args": {"features": "[{class_path: payload.opt}]"}}},
+    "empty path": {"generator": {"class_path": ""}},
+    "no text": {"generator": {"class_path": ["payload.opt"]}},
+    "dots": {"generator": {"class_path": "..payload.opt"}},
+    "unicode": {"generator": {"class_path": "ｐayload.opt"}},  # Python reads identifiers in NFKC: this is payload
     "name alone": {"generator": "GraphModule"},
     "name alone, class_path": {"generator": {"class_path": "GraphModule"}},
 }
@@ -188,6 +241,27 @@ def test_the_limits_of_jsonargparse_end_with_the_run() -> None:
     before = dict(parsing_settings)
     with Policy(HERE).enforced():
         assert parsing_settings["import_path_verdicts"]["*"] is False
+    assert parsing_settings == before
+
+
+def test_two_threads_do_not_parse_by_each_others_limits() -> None:
+    from jsonargparse._common import parsing_settings
+
+    before, inside, seen = dict(parsing_settings), threading.Event(), []
+
+    def of_a_stranger() -> None:
+        with Policy(HERE).enforced():
+            inside.set()
+            time.sleep(0.2)
+            seen.append(parsing_settings["import_path_verdicts"].get("*"))
+
+    thread = threading.Thread(target=of_a_stranger)
+    thread.start()
+    inside.wait()
+    with Policy(HERE, unrestricted=True).enforced():
+        seen.append(parsing_settings["import_path_verdicts"].get("*"))
+    thread.join()
+    assert seen == [False, None]
     assert parsing_settings == before
 
 

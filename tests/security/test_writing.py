@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from genai import runs
 from genai.cli import main
-from genai.errors import UserError
+from genai.errors import UserError, WriteError
 from genai.files import write_atomically, write_csv
 from genai.runs.export import check_target
 from genai.runs.signature import is_own
@@ -193,7 +193,7 @@ def test_a_lock_that_is_a_link_is_refused(workspace: Path) -> None:
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    with pytest.raises(OSError, match="x"):
+    with pytest.raises(WriteError, match="x"):
         write_atomically(tmp_path / "x", "content")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 

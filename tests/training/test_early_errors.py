@@ -173,7 +173,7 @@ def test_a_feature_network_of_other_channels_is_refused_before_training(
     words += [*QUIET, "--evaluation.features", "mnist", "--evaluation.every_n_epochs", "1"]
     error = refused(capsys, *words)
     assert "`mnist` reads images of 1 channel(s), these have 3" in error
-    assert "genai ship" in error
+    assert "genai export-features" in error
     assert not (workspace / "runs").exists()
 
 

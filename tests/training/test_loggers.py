@@ -43,27 +43,31 @@ def test_csv_goes_on_where_the_checkpoint_was(tmp_path: Path) -> None:
     assert [row["train/loss"] for row in read(tmp_path / "metrics.csv")] == ["64.0", "128.0", "7.0"]
 
 
-def test_mode_is_offline_without_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+MODE = """
+import os
+from genai.training.loggers import wandb_mode
+for with_key in (False, True):  # each in a fork: W&B reads its settings once in a process
+    if os.fork() == 0:
+        os.environ |= {"WANDB_API_KEY": 40 * "0", "WANDB_BASE_URL": "http://127.0.0.1:9"} if with_key else {}
+        print(*wandb_mode(), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_mode_is_offline_without_a_key_or_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    code = "from genai.training.loggers import wandb_mode; print(*wandb_mode())"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert output.stdout.strip() == "offline no key configured"
+    output = subprocess.run([sys.executable, "-c", MODE], capture_output=True, text=True, check=True)
+    assert output.stdout.splitlines() == ["offline no key configured", "offline http://127.0.0.1:9 is not reached"]
+    assert "Traceback" not in output.stderr
+
+
+def test_a_mode_in_the_environment_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert wandb_mode()[0] == "disabled"
-
-
-def test_mode_is_offline_with_a_key_and_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("WANDB_API_KEY", 40 * "0")
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    code = "from genai.training.loggers import wandb_mode; print(*wandb_mode())"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert output.stdout.strip() == "offline http://127.0.0.1:9 is not reached"
-    assert "Traceback" not in output.stderr
 
 
 def test_a_server_is_reached_whatever_it_answers() -> None:

@@ -1,6 +1,7 @@
 """An interrupted run goes on to the very weights of an uninterrupted one."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,9 +41,17 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return runs.find("digits-gan").path
 
 
-def test_resume_after_an_epoch_is_exact(uninterrupted: Path, workspace: Path) -> None:
-    assert main(["fit", *FIT, "--trainer.max_epochs", "1"]) == 0
-    run = runs.find("digits-gan").path
+@pytest.fixture(scope="module")
+def first_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENAI_RUNS", str(tmp_path_factory.mktemp("first") / "runs"))
+        assert main(["fit", *FIT, "--trainer.max_epochs", "1"]) == 0
+        return runs.find("digits-gan").path
+
+
+def test_resume_after_an_epoch_is_exact(uninterrupted: Path, first_epoch: Path, workspace: Path) -> None:
+    run = Path(shutil.copytree(first_epoch, workspace / "runs/digits-gan" / first_epoch.name))
     tracker = runs.Run(run).record()["tracker_id"]
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "3"]) == 0
     assert_equal(run, uninterrupted)
@@ -51,10 +60,9 @@ def test_resume_after_an_epoch_is_exact(uninterrupted: Path, workspace: Path) ->
     assert len(list(run.parent.iterdir())) == 1
 
 
-def test_an_option_of_an_optimiser_that_is_given_anew_wins_over_the_checkpoint(workspace: Path) -> None:
+def test_an_option_of_an_optimiser_that_is_given_anew_wins_over_the_checkpoint(first_epoch: Path, workspace: Path) -> None:
     """The generator stands still with a learning rate of 0, and the other optimiser goes on as it was."""
-    assert main(["fit", *FIT, "--trainer.max_epochs", "1"]) == 0
-    run = runs.find("digits-gan").path
+    run = Path(shutil.copytree(first_epoch, workspace / "runs/digits-gan" / first_epoch.name))
     before = weights(run)
     zero = ["--model.init_args.generator_optimizer.init_args.lr", "0.0"]
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "2", *zero]) == 0
@@ -109,3 +117,20 @@ def test_a_zoo_entry_cannot_be_resumed(workspace: Path, capsys: pytest.CaptureFi
         path.write_text(text)
     assert main(["fit", "--resume", "zoo/thing"]) == 2
     assert "zoo entry" in capsys.readouterr().err
+
+
+def test_a_run_is_not_continued_with_other_images_unless_that_is_wanted(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]) == 0
+    run = runs.find("digits-gan").path
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    resume = ["fit", "--resume", str(run), "--trainer.max_epochs", "2", "--data.init_args.num_train", "500"]
+    capsys.readouterr()
+    assert main(resume) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert all(part in line for part in ("last.ckpt", "other images", "--init_from", "--changed_data"))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    with pytest.warns(UserWarning, match="training images of digits are not those of the checkpoint"):
+        assert main([*resume, "--changed_data"]) == 0
+    assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "3"]) == 0  # the config has the new data now

@@ -47,7 +47,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str,
     return {name: fit(name, tmp_path_factory.mktemp(name)) for name in FAMILIES}
 
 
-@pytest.mark.parametrize(("name", "options"), [("gan", MICROBATCHES), *((name, COMPILED) for name in FAMILIES)])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gan", MICROBATCHES),
+        ("gan", COMPILED),
+        *(pytest.param(name, COMPILED, marks=pytest.mark.slow) for name in FAMILIES if name != "gan"),
+    ],
+)
 def test_the_steps_are_the_same(name: str, options: list[str], plain: dict, tmp_path: Path) -> None:
     weights, losses = fit(name, tmp_path, *options)
     assert list(weights) == list(plain[name][0])

@@ -6,6 +6,7 @@ labels.py, prompts.py: the condition of each image.
 images.py: images to read, and rows of tiles.
 sampling.py: sampler, steps, schedule, guidance.
 output.py: --out and --force.
+picture.py: what verbs that write one picture of images share.
 realness.py: `genai sample --realness`.
 trainer.py: fit, validate, test and predict.
 """

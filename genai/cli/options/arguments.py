@@ -24,7 +24,7 @@ class VerbParser(argparse.ArgumentParser):
 
     def __init__(self, name: str, usage: str, description: str) -> None:
         prog = f"genai {name}"
-        super().__init__(prog=prog, usage=f"{prog} {usage}", description=description, formatter_class=HelpFormatter)
+        super().__init__(prog, f"{prog} {usage}", description, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; `{self.prog} --help` explains the options")
@@ -46,12 +46,21 @@ class HelpFormatter(argparse.HelpFormatter):
 
 @dataclass(frozen=True)
 class Options:
-    """A group of options: a subclass has one field for each and adds them to a parser in `add_to`."""
+    """A group of options: a subclass has one field for each and adds them to a parser in `add_to`.
+
+    A field can be a group itself: its default factory is the group's class.
+    """
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:
         """The group's values; a field whose option the verb lacks keeps its default."""
-        return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls) if field.name in namespace})
+        values = {}
+        for field in fields(cls):
+            if isinstance(field.default_factory, type) and issubclass(field.default_factory, Options):
+                values[field.name] = field.default_factory.from_namespace(namespace)
+            elif field.name in namespace:
+                values[field.name] = getattr(namespace, field.name)
+        return cls(**values)
 
 
 def add_trust_option(parser: argparse._ActionsContainer) -> None:

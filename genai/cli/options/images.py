@@ -12,8 +12,10 @@ from torch.nn.functional import pad
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, edit_condition
 from genai.cli.options.run import Loaded
-from genai.data.decoding import decode_image
+from genai.data.archives import MAX_BYTES
+from genai.data.decoding import decode_image, why
 from genai.errors import UserError
+from genai.files import read_bounded
 from genai.images import to_float
 
 MAX_COLUMNS = 16
@@ -49,7 +51,7 @@ def read_image(name: str, source: Loaded) -> Tensor:
         return to_float(read_picture(name, size, channels, "image", "a file, or test/0 for the first test image of the run"))
     images = source.test_split().images
     if int(index) >= len(images):
-        raise UserError(f"there is no {name}: the test split has {len(images)} images, test/0 to test/{len(images) - 1}")
+        raise UserError(f"there is no {name}: the test split has {len(images):,} images, test/0 to test/{len(images) - 1}")
     return to_float(torch.from_numpy(images[int(index)].copy()))
 
 
@@ -62,11 +64,13 @@ def read_picture(name: str, size: int, channels: int, what: str, choice: str) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about unusual metadata
-            return torch.from_numpy(decode_image(Path(name).read_bytes(), size, channels).copy())
+            return torch.from_numpy(decode_image(read_bounded(Path(name), MAX_BYTES), size, channels).copy())
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"there is no {what} {name}: name {choice}") from None
     except Exception as error:  # Pillow raises nearly anything on damaged bytes
-        raise UserError(f"the {what} {name} cannot be read ({type(error).__name__}): name a PNG or JPEG") from None
+        raise UserError(f"the {what} {name} cannot be read ({why(error)}): name a PNG or JPEG") from None
 
 
 class Examples(NamedTuple):

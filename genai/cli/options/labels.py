@@ -63,7 +63,7 @@ class LabelOptions(Options):
         """Whether no option sets a condition."""
         return not self.label and not self.has_prompt
 
-    def counted(self, num: int | None) -> "LabelOptions":
+    def with_per_label(self, num: int | None) -> "LabelOptions":
         """These options, with the default of --per-label for --prompts.
 
         Raises:

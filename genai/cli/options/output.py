@@ -12,6 +12,8 @@ from genai.errors import UserError
 from genai.images import ANIMATIONS, grid, save_animation, save_png, to_uint8
 from genai.runs import Run
 
+MOTION = "the PNG to write, or an animation that ends in .gif or .webp"
+
 
 @dataclass(frozen=True)
 class OutputOptions(Options):
@@ -95,18 +97,14 @@ def free_path(path: Path) -> Path:
     return candidate
 
 
-def write_rows(path: Path, rows: Tensor, source: Loaded, metadata: Mapping[str, str]) -> None:
-    """Write rows of images (N, K, C, H, W) in [-1, 1] as a grid; for .gif and .webp as an animation of K frames."""
-    if path.suffix not in ANIMATIONS:
-        write_tiles(path, rows.flatten(0, 1), rows.shape[1], source, metadata)
-        return
-    frames = [grid(to_uint8(column)) for column in rows.unbind(dim=1)]
-    save_animation(frames, path, {"Model": type(source.model).__name__, "Run": source.run.name, **metadata})
-    print(f"wrote {path} ({len(frames)} frames)")
-
-
 def write_tiles(path: Path, tiles: Tensor, columns: int, source: Loaded, metadata: Mapping[str, str]) -> None:
-    """Write images (N, C, H, W) in [-1, 1] as a grid of `columns` columns, row by row, and print the path."""
-    about = {"Model": type(source.model).__name__, "Run": source.run.name}
-    save_png(grid(to_uint8(tiles), columns), path, {**about, **metadata})
+    """Write images (N, C, H, W) in [-1, 1] row by row, and print the path.
+
+    A PNG is a grid of `columns` columns; frame k of an animation shows column k of all rows.
+    """
+    about = {"Model": type(source.model).__name__, "Run": source.run.name, **metadata}
+    if path.suffix in ANIMATIONS:
+        save_animation([grid(to_uint8(own)) for own in tiles.unflatten(0, (-1, columns)).unbind(dim=1)], path, about)
+    else:
+        save_png(grid(to_uint8(tiles), columns), path, about)
     print(f"wrote {path}")

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from genai.data.words import encode
 from genai.errors import UserError
+from genai.files import read_bounded
+
+MAX_BYTES = 10_000_000  # of a file of prompts
 
 
 def read_prompts(prompt: str | None, file: str | None) -> list[str]:
@@ -21,7 +24,7 @@ def read_prompts(prompt: str | None, file: str | None) -> list[str]:
     if prompt is not None:
         raise UserError("--prompt and --prompts both give prompts: leave one of them out")
     try:
-        lines = [line.strip() for line in Path(file).read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in read_bounded(Path(file), MAX_BYTES).decode().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--prompts {file} cannot be read ({error}): name a text file with one prompt per line") from None
     if not any(lines):

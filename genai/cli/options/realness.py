@@ -99,7 +99,7 @@ def score_realness(source: Loaded, seeds: list[int], condition: Tensor | None, t
 def first_rows(num: int, test: ImageArray) -> list[int]:
     """The first `num` rows of the split; UserError if it has fewer."""
     if num > len(test):
-        raise UserError(f"the test split has {len(test)} images, not {num}: choose --num {len(test)} or less")
+        raise UserError(f"the test split has {len(test):,} images, not {num:,}: choose --num {len(test)} or less")
     return list(range(num))
 
 

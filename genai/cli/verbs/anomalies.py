@@ -20,11 +20,12 @@ from genai.cli.options.labels import null_condition
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.data import archives
-from genai.data.avatars.styles import STYLES, draw_style
+from genai.data.avatars.styles import STYLES, render_style
 from genai.data.base import ImageDataModule, data_roots
-from genai.data.decoding import decode_image
+from genai.data.decoding import decode_image, why
 from genai.data.digits import Digits
 from genai.data.mnist import MNIST
+from genai.data.photos import printable
 from genai.errors import UserError
 from genai.images import captioned, to_float, to_uint8
 from genai.metrics.novelty import excess, novelty, standardised
@@ -81,20 +82,22 @@ def run(arguments: list[str]) -> None:
     named = read(options.data, options.num, data, source.model.image_shape)
     score = make_score(kind, source, data, options.samples, options.seed)
     scores = score(named.images)
-    print(f"{scores.mean():.2f} {UNITS[kind]}, mean over {len(scores)} images")
+    print(f"{scores.mean():.2f} {UNITS[kind]}, mean over {len(scores):,} images")
     is_excluded = excluded(data, named) if options.data == "test" else torch.ones(len(scores), dtype=torch.bool)
     anomalous, normal = scores[is_excluded], scores[~is_excluded]
     if options.data != "test":
         own = read("test", options.num, data, data.image_shape)
         normal = score(own.images)[~excluded(data, own)]
     if len(anomalous) and len(normal):
-        counts = f"{len(anomalous)} anomalous images, {len(normal)} test images of the run's data"
+        counts = f"{len(anomalous):,} anomalous images, {len(normal):,} test images of the run's data"
         print(f"AUROC {auroc(anomalous, normal):.4f} ({counts})")
     order = scores.argsort(descending=True, stable=True)
     write_csv(named, scores, order, table)
     top = order[:NUM_SHOWN]
     captions = [f"{brief(scores[i])}{f' ({named.labels[i]})' if named.labels[i] else ''}" for i in top]
-    captioned(named.images[top], captions, f"{len(top)} most anomalous of {len(order)}, {UNITS[kind]}").save(picture)
+    chart = captioned(named.images[top], captions, f"{len(top)} most anomalous of {len(order)}, {UNITS[kind]}")
+    with files.open_atomically(picture) as file:
+        chart.save(file, format="PNG")
     print(f"wrote {table} and {picture}")
 
 
@@ -141,7 +144,7 @@ def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> Named:
 
 def images_of_style(name: str, num: int, shape: Shape) -> Named:
     """`num` faces of another style than that of the avatars dataset."""
-    faces = torch.stack([torch.from_numpy(draw_style(name, seed, shape[1])) for seed in range(num)])
+    faces = torch.stack([torch.from_numpy(render_style(name, seed, shape[1])) for seed in range(num)])
     return Named(converted(faces, shape), [f"{name}/{seed}" for seed in range(num)], [""] * num)
 
 
@@ -162,7 +165,7 @@ def images_of_files(name: str, root: str | None, shape: Shape) -> Named:
             images.append(torch.from_numpy(decode_image(picture.content, shape[1], shape[0]).copy()))
             names.append(picture.name)
         except Exception as error:  # Pillow raises nearly anything on damaged bytes
-            print(f"skipped {picture.name} ({picture.problem or type(error).__name__})", file=sys.stderr)
+            print(f"skipped {printable(picture.name)} ({picture.problem or why(error)})", file=sys.stderr)
     if not images:
         raise UserError(f"{place} has no image that can be read: name another")
     return Named(torch.stack(images), names, [""] * len(names))

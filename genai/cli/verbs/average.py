@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, add_trust_option, command
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.files import open_atomically
 from genai.models.ema import Snapshot, gamma_of, reconstruct
 from genai.runs import Run, find
@@ -42,7 +44,15 @@ def snapshots(run: Run) -> list[Snapshot]:
             found.append((int(match[2]), float(match[1]), path))
     if not found:
         raise UserError(f"{run.path} has no snapshots: train it with --model.init_args.power_stds '[0.05, 0.1]'")
-    return [Snapshot(float(images), gamma_of(std), load_file(path)) for images, std, path in sorted(found)]
+    return [Snapshot(float(images), gamma_of(std), read_snapshot(path)) for images, std, path in sorted(found)]
+
+
+def read_snapshot(path: Path) -> dict[str, Tensor]:
+    """The weights of a snapshot; DamagedFileError where it cannot be read."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DamagedFileError(f"{path} is damaged ({error}): move it away, and the others are used") from None
 
 
 def run(arguments: list[str]) -> None:

@@ -144,7 +144,7 @@ def row(method: str, num: int, probabilities: Tensor, labels: Tensor, began: flo
 
 def show(rows: Sequence[Row], num: int) -> None:
     """Print the table."""
-    table = Table(caption=f"{num} test images; ECE: expected calibration error")
+    table = Table(caption=f"{num:,} test images; ECE: expected calibration error")
     for column in ("training images", "method", "accuracy (%)", "ECE (%)", "seconds"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for r in rows:
@@ -169,4 +169,5 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         axes.plot(*zip(*points, strict=True), "o-", label=method)
     axes.set(xlabel="training images", ylabel="accuracy on the test split, %", xscale="log")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    with files.open_atomically(path) as file:
+        figure.savefig(file, dpi=120, format="png")

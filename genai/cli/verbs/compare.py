@@ -3,7 +3,8 @@
 Group: inspect
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,9 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, sample_condition
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Loaded, RunOptions, add_seed_option
+from genai.cli.verbs.runs import readable_scores
 from genai.cli.verbs.sample import SAMPLE
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.images import grid, save_png, side_by_side, titled, to_uint8
 from genai.metrics.registry import all_metrics
 from genai.metrics.tables import WrappedTable
@@ -42,8 +44,8 @@ def run(arguments: list[str]) -> None:
     options = parser().parse(arguments)
     runs = [replace(RunOptions.from_namespace(options), run=name) for name in options.runs]
     path = OutputOptions.from_namespace(options).png(runs[0].find(), "compare")
-    sources = [run.load(SAMPLE) for run in runs]
-    names = {source.run.record()["data"] for source in sources}
+    sources = loadable(runs)
+    names = {source.run.record().get("data", "unknown data") for source in sources}
     if len(names) > 1:
         raise UserError(f"the runs are of {' and '.join(sorted(names))}: compare runs of one dataset")
     split = sources[0].test_split()
@@ -54,10 +56,29 @@ def run(arguments: list[str]) -> None:
         images = source.model.sample(image_seeds(options.seed, options.num), condition)
         panels.append(titled(grid(to_uint8(images).cpu()), heading(source)))
     save_png(side_by_side(panels), path, {"Runs": ", ".join(source.run.name for source in sources), "Seed": str(options.seed)})
-    tests = {heading(source): test for source in sources if (test := source.run.scores().get("test"))}
+    tests = {heading(source): test for source in sources if (test := readable_scores(source.run).get("test"))}
     if tests:
         Console(highlight=False).print(score_table(tests))
     print(f"wrote {path}")
+
+
+def loadable(runs: Sequence[RunOptions]) -> list[Loaded]:
+    """The runs with their models; those with a damaged file are named on stderr and left out.
+
+    Raises:
+        UserError: all have one, or one is no run, or no model that samples.
+    """
+    found = []
+    for run in runs:
+        try:
+            found.append(run.load(SAMPLE))
+        except DamagedFileError as error:
+            if len(runs) == 1:
+                raise
+            print(f"genai: {error}; it is left out", file=sys.stderr)
+    if not found:
+        raise UserError("none of the runs can be read: name others")
+    return found
 
 
 def heading(source: Loaded) -> str:

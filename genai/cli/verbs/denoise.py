@@ -9,10 +9,11 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from genai.cli.options.arguments import VerbParser, non_negative
 from genai.cli.options.images import add_optional_image_options, read_examples, stack_rows
 from genai.cli.options.labels import LabelOptions
-from genai.cli.options.output import OutputOptions, write_tiles
+from genai.cli.options.output import OutputOptions
+from genai.cli.options.picture import PictureOptions
 from genai.cli.options.run import RunOptions, add_seed_option
 from genai.cli.verbs.reconstruct import OWN_LABELS, RECONSTRUCT
-from genai.models.seeds import image_seeds, seeded_normal
+from genai.models.seeds import seeded_normal
 
 
 def parser() -> VerbParser:
@@ -35,14 +36,12 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Write the images over the noisy images over the reconstructions, and print the mean PSNR of both."""
     options = parser().parse(arguments)
-    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
-    path = OutputOptions.from_namespace(options).png(run.find(), "denoise")
-    source = run.load(RECONSTRUCT)
-    images, condition = read_examples(options.images, options.num, labels, source)
-    noise = seeded_normal(image_seeds(options.seed, len(images)), source.model.image_shape, torch.device("cpu"))
+    picture = PictureOptions.from_namespace(options).start("denoise", RECONSTRUCT)
+    model = picture.source.model
+    images, condition = read_examples(options.images, options.num, picture.labels, picture.source)
+    noise = seeded_normal(picture.seeds(len(images)), model.image_shape, torch.device("cpu"))
     noisy = (images + options.noise * noise).clamp(-1, 1)
-    results = source.model.reconstruct(noisy, condition).cpu()
+    results = model.reconstruct(noisy, condition).cpu()
     before, after = (peak_signal_noise_ratio(x, images, data_range=2.0, dim=(1, 2, 3)) for x in (noisy, results))
-    print(f"PSNR {before:.2f} dB noisy, {after:.2f} dB denoised, mean over {len(images)} images")
-    metadata = {"Seed": str(options.seed), "Verb": "denoise", **labels.metadata()}
-    write_tiles(path, *stack_rows([images, noisy, results]), source, metadata)
+    print(f"PSNR {before:.2f} dB noisy, {after:.2f} dB denoised, mean over {len(images):,} images")
+    picture.write(*stack_rows([images, noisy, results]))

@@ -61,4 +61,4 @@ def run(arguments: list[str]) -> None:
         return callback.last.to_dict()
 
     written = export_run(source, Path(options.target), model, options.dtype, rescore, options.force)
-    print(f"wrote {written.path} ({written.dtype}, {written.size / 1e6:.1f} MB)")
+    print(f"wrote {written.path} ({written.dtype}, {written.size / 1e6:.1f} MB); left out: {written.removed or 'nothing'}")

@@ -5,13 +5,11 @@ Group: inspect
 
 from pathlib import Path
 
-from PIL import Image
-
 from genai.cli.options.arguments import VerbParser, add_trust_option, positives
-from genai.cli.options.output import OutputOptions
+from genai.cli.options.output import MOTION, OutputOptions
 from genai.errors import UserError
 from genai.images import ANIMATIONS, save_animation, save_png, side_by_side, titled
-from genai.report.html.content import epoch_grids
+from genai.report.html.pictures import epoch_grids, read_grid
 from genai.runs import find
 
 
@@ -24,7 +22,7 @@ def parser() -> VerbParser:
     text = "such as 1,60,200; default: first, middle and last; all in an animation"
     verb.add_argument("--epochs", type=positives, metavar="LIST", help=text)
     add_trust_option(verb)
-    OutputOptions.add_to(verb, "the PNG to write, or an animation that ends in .gif or .webp")
+    OutputOptions.add_to(verb, MOTION)
     return verb
 
 
@@ -51,7 +49,7 @@ def run(arguments: list[str]) -> None:
     path = OutputOptions.from_namespace(options).picture(source, "filmstrip")
     is_animation = path.suffix in ANIMATIONS
     epochs = list(grids) if is_animation and options.epochs is None else choose(grids, options.epochs)
-    panels = [titled(Image.open(grids[epoch]), f"epoch {epoch}") for epoch in epochs]
+    panels = [titled(read_grid(grids[epoch]), f"epoch {epoch}") for epoch in epochs]
     metadata = {"Run": source.name, "Epochs": ",".join(map(str, epochs))}
     if is_animation:
         save_animation(panels, path, metadata)

@@ -8,13 +8,10 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.images import add_image_options, read_images, read_picture, tile_rows
-from genai.cli.options.labels import LabelOptions, edit_condition
-from genai.cli.options.output import OutputOptions, write_tiles
-from genai.cli.options.run import Ability, RunOptions, add_seed_option
-from genai.cli.options.sampling import SamplerOptions
+from genai.cli.options.picture import PictureOptions
+from genai.cli.options.run import Ability, RunOptions
 from genai.errors import UserError
 from genai.models.capabilities import Restores
-from genai.models.seeds import image_seeds
 
 INPAINT = Ability(Restores, "inpaint images", ("configs/digits/diffusion.yaml", "configs/digits/inpaint.yaml"))
 
@@ -27,10 +24,7 @@ def parser() -> VerbParser:
     RunOptions.add_to(verb)
     add_image_options(verb, 6)
     add_mask_option(verb)
-    add_seed_option(verb)
-    LabelOptions.add_to(verb)
-    SamplerOptions.add_to(verb)
-    OutputOptions.add_to(verb)
+    PictureOptions.add_to(verb)
     return verb
 
 
@@ -70,15 +64,11 @@ def make_mask(name: str, size: int) -> Tensor:
 def run(arguments: list[str]) -> None:
     """Write a row for each image: the image, the masked image, the results."""
     options = parser().parse(arguments)
-    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
-    path = OutputOptions.from_namespace(options).png(run.find(), "inpaint")
-    source = run.load(INPAINT)
-    settings = SamplerOptions.from_namespace(options).settings(source, run.device)
-    images = read_images(options.images, source)
+    picture = PictureOptions.from_namespace(options).start("inpaint", INPAINT)
+    images = read_images(options.images, picture.source)
     mask = make_mask(options.mask, images.shape[-1]).expand(len(images), -1, -1, -1)
     repeated, masks = (tensor.repeat_interleave(options.num, dim=0) for tensor in (images, mask))
-    condition = edit_condition(labels, len(repeated), source)
-    results = source.model.restore(repeated, masks, image_seeds(options.seed, len(repeated)), condition, **settings)
+    seeds, condition = picture.seeds(len(repeated)), picture.condition(len(repeated))
+    results = picture.source.model.restore(repeated, masks, seeds, condition, **picture.settings)
     masked = torch.where(mask > 0, torch.zeros_like(images), images)
-    metadata = {"Seed": str(options.seed), "Verb": "inpaint", **labels.metadata()}
-    write_tiles(path, *tile_rows([images, masked], results), source, metadata)
+    picture.write(*tile_rows([images, masked], results))

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.images import IMAGE_HELP, read_images
-from genai.cli.options.labels import LabelOptions, edit_condition, label_kind, sample_condition
-from genai.cli.options.output import OutputOptions, write_rows
+from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
+from genai.cli.options.output import MOTION, OutputOptions
+from genai.cli.options.picture import PictureOptions
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.control.paths import PATHS, lerp
 from genai.errors import UserError
@@ -35,35 +36,33 @@ def parser() -> VerbParser:
     verb.add_argument("--path", choices=list(PATHS), default="slerp", help="arc or straight line (default: slerp)")
     add_seed_option(verb, "seed of the pairs of samples (default: 0)")
     LabelOptions.add_to(verb, default="that of the samples; unconditional between images", text=False)
-    OutputOptions.add_to(verb, "the PNG to write, or an animation that ends in .gif or .webp")
+    OutputOptions.add_to(verb, MOTION)
     return verb
 
 
 def run(arguments: list[str]) -> None:
     """Write a row for each pair of ends."""
     options = parser().parse(arguments)
-    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
     if len(options.ends) not in (0, 2):
         raise UserError(f"interpolation needs two ends, not {len(options.ends)}: name two images, two seeds, or none")
-    path = OutputOptions.from_namespace(options).picture(run.find(), "interpolate")
     between_images = any(not end.isdecimal() for end in options.ends)
-    source = run.load(IMAGES if between_images else SAMPLES)
-    shares = torch.linspace(0, 1, options.points, device=source.model.device)
+    picture = PictureOptions.from_namespace(options).start("interpolate", IMAGES if between_images else SAMPLES, is_motion=True)
+    source, model = picture.source, picture.source.model
+    shares = torch.linspace(0, 1, options.points, device=model.device)
     if between_images:
         images = read_images(options.ends, source)
-        z_a, z_b = source.model.encode(images, edit_condition(labels, 2, source)).unsqueeze(1)  # (1, D) each
-        condition = edit_condition(labels, options.points, source)
+        z_a, z_b = model.encode(images, picture.condition(2)).unsqueeze(1)  # (1, D) each
+        condition = picture.condition(options.points)
     else:
-        seeds = [image_seeds(int(end), 1)[0] for end in options.ends] or image_seeds(options.seed, 2 * options.num)
-        z = source.model.latents(seeds)
+        seeds = [image_seeds(int(end), 1)[0] for end in options.ends] or picture.seeds(2 * options.num)
+        z = model.latents(seeds)
         z_a, z_b = z[0::2], z[1::2]
-        condition = path_condition(labels, len(z_a), shares, source)
-    decoded = source.model.decode(row_by_row(PATHS[options.path](z_a, z_b, shares)), condition).cpu()
+        condition = path_condition(picture.labels, len(z_a), shares, source)
+    decoded = model.decode(row_by_row(PATHS[options.path](z_a, z_b, shares)), condition).cpu()
     rows = decoded.unflatten(0, (len(z_a), -1))  # (pairs, points, C, H, W)
     if between_images:
         rows = torch.cat([images[:1, None], rows, images[1:, None]], dim=1)
-    metadata = {"Seed": str(options.seed), "Verb": "interpolate", **labels.metadata()}
-    write_rows(path, rows, source, metadata)
+    picture.write(rows.flatten(0, 1), rows.shape[1])
 
 
 def row_by_row(points: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> None:
     print(f"bits/dim  {summary.bits_per_dim:.4f} +- {summary.bits_per_dim_standard_error:.4f}")
     print(textwrap.fill(summary.kind, 80))
     labels = "conditional on the labels" if is_conditional else "unconditional"
-    print(f"{summary.num} test images, {labels}, {summary.seconds:.0f} s")
+    print(f"{summary.num:,} test images, {labels}, {summary.seconds:.0f} s")
     if not source.run.is_exported:
         settings: dict[str, Any] = {"labels": is_conditional, "seed": options.seed, "bfloat16": options.bfloat16}
         merge_json(source.run.path / "metrics.json", {"likelihood": summary._asdict() | settings})

@@ -9,7 +9,7 @@ from typing import Any
 
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.run import RunOptions
-from genai.cli.verbs.ship import TERMS
+from genai.cli.verbs.export_features import TERMS
 from genai.runs import Run, load
 from genai.runs.export import export_run
 from genai.runs.hub import check_name, push

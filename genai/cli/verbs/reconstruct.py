@@ -8,7 +8,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.images import add_optional_image_options, read_examples, stack_rows
 from genai.cli.options.labels import LabelOptions
-from genai.cli.options.output import OutputOptions, write_tiles
+from genai.cli.options.output import OutputOptions
+from genai.cli.options.picture import PictureOptions
 from genai.cli.options.run import Ability, RunOptions
 from genai.models.capabilities import Reconstructs
 
@@ -31,11 +32,9 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Write the images over their reconstructions, and print the mean PSNR."""
     options = parser().parse(arguments)
-    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
-    path = OutputOptions.from_namespace(options).png(run.find(), "reconstruct")
-    source = run.load(RECONSTRUCT)
-    images, condition = read_examples(options.images, options.num, labels, source)
-    results = source.model.reconstruct(images, condition).cpu()
+    picture = PictureOptions.from_namespace(options).start("reconstruct", RECONSTRUCT)
+    images, condition = read_examples(options.images, options.num, picture.labels, picture.source)
+    results = picture.source.model.reconstruct(images, condition).cpu()
     psnr = peak_signal_noise_ratio(results, images, data_range=2.0, dim=(1, 2, 3))
-    print(f"PSNR {psnr:.2f} dB, mean over {len(images)} images")
-    write_tiles(path, *stack_rows([images, results]), source, {"Verb": "reconstruct", **labels.metadata()})
+    print(f"PSNR {psnr:.2f} dB, mean over {len(images):,} images")
+    picture.write(*stack_rows([images, results]))

@@ -94,7 +94,7 @@ def upscaled(
 
 def report(run: Run, rows: dict[str, Fidelity], network: FeatureNetwork, num: int) -> None:
     """Print one row per method, and write the scores to the run's metrics.json; a zoo entry is not changed."""
-    table = Table("method", caption=f"{num} test images, features `{network.name}`")
+    table = Table("method", caption=f"{num:,} test images, features `{network.name}`")
     for column in ("PSNR (dB)", "SSIM", "feature distance"):
         table.add_column(column, justify="right")
     for name, values in rows.items():

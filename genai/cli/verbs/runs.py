@@ -3,15 +3,16 @@
 Group: inspect
 """
 
+import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from genai.cli.options.arguments import VerbParser, add_trust_option, command
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.metrics.registry import Metric, all_metrics
 from genai.metrics.tables import WrappedTable
 from genai.runs import REPOSITORY, Run, all_runs, is_run, runs_folder
@@ -64,11 +65,28 @@ def runs_of(name: str) -> list[Run]:
     return found
 
 
-def newest_scores(run: Run) -> tuple[str, dict[str, Any]] | None:
-    """The split and the evaluation of a run: on the test split if there is one, else on the validation split."""
-    scores = run.scores()
-    split = next((split for split in ("test", "val") if split in scores), None)
-    return None if split is None else (split, scores[split])
+class Newest(NamedTuple):
+    """A run and its newest evaluation: on the test split if there is one, else on the validation split; or none."""
+
+    run: Run
+    split: str
+    evaluation: dict[str, Any] | None
+
+
+def readable_scores(run: Run) -> dict[str, Any]:
+    """What metrics.json says, by split; a damaged one is named on stderr, and counts as none."""
+    try:
+        return run.scores()
+    except DamagedFileError as error:
+        print(f"genai: {error}; its run is shown without scores", file=sys.stderr)
+        return {}
+
+
+def newest_scores(run: Run) -> Newest:
+    """The newest evaluation of a run."""
+    scores = readable_scores(run)
+    split = next((split for split in ("test", "val") if split in scores), "")
+    return Newest(run, split, scores.get(split))
 
 
 def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
@@ -78,12 +96,13 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
         runs: in the order of the table.
         width: columns of the terminal; metrics that do not fit are left out. None: all metrics that a run has.
     """
-    measured = {name for newest in map(newest_scores, runs) if newest for name in newest[1]["scores"]}
+    listed = [newest_scores(run) for run in runs]
+    measured = {name for newest in listed if newest.evaluation for name in newest.evaluation["scores"]}
     metrics = [metric for metric in all_metrics() if metric.name in measured]
     headings = ["run", "kimg", *(metric.name + ("" if metric.scale == 1 else f" x{metric.scale:g}") for metric in metrics)]
     rows = []
-    for floor, group in groupby(runs, key=lambda run: floor_cells(run, metrics)):
-        rows += [row for run in group for row in rows_of(run, metrics)]
+    for floor, group in groupby(listed, key=lambda newest: floor_cells(newest, metrics)):
+        rows += [row for newest in group for row in rows_of(newest, metrics)]
         rows += [["  floor", "", *floor]] if any(floor) else []
     notes = ["kimg: thousands of images seen", "floor: real against real"]
     notes += [note for mark, note in MARKS.items() if any(mark in row[0] for row in rows)]
@@ -95,21 +114,19 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
     return WrappedTable([headings[i] for i in shown], cells, caption="; ".join(notes))
 
 
-def floor_cells(run: Run, metrics: Sequence[Metric]) -> list[str]:
+def floor_cells(newest: Newest, metrics: Sequence[Metric]) -> list[str]:
     """The floor of each metric; empty without scores."""
-    newest = newest_scores(run)
-    return [metric.text(newest[1]["floor"]) if newest else "" for metric in metrics]
+    return [metric.text(newest.evaluation["floor"]) if newest.evaluation else "" for metric in metrics]
 
 
-def rows_of(run: Run, metrics: Sequence[Metric]) -> list[list[str]]:
+def rows_of(newest: Newest, metrics: Sequence[Metric]) -> list[list[str]]:
     """The cells of a run: name (on two lines if it is long), thousands of images seen, scores."""
+    run, split, evaluation = newest
     experiment, _, time = run.name.rpartition("/")
     *above, name = [run.name] if len(run.name) <= NAME_WIDTH else [f"{experiment}/", f"  {time}"]
     rows = [[line, *[""] * (1 + len(metrics))] for line in above]
-    newest = newest_scores(run)
-    if newest is None:
+    if evaluation is None:
         return [*rows, [name, *[""] * (1 + len(metrics))]]
-    split, evaluation = newest
     name += (" (val)" if split == "val" else "") + (" *" if evaluation.get("overrides") else "")
     return [
         *rows,

@@ -1,6 +1,8 @@
 """genai sample: generate images with a run or a zoo entry
 
 Group: sample and edit
+
+It runs in one process, never under torchrun, which would take `--num` for its own `--numa-binding`.
 """
 
 from pathlib import Path
@@ -46,7 +48,7 @@ def run(arguments: list[str]) -> None:
     """Generate and write the images."""
     options = parser().parse(arguments)
     run, output = RunOptions.from_namespace(options), OutputOptions.from_namespace(options)
-    labels = LabelOptions.from_namespace(options).counted(options.num)
+    labels = LabelOptions.from_namespace(options).with_per_label(options.num)
     if options.realness:
         check_options(options.candidates)
     source = run.load(SAMPLE)

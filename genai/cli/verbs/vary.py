@@ -5,12 +5,9 @@ Group: sample and edit
 
 from genai.cli.options.arguments import VerbParser, fraction
 from genai.cli.options.images import add_image_options, read_images, tile_rows
-from genai.cli.options.labels import LabelOptions, edit_condition
-from genai.cli.options.output import OutputOptions, write_tiles
-from genai.cli.options.run import Ability, RunOptions, add_seed_option
-from genai.cli.options.sampling import SamplerOptions
+from genai.cli.options.picture import PictureOptions
+from genai.cli.options.run import Ability, RunOptions
 from genai.models.capabilities import Varies
-from genai.models.seeds import image_seeds
 
 VARY = Ability(Varies, "vary images", ("configs/digits/diffusion.yaml",))
 
@@ -29,24 +26,16 @@ def parser() -> VerbParser:
         metavar="X",
         help="share of the noise to add: 0 keeps the image, 1 ignores it (default: 0.6)",
     )
-    add_seed_option(verb)
-    LabelOptions.add_to(verb)
-    SamplerOptions.add_to(verb)
-    OutputOptions.add_to(verb)
+    PictureOptions.add_to(verb)
     return verb
 
 
 def run(arguments: list[str]) -> None:
     """Write a row for each image: the image, then its variations."""
     options = parser().parse(arguments)
-    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
-    path = OutputOptions.from_namespace(options).png(run.find(), "vary")
-    source = run.load(VARY)
-    settings = SamplerOptions.from_namespace(options).settings(source, run.device)
-    images = read_images(options.images, source)
+    picture = PictureOptions.from_namespace(options).start("vary", VARY)
+    images = read_images(options.images, picture.source)
     repeated = images.repeat_interleave(options.num, dim=0)
-    condition = edit_condition(labels, len(repeated), source)
-    seeds = image_seeds(options.seed, len(repeated))
-    results = source.model.vary(repeated, seeds, options.strength, condition, **settings)
-    metadata = {"Seed": str(options.seed), "Verb": "vary", **labels.metadata()}
-    write_tiles(path, *tile_rows([images], results), source, metadata)
+    seeds, condition = picture.seeds(len(repeated)), picture.condition(len(repeated))
+    results = picture.source.model.vary(repeated, seeds, options.strength, condition, **picture.settings)
+    picture.write(*tile_rows([images], results))

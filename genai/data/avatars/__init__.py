@@ -1,6 +1,6 @@
 """Avatars: rendered cartoon faces, each with sixteen known attributes and a caption. Nothing is downloaded.
 
-drawing.py    the face of a seed and its attributes
+rendering.py  the face of a seed and its attributes
 captions.py   the caption of a seed and its attributes
 styles.py     faces of other styles, as outliers
 """
@@ -16,12 +16,12 @@ import numpy as np
 
 from genai.data.augment import Augment
 from genai.data.avatars.captions import MAX_WORDS, caption, caption_words
-from genai.data.avatars.drawing import ATTRIBUTES, CHOICES, VERSION, attributes, draw
+from genai.data.avatars.rendering import ATTRIBUTES, CHOICES, VERSION, attributes, render
 from genai.data.base import ImageDataModule, Split
 from genai.data.cache import Recipe, Writer
 from genai.data.words import CaptionTokens
 
-__all__ = ["ATTRIBUTES", "CHOICES", "Avatars", "attributes", "caption", "draw"]
+__all__ = ["ATTRIBUTES", "CHOICES", "Avatars", "attributes", "caption", "render"]
 
 FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
 EVAL_SHARE = 4
@@ -93,8 +93,8 @@ class Avatars(ImageDataModule):
     def build(self, writer: Writer) -> None:
         seeds = [seed for split in FIRST_SEED for seed in self.seeds(split)]
         out = writer.start(len(seeds), self.image_shape)
-        with renderers(len(seeds)) as render, writer.progress() as bar:
-            for i, image in enumerate(bar.track(render(seeds, self.size), len(seeds), description="rendering avatars")):
+        with renderers(len(seeds)) as render_faces, writer.progress() as bar:
+            for i, image in enumerate(bar.track(render_faces(seeds, self.size), len(seeds), description="rendering avatars")):
                 out[i] = image
         labels = np.array([list(attributes(seed).values()) for seed in seeds], np.float32)
         writer.finish(labels, self.counts())
@@ -102,9 +102,9 @@ class Avatars(ImageDataModule):
 
 @contextmanager
 def renderers(num: int) -> Iterator[Callable[[Iterable[int], int], Iterator[np.ndarray]]]:
-    """`render(seeds, size)` yields the faces in order; on all cores if `num` images are worth starting processes."""
+    """`render_faces(seeds, size)` yields the faces in order; on all cores if `num` images are worth starting processes."""
     if num < WORTH_A_POOL:
-        yield lambda seeds, size: (draw({}, seed, size) for seed in seeds)
+        yield lambda seeds, size: (render({}, seed, size) for seed in seeds)
         return
     with ProcessPoolExecutor() as pool:
-        yield lambda seeds, size: pool.map(draw, repeat({}), seeds, repeat(size), chunksize=CHUNK)
+        yield lambda seeds, size: pool.map(render, repeat({}), seeds, repeat(size), chunksize=CHUNK)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from genai.data.avatars.drawing import ATTRIBUTES, Attributes, as_dict
+from genai.data.avatars.rendering import ATTRIBUTES, Attributes, as_dict
 from genai.data.words import vocabulary
 
 PARTS = {  # attributes that are mentioned only if they are true, each in one of two phrasings

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from genai.data.avatars.drawing import BACKGROUNDS, pixels
+from genai.data.avatars.rendering import BACKGROUNDS, rasterise
 
 STYLES = (
     "adventurer",
@@ -27,11 +27,12 @@ STYLES = (
 )
 
 
-def draw_style(name: str, seed: int, size: int = 64) -> np.ndarray:
+def render_style(name: str, seed: int, size: int = 64) -> np.ndarray:
     """Face `seed` of the style `name`, one of STYLES, on a background that avatars have: uint8 (3, size, size)."""
     from dicebear import Avatar
 
-    return pixels(str(Avatar(style(name), {"seed": str(seed), "backgroundColor": BACKGROUNDS[seed % len(BACKGROUNDS)]})), size)
+    options = {"seed": str(seed), "backgroundColor": BACKGROUNDS[seed % len(BACKGROUNDS)]}
+    return rasterise(str(Avatar(style(name), options)), size)
 
 
 @cache

@@ -51,4 +51,4 @@ def names() -> list[str]:
 
 def default_features(data_name: str) -> str:
     """The feature network of a dataset: the one that is shipped under the dataset's name, else `inception`."""
-    return data_name if data_name in (*trained.SHIPPED, *OWN) else "inception"
+    return data_name if data_name in (*trained.BUILT_IN, *OWN) else "inception"

@@ -13,7 +13,7 @@ FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
 HASH = "6726825d"
 CONNECT_SECONDS = 5.0
-OTHERS = "`mnist` for images of one channel, or a feature network of your own that `genai ship` wrote"
+OTHERS = "`mnist` for images of one channel, or a feature network of your own that `genai export-features` wrote"
 
 
 class InceptionFeatures(nn.Module):

@@ -83,7 +83,7 @@ class FeatureNetwork:
         if channels != self.channels and not (channels == 1 and self.repeat_grey):
             raise UserError(
                 f"the feature network `{self.name}` reads images of {self.channels} channel(s), these have {channels}: "
-                "choose another, e.g. `inception`, or one that you trained on such images and wrote with `genai ship`"
+                "choose another, such as `inception`, or train one on such images and write it with `genai export-features`"
             )
 
     def _adapt_channels(self, images: Tensor) -> Tensor:

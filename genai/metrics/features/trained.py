@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.images import to_float
 from genai.metrics.cache import cache_folder
 from genai.metrics.features.network import FeatureNetwork, Features, sha256_of
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-SHIPPED = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
+BUILT_IN = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
 UTKFACE = "utkface"  # not shipped: its licence does not allow shipping the weights, so each user trains it once
 CONFIGS = {UTKFACE: "faces/utkface-features"}  # configs/<this>.yaml trains it; of the others it is configs/NAME/features.yaml
 
@@ -40,12 +41,12 @@ class ClassifierFeatures(nn.Module):
 def names() -> list[str]:
     """The shipped networks, `utkface`, and those in the user's cache."""
     cached = sorted(path.stem for path in (cache_folder() / "features").glob("*.safetensors"))
-    return list(dict.fromkeys((*SHIPPED, UTKFACE, *cached)))
+    return list(dict.fromkeys((*BUILT_IN, UTKFACE, *cached)))
 
 
 def weights_path(name_or_path: str) -> Path:
     """Where the weights of a feature network are, or would be."""
-    if name_or_path in SHIPPED:
+    if name_or_path in BUILT_IN:
         return WEIGHTS / f"{name_or_path}.safetensors"
     if name_or_path.endswith(".safetensors"):
         return Path(name_or_path)
@@ -60,20 +61,42 @@ def load(name: str, path: Path | None = None) -> FeatureNetwork:
     """
     path = path or weights_path(name)
     metadata, state = _read(name, path)
-    spec = json.loads(metadata["network"])
-    network = _build(path, spec["class_path"], spec["init_args"])
-    network.load_state_dict(state)
-    channels, height, width = spec["init_args"]["image_shape"]
+    sha256 = sha256_of(path)
+    check_card(path, sha256)
+    try:
+        spec = json.loads(metadata["network"])
+        network = _build(path, spec["class_path"], spec["init_args"])
+        network.load_state_dict(state)
+        channels, height, width = spec["init_args"]["image_shape"]
+        class_names, num_classes = json.loads(metadata["class_names"]), int(spec["init_args"]["num_classes"])
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # metadata of another kind
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {reason}): {_how_to_train(name)}") from None
     return FeatureNetwork(
         name=name,
         embed=ClassifierFeatures(network, (height, width)),
         channels=channels,
         resize=f"antialiased bilinear to {height}x{width} (other sizes only)",
-        weights_sha256=sha256_of(path),
+        weights_sha256=sha256,
         task="attributes" if metadata["task"] == "attributes" else "class",
-        class_names=tuple(json.loads(metadata["class_names"])),
-        num_classes=spec["init_args"]["num_classes"],
+        class_names=tuple(class_names),
+        num_classes=num_classes,
     )
+
+
+def check_card(path: Path, sha256: str) -> None:
+    """Raise DamagedFileError where the card beside a weights file, which `genai export-features` wrote, has another SHA-256.
+
+    safetensors has no checksum of its own: a flipped bit would change scores and nothing else.
+    """
+    card = path.with_suffix(".md")
+    found = (
+        re.search(r"^\| sha256 \| `([0-9a-f]{64})` \|$", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
+    )
+    if found and found[1] != sha256:
+        raise DamagedFileError(
+            f"{path} does not fit the sha256 in {card.name}: copy both again, or `genai export-features` them again"
+        )
 
 
 def _read(name: str, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -92,10 +115,10 @@ def _read(name: str, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _how_to_train(name: str) -> str:
-    if name in (*SHIPPED, UTKFACE):
+    if name in (*BUILT_IN, UTKFACE):
         config = CONFIGS.get(name, f"{name}/features")
-        return f"train it with `genai fit -c configs/{config}.yaml`, then `genai ship RUN {name}`"
-    return "give the path of a feature network that `genai ship` wrote"
+        return f"train it with `genai fit -c configs/{config}.yaml`, then `genai export-features RUN {name}`"
+    return "give the path of a feature network that `genai export-features` wrote"
 
 
 def _build(path: Path, class_path: str, init_args: dict[str, Any]) -> nn.Module:
@@ -103,6 +126,12 @@ def _build(path: Path, class_path: str, init_args: dict[str, Any]) -> nn.Module:
     module, _, name = class_path.rpartition(".")
     if not module.startswith("genai.networks."):
         raise UserError(f"{path} names the class {class_path}: weights files may name classes of genai.networks only")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        found = None
+    if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module):
+        raise UserError(f"{path} names the class {class_path}, which genai.networks does not define")
     with torch.random.fork_rng(devices=[]):  # the initial weights use the global generator
-        network: nn.Module = getattr(importlib.import_module(module), name)(**init_args)
+        network: nn.Module = found(**init_args)
     return network

@@ -109,7 +109,7 @@ class Clusters(nn.Module):
         distances = torch.cdist(self.grouped(images.float()).transpose(0, 1), self.centroids)  # (G, N, K)
         return self.one_hot(distances.argmin(dim=2).T)
 
-    def sampled(self, noise: Tensor) -> Tensor:
+    def from_noise(self, noise: Tensor) -> Tensor:
         """Standard normal numbers (N, G) -> conditions (N, width), each cluster with the frequency of its images."""
         uniform = torch.special.ndtr(noise.double()).T.contiguous()  # (G, N)
         ends = self.shares.double().cumsum(dim=1)
@@ -136,7 +136,7 @@ class ClusterLatents(LatentLayout):
 
     def from_noise(self, noise: Tensor) -> Tensor:
         """Standard normal numbers (N, z_dim + G) -> latents (N, z_dim + width)."""
-        return torch.cat([noise[:, : self.z_dim], self.clusters.sampled(noise[:, self.z_dim :])], dim=1)
+        return torch.cat([noise[:, : self.z_dim], self.clusters.from_noise(noise[:, self.z_dim :])], dim=1)
 
     def network_inputs(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """z, and the one-hot cluster that follows it in the latent vector."""

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from genai.errors import check_at_least
+from genai.errors import UserError, check_at_least
 from genai.models.base import ImageModel, Shape
 from genai.models.capabilities import LikelihoodEstimate
 from genai.models.conditions import check_labels, drop_condition, encode_labels
@@ -77,6 +77,11 @@ class VAE(ImageModel):
         self.latent_dim = latent_dim
         likelihood = likelihood or Bernoulli()
         channels, height, width = self.image_shape
+        if channels > 1 and isinstance(likelihood, Bernoulli):
+            raise UserError(
+                f"a Bernoulli likelihood is of black and white pixels, and the images have {channels} channels: "
+                "--model.init_args.likelihood genai.models.vae.likelihoods.Gaussian, or --data.init_args.channels 1"
+            )
         output_shape = (likelihood.num_parameters(channels), height, width)
         self.network = Autoencoder(
             encoder(self.image_shape, self.condition_dim, latent_dim),
@@ -207,7 +212,7 @@ class VAE(ImageModel):
             return self.trained.elbo_terms(x, posterior, prior, epsilon, condition).log_weights
 
         bound = importance_weighted_bound(log_weights, num_samples, SAMPLES_AT_ONCE)
-        kind = "ELBO" if num_samples == 1 else f"IWAE bound with {num_samples} samples"
+        kind = "ELBO" if num_samples == 1 else f"IWAE bound with {num_samples:,} samples"
         return LikelihoodEstimate.of_log_prob(bound, math.prod(self.image_shape), f"{kind}, {self.trained.likelihood.pixels}")
 
 

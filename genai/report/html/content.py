@@ -1,7 +1,6 @@
 """What a report says about a run: read from its files, and measured from its model and data."""
 
 import csv
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from genai.images import to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.report.html.nearest import Neighbours, nearest
+from genai.report.html.pictures import epoch_grids
 from genai.runs import Run
 from genai.runs.sampling import default_condition
 
@@ -150,12 +150,6 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
                     if value and column != "images_seen":
                         curves.setdefault(column, []).append((int(row["images_seen"]), float(value)))
     return curves
-
-
-def epoch_grids(folder: Path) -> dict[int, Path]:
-    """Epoch -> the sample grid that the gallery callback wrote after it."""
-    matches = ((re.fullmatch(r"epoch-(\d+)", path.stem), path) for path in sorted(folder.glob("epoch-*.png")))
-    return {int(match.group(1)): path for match, path in matches if match}
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:

@@ -12,7 +12,6 @@ from bokeh.plotting import figure
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
-from PIL import Image
 
 from genai import __version__
 from genai.files import write_atomically
@@ -21,7 +20,7 @@ from genai.metrics.protocol import Protocol
 from genai.metrics.registry import all_metrics
 from genai.report.html import charts
 from genai.report.html.content import Nearest, RunContent, differing
-from genai.report.html.pictures import data_uri, spaced
+from genai.report.html.pictures import data_uri, read_grid, spaced
 
 MAX_FRAMES = 60  # of the sliders of all runs together
 SHOWN_AGAINST_TIME = "fid"
@@ -127,7 +126,7 @@ def facts(run: RunContent) -> dict[str, str]:
 def frames(run: RunContent, num: int) -> str:
     """The slider's pictures as JSON: [[epoch, data URI], ...]; an empty list for a run without grids."""
     chosen = spaced(dict(run.frames), num)
-    pictures = [[epoch, data_uri(Image.open(path))] for epoch, path in chosen.items()]
+    pictures = [[epoch, data_uri(read_grid(path))] for epoch, path in chosen.items()]
     return Markup(json.dumps(pictures)) if pictures else ""
 
 

@@ -1,10 +1,17 @@
-"""Pictures inside an HTML file: data URIs of WebP."""
+"""Pictures of a report: the sample grids of a training, and data URIs of WebP."""
 
 import base64
 import io
+import re
+import warnings
 from pathlib import Path
 
 from PIL import Image
+
+from genai.data.archives import MAX_BYTES
+from genai.data.decoding import why
+from genai.errors import DamagedFileError
+from genai.files import read_bounded
 
 MAX_WIDTH = 560  # pixels; grids of larger images are reduced
 
@@ -25,3 +32,23 @@ def spaced(paths: dict[int, Path], num: int) -> dict[int, Path]:
     if len(keys) > num:
         keys = [keys[round(i * (len(keys) - 1) / (num - 1))] for i in range(num)]
     return {key: paths[key] for key in keys}
+
+
+def epoch_grids(folder: Path) -> dict[int, Path]:
+    """Epoch -> the sample grid that the gallery callback wrote after it."""
+    matches = ((re.fullmatch(r"epoch-(\d+)", path.stem), path) for path in sorted(folder.glob("epoch-*.png")))
+    return {int(match.group(1)): path for match, path in matches if match}
+
+
+def read_grid(path: Path) -> Image.Image:
+    """A sample grid; DamagedFileError where it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow's, of a picture that is too large
+            picture = Image.open(io.BytesIO(read_bounded(path, MAX_BYTES)), formats=["PNG"])
+            picture.load()
+    except DamagedFileError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything on damaged bytes
+        raise DamagedFileError(f"{path} cannot be read ({why(error)}): write it again, or delete it") from None
+    return picture

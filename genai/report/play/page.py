@@ -135,7 +135,7 @@ def latent_space(run: PlayableRun, seed: Any, settings: list[Any]) -> None:
     gr.Markdown("The corners of the map are four samples of the seed. Click on the map, or move the sliders.")
     with gr.Row():
         pad = output("map")
-        shown = output("image")
+        shown = output("decoded image")
     with gr.Row():
         x, y = (gr.Slider(0, 1, 0.5, step=0.01, label=label, elem_classes=f"pad-{label}") for label in ("x", "y"))
     show_map = guarded(lambda seed, *values: run.pad_map(seed, settings_from(run, values[:-1])))

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import secrets
+import shlex
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,8 +12,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
-from genai.errors import UserError
-from genai.files import open_atomically
+from genai.errors import UserError, WriteError
+from genai.files import open_atomically, temporary_beside
 from genai.training.callbacks.preemption import Stopped, log_batch, validation_may_follow
 from genai.training.loggers import MetricsCSV
 
@@ -32,10 +32,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 write(checkpoint, file)
                 if final.name == "last.ckpt":
                     keep_as_previous(final)
-        except (OSError, RuntimeError) as error:  # torch's writer turns some of the former into the latter
+        except (WriteError, RuntimeError) as error:  # torch's writer turns some of what the system says into the latter
             kept = f"{final} is as it was" if final.is_file() else "there is no earlier one"
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume`") from None
+            reason = error.reason if isinstance(error, WriteError) else reason_of(error)
+            run = shlex.quote(str(final.parent.parent))
+            raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume {run}`") from None
 
     def remove_checkpoint(self, path: _PATH) -> None:
         """Delete a checkpoint's file; a folder is never deleted."""
@@ -51,13 +52,23 @@ def write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
+def reason_of(error: BaseException) -> str:
+    """What the system said when torch's writer failed: torch raises errors of its own while it handles that one."""
+    first: BaseException | None = error
+    while first is not None and not isinstance(first, OSError):
+        first = first.__context__
+    return (first.strerror if isinstance(first, OSError) else None) or str(error).splitlines()[0]
+
+
 def keep_as_previous(final: Path) -> None:
     """Give last.ckpt a second name; on a file system without hard links only the last one stays."""
-    link = final.with_name(f".previous.ckpt.{secrets.token_hex(8)}.tmp")
+    previous = final.with_name("previous.ckpt")
+    link = temporary_beside(previous)
     with contextlib.suppress(OSError):
         os.link(final, link, follow_symlinks=False)
-        link.replace(final.with_name("previous.ckpt"))
-    link.unlink(missing_ok=True)
+        link.replace(previous)
+    with contextlib.suppress(OSError):
+        link.unlink(missing_ok=True)
 
 
 class LastCheckpoint(Checkpoint):

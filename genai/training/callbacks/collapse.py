@@ -32,9 +32,9 @@ class Collapse(L.Callback):
     meaning.
 
     Args:
-        over: a class is over-represented if its share is at least this multiple of its real share.
-        missing: a class is missing if its share is at most this multiple of its real share.
-        recall: if the feature network has no classes: collapsed below this multiple of the floor's recall.
+        max_share_ratio: a class is over-represented if its share is at least this multiple of its real share.
+        min_share_ratio: a class is missing if its share is at most this multiple of its real share.
+        min_recall: if the feature network has no classes: collapsed below this multiple of the floor's recall.
         min_affected: the smallest excess of the over-represented classes, or real share of the missing ones, that is a
             collapse.
         min_precision: samples are like the data if precision is at least this multiple of the floor's.
@@ -43,14 +43,14 @@ class Collapse(L.Callback):
 
     def __init__(
         self,
-        over: float = 2.0,
-        missing: float = 0.1,
-        recall: float = 0.25,
+        max_share_ratio: float = 2.0,
+        min_share_ratio: float = 0.1,
+        min_recall: float = 0.25,
         min_affected: float = 0.05,
         min_precision: float = 0.3,
         significance: float = 0.001,
     ) -> None:
-        self.thresholds = Thresholds(over, missing, recall, min_affected, min_precision, significance)
+        self.thresholds = Thresholds(max_share_ratio, min_share_ratio, min_recall, min_affected, min_precision, significance)
         self.rows: list[Row] = []
         self._reported: EvaluationResult | None = None
 
@@ -76,7 +76,7 @@ class Collapse(L.Callback):
         for logger in trainer.loggers:
             collapsed = float(self.rows[-1]["state"] == "collapsed")
             logger.log_metrics({"val/collapsed": collapsed}, step=step_of(trainer))
-        self.draw(trainer, result)
+        self.write_chart(trainer, result)
 
     def report(self, result: EvaluationResult, epoch: int, images_seen: int, path: Path | None) -> None:
         """Add a row, write the table to `path` and print a line if there is an event."""
@@ -90,7 +90,7 @@ class Collapse(L.Callback):
         if path is not None:
             write_rows(path, self.rows)
 
-    def draw(self, trainer: L.Trainer, result: EvaluationResult) -> None:
+    def write_chart(self, trainer: L.Trainer, result: EvaluationResult) -> None:
         """Write the chart, and log it to Weights & Biases."""
         table = table_path(trainer)
         if table is None or result.reference_shares is None or not result.lists_shares:

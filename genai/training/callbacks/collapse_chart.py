@@ -66,7 +66,7 @@ def draw_score(axes: "Axes", x: list[float], rows: Sequence[Row], name: str, tit
     values = [max(row[name], lowest) for row in rows]
     axes.plot(x, values, color="black", marker=".", label="samples")
     axes.axhline(max(rows[-1][f"{name}_floor"], lowest), color="grey", linestyle="--", label="real images")
-    for state, label, colour in (("collapsed", "collapsed", "tab:red"), ("unlike", "unlike the data", "tab:gray")):
+    for state, label, colour in (("collapsed", "collapsed", "tab:red"), ("low_precision", "unlike the data", "tab:gray")):
         found = [i for i, row in enumerate(rows) if row["state"] == state]
         if found:
             points = [x[i] for i in found], [values[i] for i in found]

@@ -1,11 +1,11 @@
 """Events of mode collapse, reported once each, and samples/collapse.csv, the table that they are derived from."""
 
-import csv
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genai.files import write_csv
+from genai.files import read_csv, write_csv
 from genai.metrics.collapse import Diagnosis
 from genai.metrics.evaluation import EvaluationResult
 
@@ -18,7 +18,7 @@ MESSAGES = {
     "no longer": "the samples are no longer like the data at",
 }
 TEXT_COLUMNS = ("state", "event")
-INT_COLUMNS = ("epoch", "images_seen", "num_over", "num_missing")
+INT_COLUMNS = ("epoch", "images_seen", "num_overrepresented", "num_missing")
 
 
 def next_event(earlier: Sequence[Row], diagnosis: Diagnosis) -> str:
@@ -36,7 +36,7 @@ def next_event(earlier: Sequence[Row], diagnosis: Diagnosis) -> str:
         return "worse" if is_worse(earlier, diagnosis) else ""
     if not diagnosis.is_uneven:
         return ""
-    if all(row["state"] == "unlike" for row in earlier):
+    if all(row["state"] == "low_precision" for row in earlier):
         return "" if events else "not yet"
     return "" if last in ("collapse", "worse", "no longer") else "no longer"
 
@@ -45,16 +45,16 @@ def is_worse(earlier: Sequence[Row], diagnosis: Diagnosis) -> bool:
     """Whether more classes are affected than at any event of this collapse; without classes, whether recall has halved."""
     start = max(i for i, row in enumerate(earlier) if row["event"] == "collapse")
     reported = [row for row in earlier[start:] if row["event"]]
-    affected = len(diagnosis.over) + len(diagnosis.missing)
+    affected = len(diagnosis.overrepresented) + len(diagnosis.missing)
     if affected == 0:
         return bool(diagnosis.recall < min(row["recall"] for row in reported) / 2)
-    return bool(affected > max(row["num_over"] + row["num_missing"] for row in reported))
+    return bool(affected > max(row["num_overrepresented"] + row["num_missing"] for row in reported))
 
 
 def make_row(epoch: int, images_seen: int, result: EvaluationResult, diagnosis: Diagnosis, event: str) -> Row:
     """A row of collapse.csv, without columns that were not measured; shares are listed for at most MAX_SHARES classes."""
     row: Row = {"epoch": epoch, "images_seen": images_seen, "state": diagnosis.state, "event": event}
-    row |= {"num_over": len(diagnosis.over), "num_missing": len(diagnosis.missing)}
+    row |= {"num_overrepresented": len(diagnosis.overrepresented), "num_missing": len(diagnosis.missing)}
     metrics = result.metrics()
     names = [f"{name}{floor}" for name in ("class_kl", "num_modes", "precision", "recall") for floor in ("", "_floor")]
     row |= {name: metrics[name] for name in names if name in metrics}
@@ -73,12 +73,21 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows that `write_rows` wrote; none if there is no file."""
+    """The rows that `write_rows` wrote; none if there is no file. Damaged lines are counted on stderr and left out."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: _value(name, text) for name, text in row.items() if text or name == "event"} for row in rows]
+    rows, num_damaged = read_csv(path)
+    found = []
+    for row in rows:
+        try:
+            found.append({name: _value(name, text) for name, text in row.items() if text or name == "event"})
+        except ValueError:
+            num_damaged += 1
+    readable = [row for row in found if {"images_seen", "event", "state"} <= row.keys()]
+    num_damaged += len(found) - len(readable)
+    if num_damaged:
+        print(f"genai: {path} has {num_damaged} damaged lines, which are left out", file=sys.stderr)
+    return readable
 
 
 def _value(name: str, text: str) -> Any:

@@ -47,7 +47,7 @@ class Gallery(L.Callback):
         condition = gallery_condition(pl_module, getattr(trainer, "datamodule", None), self.num)
         images = pl_module.sample(image_seeds(self.seed, self.num), condition)
         path = run_dir / "samples" / f"epoch-{epoch:04d}.png"
-        metadata = {"Run": str(run_dir), "Epoch": str(epoch), "Seed": str(self.seed)}
+        metadata = {"Run": f"{run_dir.parent.name}/{run_dir.name}", "Epoch": str(epoch), "Seed": str(self.seed)}
         save_png(grid(to_uint8(images)), path, metadata | {"Model": type(pl_module).__name__})
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):

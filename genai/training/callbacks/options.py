@@ -5,6 +5,9 @@ from typing import Any
 import lightning as L
 from torch.optim import Optimizer
 
+OPTIMIZER_CLASSES = "optimizer_classes"
+"""The key of a checkpoint for the names of its optimisers' classes, which their states do not tell."""
+
 
 class OptimizerOptions(L.Callback):
     """Applies the options of an optimiser that the config has changed since the checkpoint was written.
@@ -25,6 +28,9 @@ class OptimizerOptions(L.Callback):
         for optimizer, then, now in zip(trainer.optimizers, self.saved, self.configured, strict=False):
             for group, old, new in zip(optimizer.param_groups, then, now, strict=False):
                 group.update({name: value for name, value in new.items() if old.get(name) != value})
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[OPTIMIZER_CLASSES] = [type(optimizer).__name__ for optimizer in trainer.optimizers]
 
     def state_dict(self) -> dict[str, Any]:
         return {"configured": self.configured}

@@ -9,6 +9,7 @@ import yaml
 from genai import runs
 from genai.data.base import ImageDataModule
 from genai.errors import UserError
+from genai.files import make_folder
 from genai.models.base import Model
 from genai.models.hyperparameters import to_plain
 from genai.training.callbacks.axis import ImagesSeenAxis
@@ -59,7 +60,7 @@ class RecordRun(RunDirectory):
             return
         if runs.is_run(self.path) and not self.was_restored:
             raise UserError(f"{self.path} is a run already: choose another path, or continue it with ckpt_path=...")
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if self.was_restored and (self.path / "run.json").is_file():
             add_resume(self.path, data)

@@ -37,20 +37,20 @@ def diagnosis(*args, **kwargs):
 
 def test_even_shares_are_no_collapse():
     found = diagnosis(EVEN)
-    assert (found.state, found.over, found.missing) == ("fine", (), ())
+    assert (found.state, found.overrepresented, found.missing) == ("fine", (), ())
     assert found.describe() == "no class over-represented or missing; recall 0.60 (floor 0.90)"
 
 
 def test_too_many_ones_are_named():
     found = diagnosis(ONES, real=[0.1, 0.113, *[0.0983] * 8], recall=0.12)
     assert found.state == "collapsed"
-    assert [c.name for c in found.over] == ["1"]
+    assert [c.name for c in found.overrepresented] == ["1"]
     assert found.describe() == "class 1 makes up 41.0 % of the samples, 11.3 % of the real images; recall 0.12 (floor 0.90)"
 
 
 def test_missing_classes_are_named():
     found = diagnosis(LOST)
-    assert (found.state, found.over) == ("collapsed", ())
+    assert (found.state, found.overrepresented) == ("collapsed", ())
     assert found.describe() == "missing: 2, 6; recall 0.60 (floor 0.90)"
 
 
@@ -87,7 +87,7 @@ def test_without_classes_the_recall_decides():
 
 def test_noise_that_looks_like_ones_is_not_called_collapse():
     found = diagnosis(ONES, precision=0.28)
-    assert found.state == "unlike"
+    assert found.state == "low_precision"
     assert found.describe().startswith("precision 0.28 (floor 0.94); class 1")
 
 
@@ -96,7 +96,7 @@ def story(*measured) -> list[str]:
     rows = []
     for found in measured:
         event = next_event(rows, found)
-        counts = {"num_over": len(found.over), "num_missing": len(found.missing)}
+        counts = {"num_overrepresented": len(found.overrepresented), "num_missing": len(found.missing)}
         rows.append({"state": found.state, "event": event, "recall": found.recall, **counts})
     return [row["event"] for row in rows]
 

@@ -1,4 +1,4 @@
-"""genai ship: write a classifier as a feature network for scoring
+"""genai export-features: write a classifier as a feature network for scoring
 
 Group: share
 """
@@ -19,11 +19,12 @@ from genai.data.base import ImageArray, ImageDataModule
 from genai.errors import UserError
 from genai.files import write_atomically
 from genai.images import to_float
-from genai.metrics.features.trained import SHIPPED, UTKFACE, weights_path
+from genai.metrics.features.trained import BUILT_IN, UTKFACE, weights_path
 from genai.models.capabilities import Classifies
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.runs import Run
+from genai.runs.redaction import Redaction
 
 CLASSIFY = Ability(Classifies, "classify images", ("configs/digits/features.yaml",))
 MAX_BYTES = 2_000_000
@@ -66,14 +67,14 @@ TERMS = {
 
 
 def parser() -> VerbParser:
-    """The options of `genai ship`."""
+    """The options of `genai export-features`."""
     verb = VerbParser(
-        "ship",
+        "export-features",
         "RUN NAME [options]",
         "Write a classifier's run as a feature network for scoring, with a card that says how well it classifies.",
     )
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
-    names = f"{', '.join(SHIPPED)}, {UTKFACE}, or the path of a .safetensors file"
+    names = f"{', '.join(BUILT_IN)}, {UTKFACE}, or the path of a .safetensors file"
     verb.add_argument("name", metavar="NAME", help=names)
     RunOptions.add_model_options(verb)
     return verb
@@ -81,10 +82,10 @@ def parser() -> VerbParser:
 
 def target(name: str) -> Path:
     """The file that `genai.metrics.features.load_extractor(name)` reads."""
-    if name in (*SHIPPED, UTKFACE) or name.endswith(".safetensors"):
+    if name in (*BUILT_IN, UTKFACE) or name.endswith(".safetensors"):
         return weights_path(name)
     raise UserError(
-        f"{name} is no name of a feature network: use {', '.join(SHIPPED)}, {UTKFACE} or the path of a .safetensors file"
+        f"{name} is no name of a feature network: use {', '.join(BUILT_IN)}, {UTKFACE} or the path of a .safetensors file"
     )
 
 
@@ -99,7 +100,7 @@ def measure(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) 
     return scores.compute(class_names)
 
 
-def narrow(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> str:
+def choose_dtype(model: Classifier, split: ImageArray, class_names: tuple[str, ...]) -> str:
     """Round the averaged weights to float16 if that changes the result on `split` by one image at most.
 
     Returns the name of the type they can be stored in.
@@ -135,13 +136,13 @@ def header(run: Run, model: Classifier, data: ImageDataModule, scores: dict[str,
     """Metadata of the weights file: how to rebuild the network, and fields of the card."""
     record = run.record()
     return {
-        "network": json.dumps(network_spec(run, model)),
+        "network": json.dumps(Redaction().value(network_spec(run, model))),
         "class_names": json.dumps(data.class_names),
         "task": "attributes" if model.attributes else "class",
         "data": data.name,
         "split": "test",
         metric(model): f"{scores[metric(model)]:.6f}",
-        "command": record["command"],
+        "command": Redaction().command(record["command"]),
         "seed": str(record["seed"]),
         "images_seen": str(model.images_seen),
     }
@@ -194,7 +195,7 @@ def run(arguments: list[str]) -> None:
     source = RunOptions.from_namespace(options).load(CLASSIFY)
     run, model, data = source.run, source.model, source.data()
     split = data.split("test")
-    dtype = narrow(model, data.split("val"), data.class_names)
+    dtype = choose_dtype(model, data.split("val"), data.class_names)
     scores = measure(model, split, data.class_names)
     about = header(run, model, data, scores)
     state = model.export_state()

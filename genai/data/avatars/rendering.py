@@ -97,20 +97,20 @@ def as_dict(values: Attributes) -> dict[str, bool]:
     return {name: bool(value) for name, value in zip(ATTRIBUTES, values, strict=True)}
 
 
-def draw(values: Attributes, seed: int, size: int = 64) -> np.ndarray:
+def render(values: Attributes, seed: int, size: int = 64) -> np.ndarray:
     """Face `seed` with these attributes, uint8 (3, size, size).
 
     Attributes that `values` lacks and all other details (cut of hair and clothes, colours, position) depend on `seed` only, so
     the same face can be rendered with and without glasses.
     """
-    return pixels(svg(values, seed), size)
+    return rasterise(svg(values, seed), size)
 
 
-def pixels(drawing: str, size: int) -> np.ndarray:
+def rasterise(svg: str, size: int) -> np.ndarray:
     """An SVG as uint8 (3, size, size)."""
     from resvg_py import svg_to_bytes
 
-    png = svg_to_bytes(svg_string=drawing, width=size, height=size, skip_system_fonts=True)
+    png = svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
     rendered = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))  # (size, size, 3)
     return np.ascontiguousarray(rendered.transpose(2, 0, 1))
 
