@@ -45,6 +45,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(30)
 
 
+def open_tab(watched: Watched, name: str) -> None:
+    """Click on a tab, which on a narrow page may be in the menu of the tabs that do not fit."""
+    tab = watched.page.get_by_role("tab", name=name, exact=True).locator("visible=true")
+    if not tab.count():
+        watched.page.locator(".overflow-menu > button >> visible=true").first.click()
+        tab = watched.page.locator(f".overflow-dropdown button:has-text('{name}') >> visible=true")
+    tab.first.click()
+
+
 def picture(watched: Watched, label: str) -> str:
     """The address of the visible picture with this label, which each new picture changes; empty before the first."""
     images = watched.page.locator(f".{label} img >> visible=true")
@@ -72,8 +81,8 @@ def test_controls_change_pictures(address: str, watched: Watched) -> None:
     page.get_by_role("button", name="Sample").locator("visible=true").click()
     wait_for_change(watched, "zoo-mnist-gan", first)
 
-    page.get_by_role("tab", name="zoo/mnist-gan").click()
-    page.get_by_role("tab", name="Latent space").locator("visible=true").click()
+    open_tab(watched, "zoo/mnist-gan")
+    open_tab(watched, "Latent space")
     page.get_by_role("button", name="Show the map").locator("visible=true").click()
     wait_for_change(watched, "map", "")
     before = wait_for_change(watched, "decoded-image", "")
@@ -87,10 +96,11 @@ def test_controls_change_pictures(address: str, watched: Watched) -> None:
 def test_a_digit_is_drawn_and_classified(address: str, watched: Watched) -> None:
     page = watched.page
     page.goto(address)
-    page.get_by_role("tab", name="zoo/mnist-diffusion-ect").click()
-    page.get_by_role("tab", name="Draw").locator("visible=true").click()
+    open_tab(watched, "zoo/mnist-diffusion-ect")
+    open_tab(watched, "Draw")
     box = page.locator("canvas >> visible=true").last.bounding_box()
     x, top, bottom = box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.25, box["y"] + box["height"] * 0.75
+    page.wait_for_timeout(2000)  # the page takes the brush
     page.mouse.move(x, top)
     page.mouse.down()
     page.mouse.move(x, bottom, steps=10)

@@ -8,9 +8,8 @@ import torch
 
 from genai.cli import main
 from genai.errors import UserError
-from genai.images import grid, to_uint8
 from genai.models.seeds import image_seeds
-from genai.report.play.actions import Cancelled, PlayableRun, Settings, half_mask
+from genai.report.play.actions import Cancelled, PlayableRun, Settings, half_mask, picture
 from genai.report.play.drawing import digit, ink
 from genai.runs import find, load
 
@@ -42,7 +41,7 @@ def test_controls_follow_from_what_a_model_can_do(gan: PlayableRun, diffusion: P
 
 
 def test_samples_are_those_of_genai_sample(gan: PlayableRun) -> None:
-    expected = np.asarray(grid(to_uint8(load("zoo/mnist-gan").sample(image_seeds(5, 4)))), int)
+    expected = np.asarray(picture(load("zoo/mnist-gan").sample(image_seeds(5, 4))), int)
     assert np.abs(np.asarray(gan.sample(5, 4, Settings())) - expected).max() <= 1
 
 
@@ -90,7 +89,7 @@ def test_edits_keep_what_they_must(diffusion: PlayableRun) -> None:
     strokes[8:56, 28:36] = 255
     image = digit(strokes, (1, 8, 8))
     varied = diffusion.vary(image, 0, 0.0, Settings(), lambda share: None)
-    assert np.array_equal(np.asarray(varied), np.asarray(grid(to_uint8(image.repeat(8, 1, 1, 1)), 4)))
+    assert np.array_equal(np.asarray(varied), np.asarray(picture(image.repeat(8, 1, 1, 1), 4)))
     mask = half_mask("top", 8)
     assert mask[0, 0, :4].all()
     assert not mask[0, 0, 4:].any()

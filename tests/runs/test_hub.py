@@ -83,6 +83,7 @@ def test_a_repository_without_a_model_gets_one_line(hub: Path, capsys: pytest.Ca
     assert "it has no config.yaml" in lines[0]
 
 
+@pytest.mark.offline
 def test_without_a_network_there_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from genai.errors import UserError
 from genai.report.html.content import Nearest, RunContent, nearest_training_images, read_run
 from genai.report.html.page import write_report
 from genai.runs.data import data_of
+from genai.runs.redaction import Redaction
 
 
 def parser() -> VerbParser:
@@ -69,4 +70,4 @@ def neighbours_of(content: RunContent, source: Loaded) -> Nearest | str:
     except UserError as error:
         line = f"The data of {content.name} cannot be read here: {error}"
         print(line, file=sys.stderr)
-        return line
+        return Redaction().text(line)

@@ -17,6 +17,8 @@ from genai.models.seeds import image_seeds
 from genai.report.html.nearest import Neighbours, nearest
 from genai.report.html.pictures import epoch_grids
 from genai.runs import Run
+from genai.runs.export import shared_record
+from genai.runs.redaction import Redaction
 from genai.runs.sampling import default_condition
 
 NUM_COMPARED = 8  # samples that are shown beside their nearest training images
@@ -78,7 +80,7 @@ class Nearest:
 
 
 def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> RunContent:
-    """Read a run's files and sample `num` images.
+    """Read a run's files, without secrets and paths of this machine, and sample `num` images.
 
     Args:
         run: the run or zoo entry.
@@ -87,7 +89,8 @@ def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> Run
         seed: of the images.
         num: of images.
     """
-    scores = run.scores()
+    redaction = Redaction()
+    scores = redaction.value(run.scores())
     split = next((split for split in ("test", "val") if split in scores), "")
     condition = default_condition(run, model, num)
     model.sample(image_seeds(seed, 1), None if condition is None else condition[:1])  # warm up
@@ -99,8 +102,8 @@ def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> Run
     return RunContent(
         run=run,
         name=name,
-        record=run.record(),
-        settings=flatten(run.config()),
+        record=shared_record(run.record(), redaction),
+        settings=flatten(redaction.value(run.config())),
         split=split,
         evaluation=scores[split] if split else {},
         curves=curves,

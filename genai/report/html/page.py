@@ -118,7 +118,7 @@ def facts(run: RunContent) -> dict[str, str]:
         **{f"cost: {key}": value for key, value in run.cost.items()},
         "started": run.record.get("started", "").replace("T", " ").removesuffix("+0000"),
         "command": run.record.get("command", ""),
-        "folder": str(run.run.path),
+        "run": run.run.name,
     }
     return {name: text for name, text in found.items() if text}
 

@@ -23,6 +23,7 @@ Progress = Callable[[float], Any]  # called with the share of a sampling that is
 SIDES = ("bottom", "top", "left", "right")
 PAD_TILES = 7  # of the map of the pad, in each direction
 NUM_EDITS = 7  # variations or completions of a drawing
+WIDTH = 400  # pixels of a picture, at least about
 CHUNK = 16  # `sample` pads to whole chunks: a smaller one is faster, and changes images in their last bits only
 NULL = {"class": -1, "attributes": 0.5, "text": 0}
 
@@ -196,5 +197,7 @@ def half_mask(side: str, size: int) -> Tensor:
 
 
 def picture(images: Tensor, columns: int | None = None) -> Image.Image:
-    """Images (N, C, H, W) in [-1, 1] as a grid."""
-    return grid(to_uint8(images).cpu(), columns)
+    """Images (N, C, H, W) in [-1, 1] as a grid, which is enlarged by a whole factor to about 400 pixels."""
+    result = grid(to_uint8(images).cpu(), columns)
+    factor = max(1, round(WIDTH / result.width))
+    return result.resize((factor * result.width, factor * result.height), Image.Resampling.NEAREST)

@@ -22,10 +22,17 @@ HOST = "127.0.0.1"
 NUM = 16  # samples in a grid
 MAX_SEED = 9999
 STYLE = """
-.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+.gradio-container, .gradio-container > main { width: 100% !important; max-width: 1100px !important; margin: 0 auto !important; }
 .gradio-container img { image-rendering: pixelated; }
 footer { display: none !important; }
 """
+TAKE_BRUSH = """() => {
+  const take = setInterval(() => {
+    const brush = [...document.querySelectorAll("button[aria-label=Brush]")].find(button => button.offsetParent);
+    if (brush) { brush.click(); clearInterval(take); }
+  }, 200);
+  setTimeout(() => clearInterval(take), 10000);
+}"""  # the canvas begins without a tool
 NO_ICON = '<link rel="icon" href="data:,">'
 
 
@@ -102,8 +109,9 @@ def one_run(run: PlayableRun) -> None:
         with gr.Tab("Latent space"):
             latent_space(run, seed, settings)
     if controls.has_canvas:
-        with gr.Tab("Draw"):
+        with gr.Tab("Draw") as tab:
             canvas(run, seed, settings)
+        tab.select(None, js=TAKE_BRUSH)
 
 
 def settings_inputs(run: PlayableRun) -> list[Any]:
@@ -171,7 +179,7 @@ def canvas(run: PlayableRun, seed: Any, settings: list[Any]) -> None:
             height=400,
         )
         with gr.Column():
-            probabilities = gr.Label(label="classifier", num_top_classes=3, visible=run.controls.classifies)
+            probabilities = gr.Label(label="classifier of the data set", num_top_classes=3, visible=run.controls.classifies)
             edited = output("result", visible=bool(run.controls.edits))
 
     def image(value: Any) -> Any:
@@ -210,9 +218,11 @@ def canvas(run: PlayableRun, seed: Any, settings: list[Any]) -> None:
 
 
 def output(label: str, visible: bool = True) -> Any:
-    """A picture that the page shows."""
-    options: dict[str, Any] = {"type": "pil", "format": "png", "interactive": False, "buttons": ["download"]}
-    return gr.Image(label=label, visible=visible, elem_classes=label.replace(" ", "-").replace("/", "-"), **options)
+    """A picture that the page shows below its label."""
+    with gr.Column(min_width=240, visible=visible):
+        gr.Markdown(f"**{label}**")
+        classes = label.replace(" ", "-").replace("/", "-")
+        return gr.Image(show_label=False, type="pil", format="png", interactive=False, buttons=[], elem_classes=classes)
 
 
 def guarded(action: Callable[..., Any]) -> Callable[..., Any]:
