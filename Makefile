@@ -11,13 +11,14 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 # A GAN and a diffusion model of 8x8 digits, trained in 3 minutes on two cores; their scores stand side by side, the samples in
-# runs/demo.png. `genai compare` prints what `genai test` measures.
+# runs/demo.png. `genai compare` prints what `genai test` measures; runs/demo.html shows both runs in a browser.
 demo: $(VENV)/ready
 	$(BIN)/genai fit -c configs/digits/gan.yaml --experiment demo-gan --tracker csv --trainer.max_epochs 100
 	$(BIN)/genai fit -c configs/digits/diffusion.yaml --experiment demo-diffusion --tracker csv --trainer.max_epochs 60 --trainer.precision 32
 	$(BIN)/genai test demo-gan --tracker csv > /dev/null
 	$(BIN)/genai test demo-diffusion --tracker csv > /dev/null
 	$(BIN)/genai compare demo-gan demo-diffusion --out runs/demo.png --force
+	$(BIN)/genai report demo-gan demo-diffusion --out runs/demo.html --force
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests

@@ -50,4 +50,4 @@ class TokenSampling:
     def sample(self, logits: Tensor, u: Tensor) -> Tensor:
         """The first token whose cumulative probability exceeds u: logits (N, K), u (N,) in [0, 1) -> (N,) int64."""
         cumulative = self.probabilities(logits).cumsum(dim=1)
-        return torch.searchsorted(cumulative, u[:, None].double() * cumulative[:, -1:], right=True)[:, 0]
+        return (cumulative <= u[:, None].double() * cumulative[:, -1:]).sum(dim=1)

@@ -100,7 +100,7 @@ class TextConditioner(Conditioner):
 
     def forward(self, condition: Tensor) -> Context:
         """condition (N, L) int64 words, 0 for padding -> vector (N, dim), tokens (N, 1 + L, dim)."""
-        x = torch.cat([self.start.expand(len(condition), 1, -1), self.words(condition)], dim=1)
+        x = torch.cat([self.start.expand(condition.shape[0], 1, -1), self.words(condition)], dim=1)
         x = x + self.positions[: x.shape[1]]
         visible = torch.cat([torch.ones_like(condition[:, :1], dtype=torch.bool), condition != 0], dim=1)
         for layer in self.layers:

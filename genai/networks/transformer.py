@@ -161,7 +161,7 @@ class Transformer(nn.Module):
         start = 0 if cache is None else cache.length
         x = self.tokens(tokens)
         if start == 0:
-            x = torch.cat([self.first(len(tokens), condition), x], dim=1)
+            x = torch.cat([self.first(tokens.shape[0], condition), x], dim=1)
         end = start + x.shape[1]
         if end > self.context_length + 1:
             raise ValueError(f"{end - 1} tokens exceed the context length {self.context_length}")

@@ -4,6 +4,8 @@ directory.py   names, creates and finds runs; reads run.json, config.yaml and me
 loading.py     from a run to its model
 data.py        from a run to its data module
 export.py      from a run to a zoo entry
+onnx.py        from a run to an ONNX graph
+hub.py         zoo entries on the Hugging Face hub
 files.py       JSON files, written whole or not at all
 redaction.py   secrets and paths, which do not leave this machine
 trust.py       what the config of a run from elsewhere may name

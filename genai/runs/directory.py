@@ -146,7 +146,7 @@ def all_runs(folder: Path | None = None) -> Iterator[Run]:
 
 
 def find(name: str | Path, trained: bool = True) -> Run:
-    """The run called `name`: a folder, `experiment/run`, an experiment (its newest run), or `zoo/NAME`.
+    """The run called `name`: a folder, `experiment/run`, an experiment (its newest run), `zoo/NAME` or `hf://user/name`.
 
     Args:
         name: what a user calls the run.
@@ -155,6 +155,10 @@ def find(name: str | Path, trained: bool = True) -> Run:
     Raises:
         UserError: there is none.
     """
+    if str(name).startswith("hf://"):
+        from genai.runs.hub import download
+
+        return download(str(name))
     for base in (Path(), runs_folder(), SHIPPED):
         path = base / name
         if is_run(path):
@@ -181,7 +185,7 @@ def load(run: "str | Path | Run", checkpoint: str = "best", device: str = "cpu",
     """The trained model of a run or zoo entry, in eval mode; it samples with its averaged weights.
 
     Args:
-        run: a run directory, `experiment/run`, an experiment (its newest run) or `zoo/NAME`.
+        run: a run directory, `experiment/run`, an experiment (its newest run), `zoo/NAME` or `hf://user/name`.
         checkpoint: `best`, `last` or a path; a zoo entry has one set of weights.
         device: of the model.
         trust: packages whose classes the config may name, besides genai and torch; a run of this user's own needs none.

@@ -25,7 +25,7 @@ from genai.runs.yaml_files import parse_yaml
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COMPARED = ("fid", "kid", "inception_score", "precision", "recall", "label_agreement")
 TOLERANCE = 0.01
-FILES = ("README.md", "config.yaml", "metrics.json", "run.json", "weights.safetensors")  # of a zoo entry
+FILES = ("README.md", "config.yaml", "metrics.json", "model.onnx", "run.json", "weights.safetensors")  # of a zoo entry
 Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, protocol of a test) -> its test entry of metrics.json
 
 CARD = """\

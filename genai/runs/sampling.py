@@ -52,6 +52,27 @@ def sample(
     return model.sample(image_seeds(seed, num), make_condition(model, label, num, kind, names), **options)
 
 
+def default_condition(run: Run, model: ImageModel, num: int) -> Tensor | None:
+    """The condition of `num` images without a label of the user's; None for an unconditional model.
+
+    Classes in turn, (num,) int64; or the attributes (num, K) float32 or captions (num, L) int64 of training images in turn.
+
+    Raises:
+        UserError: run.json has no labels of training images.
+    """
+    if not model.conditional:
+        return None
+    record = run.record()
+    kind = record.get("label_kind", "class")
+    if kind not in ("attributes", "text"):
+        return torch.arange(num) % model.num_classes
+    if not record.get("label_examples"):
+        raise UserError(f"{run.path}/run.json has no label_examples: `genai fit --resume {run.path}` adds them")
+    examples = torch.tensor(record["label_examples"])
+    rows = examples[torch.arange(num) % len(examples)]
+    return rows.float() if kind == "attributes" else rows
+
+
 def make_condition(model: ImageModel, label: Any, num: int, kind: str, class_names: Sequence[str]) -> Tensor | None:
     """The condition of `num` images; see `sample` for `label`.
 

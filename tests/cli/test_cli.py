@@ -181,6 +181,8 @@ def test_filmstrip_lays_epochs_side_by_side(trained: Path, workspace: Path, caps
     assert main(["filmstrip", str(trained), "--epochs", "1,2", "--out", "strip.png"]) == 0
     single = Image.open(trained / "samples/epoch-0001.png")
     assert Image.open("strip.png").width > 2 * single.width
+    assert main(["filmstrip", str(trained), "--out", "strip.gif"]) == 0
+    assert Image.open("strip.gif").n_frames == len(list((trained / "samples").glob("epoch-*.png")))
     assert main(["filmstrip", str(trained), "--epochs", "1,60", "--out", "b.png"]) == 2
     assert "no sample grid of epoch 60" in capsys.readouterr().err
 

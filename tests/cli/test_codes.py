@@ -160,6 +160,8 @@ def test_a_path_between_seeds_goes_through_their_samples(run: str, place: Path) 
     assert np.abs(grid[0, [0, 2]] - ends).max() <= 1
     assert main(["interpolate", run, "--num", "2", "--points", "5", "--out", "pairs.png"]) == 0
     assert tiles(Image.open("pairs.png"), model.image_shape[-1]).shape[:2] == (2, 5)
+    assert main(["interpolate", run, "--num", "2", "--points", "5", "--out", "pairs.gif"]) == 0
+    assert Image.open("pairs.gif").n_frames == 5
 
 
 def test_a_path_between_digits_keeps_the_class(place: Path) -> None:

@@ -280,6 +280,8 @@ def test_the_forward_process_and_reverse_trajectories_of_an_image(place: Path) -
     assert (np.diff(distance[:4]) > 0).all()
     assert main(["sample", "plain", "--num", "3", "--out", "samples.npz"]) == 0
     assert np.array_equal(grid[2:, -1], np.load("samples.npz")["images"])
+    assert main(["diffuse", "plain", "--columns", "6", "--out", "process.webp"]) == 0
+    assert Image.open("process.webp").n_frames == 6
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

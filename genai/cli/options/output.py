@@ -9,8 +9,10 @@ from torch import Tensor
 from genai.cli.options.arguments import Options, VerbParser
 from genai.cli.options.run import Loaded
 from genai.errors import UserError
-from genai.images import grid, save_png, to_uint8
+from genai.images import ANIMATIONS, grid, save_animation, save_png, to_uint8
 from genai.runs import Run
+
+MOTION = "the PNG to write, or an animation that ends in .gif or .webp"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,19 @@ class OutputOptions(Options):
             raise UserError(f"--out {path} should be the name of a file that ends in .png")
         return path
 
+    def picture(self, run: Run, name: str) -> Path:
+        """The PNG, GIF or WebP to write; `name` is the stem of the default, a PNG.
+
+        Raises:
+            UserError: --out exists, or has another ending.
+        """
+        path = self.path(default_path(run, f"{name}.png"))
+        if path.suffix not in (".png", *ANIMATIONS) or path.is_dir():
+            raise UserError(
+                f"--out {path} should be the name of a file that ends in .png, or in .gif or .webp for an animation"
+            )
+        return path
+
     def table_and_picture(self, run: Run, name: str) -> tuple[Path, Path]:
         """The CSV to write and the PNG beside it; `name` is the stem of the defaults.
 
@@ -83,7 +98,13 @@ def free_path(path: Path) -> Path:
 
 
 def write_tiles(path: Path, tiles: Tensor, columns: int, source: Loaded, metadata: Mapping[str, str]) -> None:
-    """Write images (N, C, H, W) in [-1, 1] as a grid of `columns` columns, row by row, and print the path."""
-    about = {"Model": type(source.model).__name__, "Run": source.run.name}
-    save_png(grid(to_uint8(tiles), columns), path, {**about, **metadata})
+    """Write images (N, C, H, W) in [-1, 1] row by row, and print the path.
+
+    A PNG is a grid of `columns` columns; frame k of an animation shows column k of all rows.
+    """
+    about = {"Model": type(source.model).__name__, "Run": source.run.name, **metadata}
+    if path.suffix in ANIMATIONS:
+        save_animation([grid(to_uint8(own)) for own in tiles.unflatten(0, (-1, columns)).unbind(dim=1)], path, about)
+    else:
+        save_png(grid(to_uint8(tiles), columns), path, about)
     print(f"wrote {path}")

@@ -1,4 +1,4 @@
-"""A picture of images that a verb makes with a model: its options, the loaded run, and the PNG."""
+"""A picture of images that a verb makes with a model: its options, the loaded run, and the file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ class PictureTask(NamedTuple):
         settings: the sampler's options, as keyword arguments of the model's methods; empty if the verb has none.
         seed: None if the verb has no random numbers.
         verb: name of the verb, for the metadata.
-        path: the PNG to write.
+        path: the file to write.
     """
 
     source: Loaded
@@ -58,19 +58,19 @@ class PictureOptions(Options):
     seed: int | None = None
 
     @staticmethod
-    def add_to(parser: VerbParser) -> None:
+    def add_to(parser: VerbParser, output: str = "the PNG to write") -> None:
         """Add --seed and the options of the condition, the sampler and the output; those of the run come first."""
         add_seed_option(parser)
         LabelOptions.add_to(parser)
         SamplerOptions.add_to(parser)
-        OutputOptions.add_to(parser)
+        OutputOptions.add_to(parser, output)
 
-    def start(self, verb: str, ability: Ability) -> PictureTask:
-        """Check --out, load the run and check the sampler's options.
+    def start(self, verb: str, ability: Ability, is_motion: bool = False) -> PictureTask:
+        """Check --out, which may be an animation if `is_motion`, load the run and check the sampler's options.
 
         Raises:
             UserError: there is no such run, its model lacks the ability, an option does not fit it, or --out exists.
         """
-        path = self.output.png(self.run.find(), verb)
+        path = (self.output.picture if is_motion else self.output.png)(self.run.find(), verb)
         source = self.run.load(ability)
         return PictureTask(source, self.labels, self.sampler.settings(source, self.run.device), self.seed, verb, path)

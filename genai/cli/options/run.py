@@ -10,7 +10,7 @@ from genai.errors import UserError
 from genai.runs import Run, find, load
 from genai.runs.data import data_of
 
-RUN_HELP = "run directory, experiment (its newest run) or zoo/NAME"
+RUN_HELP = "run directory, experiment (its newest run), zoo/NAME or hf://user/name"
 
 
 class Ability(NamedTuple):

@@ -7,6 +7,7 @@ import torch
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.images import IMAGE_HELP, read_images
+from genai.cli.options.output import MOTION
 from genai.cli.options.picture import PictureOptions
 from genai.cli.options.run import Ability, RunOptions
 from genai.errors import UserError
@@ -33,7 +34,7 @@ def parser() -> VerbParser:
     )
     verb.add_argument("--num", type=positive, default=3, metavar="N", help="number of samples (default: 3)")
     verb.add_argument("--columns", type=positive, default=10, metavar="N", help="noise levels shown in a row (default: 10)")
-    PictureOptions.add_to(verb)
+    PictureOptions.add_to(verb, MOTION)
     return verb
 
 
@@ -43,7 +44,7 @@ def run(arguments: list[str]) -> None:
     num, columns = options.num, options.columns
     if columns < 2:
         raise UserError("--columns 1 shows no process: use 2 or more")
-    picture = PictureOptions.from_namespace(options).start("diffuse", DIFFUSE)
+    picture = PictureOptions.from_namespace(options).start("diffuse", DIFFUSE, is_motion=True)
     model = picture.source.model
     if num > model.sample_chunk:
         raise UserError(f"--num {num} is too large: use {model.sample_chunk} or less")

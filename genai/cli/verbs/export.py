@@ -1,4 +1,4 @@
-"""genai export: write a tested run as a zoo entry with a model card
+"""genai export: write a tested run as a zoo entry with a model card, or a model as an ONNX graph
 
 Group: share
 """
@@ -9,10 +9,12 @@ from typing import Any
 import lightning as L
 
 from genai.cli.options.arguments import VerbParser, add_trust_option
+from genai.cli.options.output import checked
 from genai.models.base import Model
 from genai.runs import find, load
 from genai.runs.data import data_of
 from genai.runs.export import DTYPES, export_run
+from genai.runs.onnx import export_onnx
 from genai.training.callbacks.evaluation import EvaluateSamples
 
 
@@ -21,14 +23,18 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "export",
         "RUN zoo/NAME [options]",
-        "Write a tested run as a zoo entry: config, averaged weights, test scores and a model card.",
+        "Write a tested run as a zoo entry: config, averaged weights, test scores and a model card. With --onnx: only "
+        "the graph from noise and label to image, of a run or a zoo entry.",
     )
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
-    verb.add_argument("target", metavar="zoo/NAME", help="the folder to write")
+    verb.add_argument(
+        "target", metavar="zoo/NAME", help="the folder to write; with --onnx a folder for model.onnx, or NAME.onnx"
+    )
     verb.add_argument("--checkpoint", default="best", metavar="NAME", help="best, last or a file (default: best)")
     text = "auto: bfloat16 if no score changes by more than 1 %%, else float32 (default: auto)"
     verb.add_argument("--dtype", choices=["auto", *DTYPES], default="auto", help=text)
-    verb.add_argument("--force", action="store_true", help="replace the folder")
+    verb.add_argument("--onnx", action="store_true", help="write an ONNX graph: float32, samplers unrolled, any batch size")
+    verb.add_argument("--force", action="store_true", help="replace the folder or the graph")
     add_trust_option(verb)
     return verb
 
@@ -37,6 +43,12 @@ def run(arguments: list[str]) -> None:
     """Write the zoo entry."""
     options = parser().parse(arguments)
     source = find(options.run)
+    if options.onnx:
+        target = Path(options.target)
+        path = checked(target if target.suffix == ".onnx" else target / "model.onnx", options.force)
+        size = export_onnx(source, load(source, options.checkpoint, trust=options.trust), path)
+        print(f"wrote {path} ({size / 1e6:.1f} MB)")
+        return
     model = load(source, options.checkpoint, trust=options.trust)
 
     def rescore(rounded: Model, protocol: dict[str, Any]) -> dict[str, Any]:

@@ -3,20 +3,13 @@
 Group: inspect
 """
 
-import io
-import re
-import warnings
 from pathlib import Path
 
-from PIL import Image
-
 from genai.cli.options.arguments import VerbParser, add_trust_option, positives
-from genai.cli.options.output import OutputOptions
-from genai.data.archives import MAX_BYTES
-from genai.data.decoding import why
-from genai.errors import DamagedFileError, UserError
-from genai.files import read_bounded
-from genai.images import save_png, side_by_side, titled
+from genai.cli.options.output import MOTION, OutputOptions
+from genai.errors import UserError
+from genai.images import ANIMATIONS, save_animation, save_png, side_by_side, titled
+from genai.report.html.pictures import epoch_grids, read_grid
 from genai.runs import find
 
 
@@ -26,31 +19,11 @@ def parser() -> VerbParser:
         "filmstrip", "RUN [options]", "Show the sample grids of several epochs side by side, from the same seeds."
     )
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
-    text = "such as 1,60,200; default: first, middle and last"
+    text = "such as 1,60,200; default: first, middle and last; all in an animation"
     verb.add_argument("--epochs", type=positives, metavar="LIST", help=text)
     add_trust_option(verb)
-    OutputOptions.add_to(verb)
+    OutputOptions.add_to(verb, MOTION)
     return verb
-
-
-def epoch_grids(folder: Path) -> dict[int, Path]:
-    """Epoch -> the sample grid that the gallery callback wrote after it."""
-    matches = ((re.fullmatch(r"epoch-(\d+)", path.stem), path) for path in sorted(folder.glob("epoch-*.png")))
-    return {int(match.group(1)): path for match, path in matches if match}
-
-
-def read_grid(path: Path) -> Image.Image:
-    """A sample grid; DamagedFileError where it cannot be read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Pillow's, of a picture that is too large
-            picture = Image.open(io.BytesIO(read_bounded(path, MAX_BYTES)), formats=["PNG"])
-            picture.load()
-    except DamagedFileError:
-        raise
-    except Exception as error:  # Pillow raises nearly anything on damaged bytes
-        raise DamagedFileError(f"{path} cannot be read ({why(error)}): choose other --epochs") from None
-    return picture
 
 
 def choose(grids: dict[int, Path], wanted: list[int] | None) -> list[int]:
@@ -73,8 +46,13 @@ def run(arguments: list[str]) -> None:
     grids = epoch_grids(source.path / "samples")
     if not grids:
         raise UserError(f"{source.path} has no sample grids: train with --gallery.every_n_epochs 1")
-    epochs = choose(grids, options.epochs)
-    path = OutputOptions.from_namespace(options).png(source, "filmstrip")
-    strip = side_by_side([titled(read_grid(grids[epoch]), f"epoch {epoch}") for epoch in epochs])
-    save_png(strip, path, {"Run": source.name, "Epochs": ",".join(map(str, epochs))})
+    path = OutputOptions.from_namespace(options).picture(source, "filmstrip")
+    is_animation = path.suffix in ANIMATIONS
+    epochs = list(grids) if is_animation and options.epochs is None else choose(grids, options.epochs)
+    panels = [titled(read_grid(grids[epoch]), f"epoch {epoch}") for epoch in epochs]
+    metadata = {"Run": source.name, "Epochs": ",".join(map(str, epochs))}
+    if is_animation:
+        save_animation(panels, path, metadata)
+    else:
+        save_png(side_by_side(panels), path, metadata)
     print(f"wrote {path}")

@@ -9,7 +9,7 @@ from torch import Tensor
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
-from genai.cli.options.output import OutputOptions
+from genai.cli.options.output import MOTION, OutputOptions
 from genai.cli.options.picture import PictureOptions
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.control.paths import PATHS, lerp
@@ -36,7 +36,7 @@ def parser() -> VerbParser:
     verb.add_argument("--path", choices=list(PATHS), default="slerp", help="arc or straight line (default: slerp)")
     add_seed_option(verb, "seed of the pairs of samples (default: 0)")
     LabelOptions.add_to(verb, default="that of the samples; unconditional between images", text=False)
-    OutputOptions.add_to(verb)
+    OutputOptions.add_to(verb, MOTION)
     return verb
 
 
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> None:
     if len(options.ends) not in (0, 2):
         raise UserError(f"interpolation needs two ends, not {len(options.ends)}: name two images, two seeds, or none")
     between_images = any(not end.isdecimal() for end in options.ends)
-    picture = PictureOptions.from_namespace(options).start("interpolate", IMAGES if between_images else SAMPLES)
+    picture = PictureOptions.from_namespace(options).start("interpolate", IMAGES if between_images else SAMPLES, is_motion=True)
     source, model = picture.source, picture.source.model
     shares = torch.linspace(0, 1, options.points, device=model.device)
     if between_images:

@@ -28,7 +28,7 @@ def guided(denoise: Denoise, guiding_model: Denoise, scale: float, interval: Int
     def wrapped(x: Tensor, sigma: Tensor) -> Tensor:
         inside = (sigma >= interval[0]) & (sigma <= interval[1])
         denoised = denoise(x, sigma)
-        if not bool(inside.any()):
+        if not torch.compiler.is_exporting() and not bool(inside.any()):
             return denoised
         guiding = guiding_model(x, sigma)
         return torch.where(append_dims(inside), guiding + scale * (denoised - guiding), denoised)

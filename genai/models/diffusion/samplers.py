@@ -245,7 +245,7 @@ def parse_options(name: str, options: Mapping[str, Any]) -> dict[str, float | in
 
 def expand(sigma: float, x: Tensor) -> Tensor:
     """One noise level, repeated for each image of x: (N,)."""
-    return torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
+    return torch.full(x.shape[:1], sigma, dtype=x.dtype, device=x.device)
 
 
 def slope(denoise: Denoise, x: Tensor, sigma: float) -> Tensor:

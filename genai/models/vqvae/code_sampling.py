@@ -32,7 +32,7 @@ def sample_codes(next_logits: Callable[[Tensor], Tensor], u: Tensor, code_sampli
         u: uniform numbers (N, L) in [0, 1), one for each code.
         code_sampling: temperature, top-k and top-p.
     """
-    codes = torch.empty(len(u), 0, dtype=torch.long, device=u.device)
+    codes = torch.empty(u.shape[0], 0, dtype=torch.long, device=u.device)
     for i in range(u.shape[1]):
         sampled = code_sampling.sample(next_logits(codes[:, -1:]), u[:, i])
         codes = torch.cat([codes, sampled[:, None]], dim=1)

@@ -1,0 +1,45 @@
+"""genai play: try trained models in a browser on this machine
+
+Group: sample and edit
+"""
+
+from dataclasses import replace
+
+from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.run import RunOptions
+from genai.cli.verbs.report import headings
+from genai.cli.verbs.sample import SAMPLE
+from genai.errors import UserError
+from genai.report.play.actions import PlayableRun
+
+RUNS = ("zoo/mnist-gan", "zoo/mnist-diffusion")
+MAX_PORT = 65535
+
+
+def parser() -> VerbParser:
+    """The options of `genai play`."""
+    verb = VerbParser(
+        "play",
+        "[RUN...] [options]",
+        "Serve a page on this machine in which models are sampled, their latent space is walked, and digits are drawn. "
+        "The controls are those that each model has; several runs stand side by side on the same seeds.",
+    )
+    text = f"runs, experiments or zoo entries; default: {' '.join(RUNS)}"
+    verb.add_argument("runs", metavar="RUN", nargs="*", default=list(RUNS), help=text)
+    RunOptions.add_model_options(verb)
+    verb.add_argument("--port", type=positive, default=7860, metavar="N", help="on 127.0.0.1 (default: 7860)")
+    return verb
+
+
+def run(arguments: list[str]) -> None:
+    """Load the runs and serve the page until it is interrupted."""
+    options = parser().parse(arguments)
+    if options.port > MAX_PORT:
+        raise UserError(f"--port {options.port} is out of range: use 1 to {MAX_PORT}")
+    from genai.report.play import page
+
+    page.check_port(options.port)
+    sources = [replace(RunOptions.from_namespace(options), run=name).load(SAMPLE) for name in options.runs]
+    names = headings(sources)
+    runs = [PlayableRun(source.run, name, source.model) for source, name in zip(sources, names, strict=True)]
+    page.serve(page.build(runs), options.port)

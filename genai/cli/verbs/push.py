@@ -1,0 +1,57 @@
+"""genai push: upload a tested run or a zoo entry to the Hugging Face hub
+
+Group: share
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from genai.cli.options.arguments import VerbParser
+from genai.cli.options.run import RunOptions
+from genai.cli.verbs.export_features import TERMS
+from genai.runs import Run, load
+from genai.runs.export import export_run
+from genai.runs.hub import check_name, push
+
+RESEARCH_ONLY = ("utkface", "celeba")  # data whose terms forbid commercial use
+NO_TERMS = "The terms of these data are those of their source."
+
+
+def parser() -> VerbParser:
+    """The options of `genai push`."""
+    verb = VerbParser(
+        "push",
+        "RUN user/name [options]",
+        "Upload a tested run or a zoo entry to the Hugging Face hub, with a model card. Others then name it hf://user/name. "
+        "`hf auth login` stores the token.",
+    )
+    RunOptions.add_to(verb)
+    verb.add_argument("repository", metavar="user/name", help="repository on the hub; it is created if it is missing")
+    text = "licence of the weights, as the hub names it (default: mit; cc-by-nc-4.0 for data of research use only)"
+    verb.add_argument("--licence", metavar="NAME", help=text)
+    verb.add_argument("--private", action="store_true", help="make a new repository private")
+    return verb
+
+
+def run(arguments: list[str]) -> None:
+    """Upload, and print how others use it."""
+    options = parser().parse(arguments)
+    check_name(options.repository)
+    source = RunOptions.from_namespace(options).find()
+    data = str(source.record()["data"])
+    licence = options.licence or ("cc-by-nc-4.0" if data.startswith(RESEARCH_ONLY) else "mit")
+    terms = TERMS.get(data, NO_TERMS).replace("\n", " ")
+    with TemporaryDirectory() as temporary:
+        entry = source
+        if not source.is_exported:
+            model = load(source, options.checkpoint, trust=options.trust)
+            entry = Run(Path(temporary) / options.repository)
+            export_run(source, entry.path, model, "float32", unused)
+        address = push(entry, options.repository, licence, terms, options.private)
+    print(f"pushed {source.name}: genai sample {address} --out grid.png")
+
+
+def unused(*arguments: Any) -> dict[str, Any]:
+    """float32 weights are not rounded, so nothing is measured again."""
+    raise AssertionError

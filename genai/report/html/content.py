@@ -1,0 +1,170 @@
+"""What a report says about a run: read from its files, and measured from its model and data."""
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genai.data.base import ImageDataModule
+from genai.images import to_uint8
+from genai.models.base import ImageModel
+from genai.models.seeds import image_seeds
+from genai.report.html.nearest import Neighbours, nearest
+from genai.report.html.pictures import epoch_grids
+from genai.runs import Run
+from genai.runs.export import shared_record
+from genai.runs.redaction import Redaction
+from genai.runs.sampling import default_condition
+
+NUM_COMPARED = 8  # samples that are shown beside their nearest training images
+NUM_NEAREST = 4
+NUM_REAL = 200  # test images whose distances to the training images are the floor
+UNCOMPARED = ("experiment", "run_dir", "ckpt_path", "weights_only")  # settings that say where a run is, not what it is
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """A run in a report.
+
+    Attributes:
+        run: its folder.
+        name: heading, unique in the report.
+        record: run.json.
+        settings: config.yaml, flat: `model.init_args.objective` -> its value as text.
+        split: `test` or `val`, of `evaluation`; empty without scores.
+        evaluation: the newest entry of metrics.json; empty without scores.
+        curves: metrics.csv by column: (images seen, value) of each row that has one.
+        frames: epoch -> the gallery's grid.
+        images: samples, uint8 (N, C, H, W).
+        sampling_seconds: per image, measured while `images` were sampled.
+        seconds: wall-clock of the training; None if the run did not record it.
+        cost: what the run recorded about its cost, as text by heading.
+    """
+
+    run: Run
+    name: str
+    record: Mapping[str, Any]
+    settings: Mapping[str, str]
+    split: str
+    evaluation: Mapping[str, Any]
+    curves: Mapping[str, Sequence[tuple[int, float]]]
+    frames: Mapping[int, Path]
+    images: Tensor
+    sampling_seconds: float
+    seconds: float | None
+    cost: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Samples beside their nearest training images.
+
+    Attributes:
+        samples: uint8 (N, C, H, W).
+        found: their nearest training images.
+        median, floor: median distance to the nearest training image, of all samples and of test images.
+        num_samples, num_real: how many these are.
+    """
+
+    samples: Tensor
+    found: Neighbours
+    median: float
+    floor: float
+    num_samples: int
+    num_real: int
+
+
+def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> RunContent:
+    """Read a run's files, without secrets and paths of this machine, and sample `num` images.
+
+    Args:
+        run: the run or zoo entry.
+        name: its heading.
+        model: that of the run, in eval mode.
+        seed: of the images.
+        num: of images.
+    """
+    redaction = Redaction()
+    scores = redaction.value(run.scores())
+    split = next((split for split in ("test", "val") if split in scores), "")
+    condition = default_condition(run, model, num)
+    model.sample(image_seeds(seed, 1), None if condition is None else condition[:1])  # warm up
+    start = time.perf_counter()
+    images = to_uint8(model.sample(image_seeds(seed, num), condition)).cpu()
+    sampling_seconds = (time.perf_counter() - start) / num
+    curves = read_curves(run.path / "metrics.csv")
+    cost = scores.get("cost") or {}
+    return RunContent(
+        run=run,
+        name=name,
+        record=shared_record(run.record(), redaction),
+        settings=flatten(redaction.value(run.config())),
+        split=split,
+        evaluation=scores[split] if split else {},
+        curves=curves,
+        frames=epoch_grids(run.path / "samples"),
+        images=images,
+        sampling_seconds=sampling_seconds,
+        seconds=training_seconds(cost, curves),
+        cost={key: str(value) for key, value in flatten(cost).items()},
+    )
+
+
+def training_seconds(cost: Mapping[str, Any], curves: Mapping[str, Sequence[tuple[int, float]]]) -> float | None:
+    """Wall-clock of a training: as its cost says, else from the throughput in metrics.csv; None if neither is there."""
+    recorded = (cost.get("fit") or {}).get("seconds")
+    if recorded is not None:
+        return float(recorded)
+    seconds, before = 0.0, 0
+    for images_seen, speed in curves.get("images_per_second", ()):
+        seconds, before = seconds + (images_seen - before) / speed, images_seen
+    return seconds or None
+
+
+def nearest_training_images(content: RunContent, data: ImageDataModule) -> Nearest:
+    """The nearest training images of the first samples, and how near real test images are.
+
+    Raises:
+        UserError: the data cannot be read.
+    """
+    data.prepare_data()
+    data.setup("test")
+    train, test = data.split("train"), data.split("test")
+    real = test.batch(torch.arange(min(NUM_REAL, len(test)))).images
+    found = nearest(content.images, train, min(NUM_NEAREST, len(train)))
+    own = nearest(to_uint8(real) if real.is_floating_point() else real, train, 1)
+    shown = Neighbours(found.images[:NUM_COMPARED], found.distances[:NUM_COMPARED])
+    medians = [float(distances[:, 0].median()) for distances in (found.distances, own.distances)]
+    return Nearest(content.images[:NUM_COMPARED], shown, medians[0], medians[1], len(content.images), len(real))
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """metrics.csv by column, its empty cells left out; nothing if there is no such file."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    if path.is_file():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for column, value in row.items():
+                    if value and column != "images_seen":
+                        curves.setdefault(column, []).append((int(row["images_seen"]), float(value)))
+    return curves
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested mappings as `a.b.c` -> value as text."""
+    if not isinstance(value, Mapping):
+        return {prefix: str(value)}
+    parts = [flatten(own, f"{prefix}.{key}" if prefix else str(key)) for key, own in value.items()]
+    return {key: text for part in parts for key, text in part.items()}
+
+
+def differing(runs: Sequence[RunContent]) -> dict[str, list[str]]:
+    """The settings that are not the same in all runs, with the value of each run; empty where a run has none."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    table = {key: [run.settings.get(key, "") for run in runs] for key in keys if key not in UNCOMPARED}
+    return {key: values for key, values in table.items() if len(set(values)) > 1}

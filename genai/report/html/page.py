@@ -1,0 +1,146 @@
+"""From runs to one HTML file that loads nothing from outside: layout by Jinja, charts by Bokeh, both inside the file."""
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from bokeh.embed import components
+from bokeh.plotting import figure
+from bokeh.resources import Resources
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from genai import __version__
+from genai.files import write_atomically
+from genai.images import grid
+from genai.metrics.protocol import Protocol
+from genai.metrics.registry import all_metrics
+from genai.report.html import charts
+from genai.report.html.content import Nearest, RunContent, differing
+from genai.report.html.pictures import data_uri, read_grid, spaced
+
+MAX_FRAMES = 60  # of the sliders of all runs together
+SHOWN_AGAINST_TIME = "fid"
+UNPLOTTED = re.compile(r"_floor$|_std$|/share_|^test/")  # columns of metrics.csv that are no curve of their own
+
+
+def write_report(runs: Sequence[RunContent], neighbours: dict[str, Nearest | str], path: Path, seed: int) -> int:
+    """Write the report; returns its size in bytes.
+
+    Args:
+        runs: what to report, in order; their names differ.
+        neighbours: of each run by name, or one line that says why there are none.
+        path: of the file.
+        seed: of the samples.
+    """
+    figures = make_charts(runs)
+    script, divisions = components(figures) if figures else ("", {})
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    html = environment.get_template("page.html.jinja").render(
+        title=" and ".join(run.name for run in runs) if len(runs) < 3 else f"{len(runs)} runs",
+        version=__version__,
+        seed=seed,
+        runs=runs,
+        facts=[facts(run) for run in runs],
+        samples=[data_uri(grid(run.images), lossless=True) for run in runs],
+        frames=[frames(run, max(2, MAX_FRAMES // len(runs))) for run in runs],
+        tables=score_tables(runs),
+        neighbours=[panel(neighbours[run.name]) for run in runs],
+        differing=differing(runs) if len(runs) > 1 else {},
+        charts={name: Markup(division) for name, division in divisions.items()},
+        script=Markup(script),
+        bokeh=Markup(Resources(mode="inline", components=["bokeh"]).render()),
+    )
+    write_atomically(path, html)
+    return len(html.encode())
+
+
+def make_charts(runs: Sequence[RunContent]) -> dict[str, figure]:
+    """The charts by the place where the layout has them: `curve-...`, `classes`, `training`, `sampling`."""
+    metrics = {f"{split}/{metric.name}": metric for metric in all_metrics() for split in ("val", "test")}
+    columns = dict.fromkeys(column for run in runs for column, points in run.curves.items() if len(points) > 1)
+    columns = {column: None for column in columns if not UNPLOTTED.search(column)}
+    ordered = sorted(columns, key=lambda column: (column not in metrics, not column.startswith("val/")))
+    figures = {f"curve-{column}": charts.curve(column, runs, metrics.get(column)) for column in ordered}
+    shares = charts.class_shares(runs)
+    figures |= {"classes": shares} if shares else {}
+    metric = next(metric for metric in all_metrics() if metric.name == SHOWN_AGAINST_TIME)
+    scored = [run for run in runs if run.evaluation and metric.name in run.evaluation["scores"]]
+    alike = [run for run in scored if protocol(run) == protocol(scored[0])]
+    if alike:
+        milliseconds = [1000 * run.sampling_seconds for run in alike]
+        figures["sampling"] = charts.against(metric, alike, milliseconds, "sampling time, ms per image")
+    timed = [run for run in alike if run.seconds]
+    if timed:
+        figures["training"] = charts.against(
+            metric, timed, [(run.seconds or 0) / 60 for run in timed], "training time, minutes"
+        )
+    return figures
+
+
+def protocol(run: RunContent) -> str:
+    """What the scores of a run depend on besides the model, in one line; empty without scores."""
+    return Protocol(**run.evaluation["protocol"]).describe() if run.evaluation else ""
+
+
+def score_tables(runs: Sequence[RunContent]) -> list[dict[str, Any]]:
+    """A table for each protocol: its line, its runs, and rows of metric, score of each run, floor."""
+    tables = []
+    scored = sorted((run for run in runs if run.evaluation), key=protocol)
+    for line, group in groupby(scored, key=protocol):
+        own = list(group)
+        measured = [metric for metric in all_metrics() if any(metric.name in run.evaluation["scores"] for run in own)]
+        rows = [
+            [
+                metric.heading,
+                *(metric.text(run.evaluation["scores"], with_std=True) for run in own),
+                metric.text(own[0].evaluation["floor"], with_std=True),
+            ]
+            for metric in measured
+        ]
+        tables.append({"protocol": line, "runs": [run.name for run in own], "rows": rows})
+    return tables
+
+
+def facts(run: RunContent) -> dict[str, str]:
+    """What a reader wants to know first about a run."""
+    images_seen = run.evaluation.get("images_seen") or run.record.get("images_seen")
+    found = {
+        "model": f"{run.record['model']} on {run.record['data']}",
+        "images seen": f"{images_seen:,}" if images_seen else "",
+        "parameters": ", ".join(f"{name} {size:,}" for name, size in run.evaluation.get("parameters", {}).items()),
+        "seed": str(run.record.get("seed", "")),
+        "training time": f"{run.seconds / 60:.1f} minutes" if run.seconds else "",
+        "sampling time": f"{1000 * run.sampling_seconds:.2f} ms per image, on the machine that wrote this page",
+        **{f"cost: {key}": value for key, value in run.cost.items()},
+        "started": run.record.get("started", "").replace("T", " ").removesuffix("+0000"),
+        "command": run.record.get("command", ""),
+        "run": run.run.name,
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def frames(run: RunContent, num: int) -> str:
+    """The slider's pictures as JSON: [[epoch, data URI], ...]; an empty list for a run without grids."""
+    chosen = spaced(dict(run.frames), num)
+    pictures = [[epoch, data_uri(read_grid(path))] for epoch, path in chosen.items()]
+    return Markup(json.dumps(pictures)) if pictures else ""
+
+
+def panel(found: Nearest | str) -> dict[str, Any]:
+    """What the layout shows of nearest training images."""
+    if isinstance(found, str):
+        return {"line": found}
+    tiles = [
+        [data_uri(grid(image[None], 1), lossless=True) for image in (sample, *own)]
+        for sample, own in zip(found.samples, found.found.images, strict=True)
+    ]
+    rows = [{"tiles": own, "distance": f"{float(d[0]):.1f}"} for own, d in zip(tiles, found.found.distances, strict=True)]
+    line = (
+        f"Median distance to the nearest training image: {found.median:.1f} for {found.num_samples} samples, "
+        f"{found.floor:.1f} for {found.num_real} test images (root mean square over pixels, 0 to 255)."
+    )
+    return {"line": line, "rows": rows}

@@ -1,0 +1,182 @@
+"""Zoo entries on the Hugging Face hub: `genai push` uploads one, `hf://user/name` names one wherever a run is named."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from genai.errors import UserError
+from genai.files import write_atomically
+from genai.metrics.cache import cache_folder
+from genai.metrics.registry import all_metrics
+from genai.runs.directory import Run
+
+PREFIX = "hf://"
+FILES = ("README.md", "config.yaml", "metrics.json", "run.json", "weights.safetensors", "model.onnx")
+Result = TypeVar("Result")
+
+CARD = """\
+---
+{header}
+---
+
+# {repository}
+
+{model} that generates images of {data}, trained with genai {version}. All its samples are synthetic images.
+
+## Use
+
+    pip install genai
+    genai sample hf://{repository} --num 64 --out grid.png
+
+```python
+import genai
+
+images = genai.sample("hf://{repository}", num=64)  # (64, {shape}) in [-1, 1]
+```
+
+## Scores
+
+| metric | model | floor (real against real) |
+|---|---|---|
+{rows}
+
+Protocol: {num_samples:,} samples (seed {seed}) against {num_reference:,} images of the {split} split of {data}, feature network
+`{features}` (sha256 {sha}).
+
+## Data and licence
+
+Trained on {data}: {images_seen:,} images seen, with `{command}`. {terms}
+
+## Intended use
+
+Teaching and research on generative models. The model reproduces the biases of {data}. It is not meant for deciding about
+people, and its images should be marked as synthetic.
+"""
+
+
+def push(run: Run, repository: str, licence: str, terms: str, private: bool) -> str:
+    """Upload a zoo entry with a model card to the hub; returns its address.
+
+    Args:
+        run: the zoo entry.
+        repository: `user/name`; it is created if it does not exist.
+        licence: of the weights, as the hub names it, such as `mit`.
+        terms: of the data, one or two sentences of the card.
+        private: of a new repository.
+
+    Raises:
+        UserError: the entry has no scores, or the hub cannot be reached or refuses.
+    """
+    check_name(repository)
+    if "test" not in run.scores():
+        raise UserError(f"{run.path} has no test scores for its card: run `genai test {run.path}` first")
+    hub = imported()
+    api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    with TemporaryDirectory() as temporary:
+        write_atomically(Path(temporary) / "README.md", hub_card(run, repository, licence, terms))
+        for name in FILES[1:]:
+            if (run.path / name).is_file():
+                (Path(temporary) / name).write_bytes((run.path / name).read_bytes())
+        attempt(lambda: api.create_repo(repository, private=private, exist_ok=True), repository, "pushed to")
+        message = f"{run.name}, from genai"
+        attempt(
+            lambda: api.upload_folder(repo_id=repository, folder_path=temporary, commit_message=message),
+            repository,
+            "pushed to",
+        )
+    return f"{PREFIX}{repository}"
+
+
+def download(name: str) -> Run:
+    """The zoo entry `hf://user/name` or `hf://user/name@revision`, downloaded to the cache folder.
+
+    Raises:
+        UserError: the name is malformed, the repository holds no zoo entry, or the hub cannot be reached.
+    """
+    repository, _, revision = name.removeprefix(PREFIX).partition("@")
+    check_name(repository)
+    folder = cache_folder() / "hub" / repository
+    options: dict[str, Any] = {"revision": revision or None, "local_dir": folder, "allow_patterns": list(FILES)}
+    options["endpoint"] = os.environ.get("HF_ENDPOINT")
+    hub = imported()
+    attempt(lambda: hub.snapshot_download(repository, **options), repository, "read from")
+    missing = [file for file in ("config.yaml", "run.json", "weights.safetensors") if not (folder / file).is_file()]
+    if missing:
+        raise UserError(f"{PREFIX}{repository} is no zoo entry of genai: it has no {missing[0]}")
+    return Run(folder)
+
+
+def check_name(repository: str) -> None:
+    """Raise UserError unless `repository` is `user/name`."""
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository) or ".." in repository:
+        raise UserError(f"{repository!r} is no name of a repository: use user/name")
+
+
+def imported() -> Any:
+    """The module huggingface_hub; UserError if it is not installed."""
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError('the hub needs huggingface_hub: pip install "genai[hub]"') from None
+    return huggingface_hub
+
+
+def attempt(action: Callable[[], Result], repository: str, what: str) -> Result:
+    """Run `action`; what the hub's client raises (its own errors and those of its HTTP library) becomes a UserError."""
+    try:
+        return action()
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403, 404):
+            raise UserError(
+                f"{repository} cannot be {what} the hub ({status}): check its name, and log in with `hf auth login`"
+            ) from None
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(": ")
+        raise UserError(f"{repository} cannot be {what} the hub ({reason}): check the network, then try again") from None
+
+
+def hub_card(run: Run, repository: str, licence: str, terms: str) -> str:
+    """The model card, Markdown with the hub's header: licence, library, task, tags, data set and scores."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    record, test = run.record(), run.scores()["test"]
+    data, protocol = record["data"], test["protocol"]
+    metrics = [metric for metric in all_metrics() if metric.name in test["scores"]]
+    cells = [(metric.heading, *(metric.text(test[part], with_std=True) for part in ("scores", "floor"))) for metric in metrics]
+    results = [
+        EvalResult(
+            task_type="unconditional-image-generation",
+            dataset_type=data,
+            dataset_name=data,
+            dataset_split=protocol["split"],
+            metric_type=metric.name,
+            metric_value=test["scores"][metric.name],
+            metric_name=f"{metric.title}, features of {Path(protocol['features']).name}",
+        )
+        for metric in metrics
+    ]
+    header = ModelCardData(
+        license=licence,
+        library_name="genai",
+        pipeline_tag="text-to-image" if record.get("label_kind") == "text" else "unconditional-image-generation",
+        tags=["generative", str(record["model"]).lower(), data],
+        datasets=[data] if data == "mnist" else None,
+        model_name=repository.partition("/")[2],
+        eval_results=results,
+    ).to_yaml()
+    facts: Mapping[str, Any] = {
+        "model": record["model"],
+        "data": data,
+        "version": record["versions"]["genai"],
+        "shape": ", ".join(map(str, record["image_shape"])),
+        "images_seen": test["images_seen"],
+        "command": record["command"],
+        "features": Path(protocol["features"]).name,
+        "sha": protocol["weights_sha256"][:16],
+        **{key: protocol[key] for key in ("num_samples", "num_reference", "seed", "split")},
+    }
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return CARD.format(header=header.strip(), repository=repository, rows=rows, terms=terms, **facts)

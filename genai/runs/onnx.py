@@ -1,0 +1,263 @@
+"""A generative model as an ONNX graph: from noise and a label to the image, samplers unrolled, any batch size.
+
+The graph is float32 and uses the averaged weights. Its random numbers are inputs, so that it is deterministic: standard normal
+`noise`, and `uniform` numbers where a model draws codes, candidates or mixture components.
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial, singledispatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from genai import __version__
+from genai.errors import UserError
+from genai.files import open_atomically
+from genai.models.base import ImageModel
+from genai.models.diffusion.diffusion import Diffusion, denoiser, encode
+from genai.models.diffusion.guidance import guided
+from genai.models.gan.gan import GAN
+from genai.models.gan.latents import LatentLayout
+from genai.models.seeds import SeededRandom
+from genai.models.vae.gaussian import Mixture
+from genai.models.vae.vae import VAE, label_vectors
+from genai.models.vqvae.vqvae import VQVAE
+from genai.runs import Run
+from genai.runs.sampling import default_condition
+
+EXAMPLE = 3  # images in the batch that is traced; 0 and 1 would be taken for constants
+
+
+class RandomInput(NamedTuple):
+    """An input of random numbers (N, *shape), `normal` or `uniform` in (0, 1)."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+
+
+class SamplingGraph(nn.Module):
+    """From random numbers and a condition to images (N, C, H, W) in [-1, 1].
+
+    Attributes:
+        model: the generative model.
+        inputs: the random numbers, in the order of `forward`; the condition of a conditional model is the last argument.
+    """
+
+    def __init__(self, model: Any, *inputs: RandomInput) -> None:
+        super().__init__()
+        self.model = model
+        self.inputs = inputs
+
+    def random(self, seeds: Sequence[int]) -> list[Tensor]:
+        """The numbers with which the graph generates what `model.sample` generates from `seeds`."""
+        source = SeededRandom(seeds)
+        return [
+            source.normal(own.shape) if own.kind == "normal" else source.uniform(own.shape).float().clamp(max=1 - 2**-24)
+            for own in self.inputs
+        ]
+
+
+class GANGraph(SamplingGraph):
+    """Noise (N, D) -> latents -> images."""
+
+    def __init__(self, model: GAN) -> None:
+        super().__init__(model, RandomInput("noise", (model.layout.noise_dim,), "normal"))
+
+    def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.model.decode(latents_of(self.model, noise), condition)  # type: ignore[no-any-return]
+
+
+class ResampledGANGraph(SamplingGraph):
+    """Noise (N, candidates, D) and uniform numbers (N,) -> the candidates that the discriminator chooses."""
+
+    def __init__(self, model: GAN) -> None:
+        assert model.resampling is not None
+        num = model.resampling.num_candidates
+        super().__init__(
+            model, RandomInput("noise", (num, model.layout.noise_dim), "normal"), RandomInput("uniform", (), "uniform")
+        )
+
+    def forward(self, noise: Tensor, uniform: Tensor, condition: Tensor | None = None) -> Tensor:
+        layout: LatentLayout = self.model.layout
+        shared = noise[:, 0, layout.z_dim :]
+        images, logits = [], []
+        for own in noise.unbind(dim=1):
+            latents = latents_of(self.model, torch.cat([own[:, : layout.z_dim], shared], dim=1))
+            z, vector = layout.network_inputs(latents, condition)
+            images.append(self.model.averaged(z, vector))
+            logits.append(self.model.discriminator(images[-1], vector))
+        chosen = self.model.resampling.choose(torch.stack(logits, dim=1), uniform)  # (N,)
+        stacked = torch.stack(images, dim=1)  # (N, candidates, C, H, W)
+        one_hot = chosen[:, None] == torch.arange(stacked.shape[1])
+        return torch.where(one_hot[:, :, None, None, None], stacked, torch.zeros_like(stacked)).sum(dim=1)
+
+
+class DiffusionGraph(SamplingGraph):
+    """Noise (N, R, C, H, W) -> images: the first of the R draws is the start, stochastic samplers use the others."""
+
+    def __init__(self, model: Diffusion) -> None:
+        if model.sampling.sampler == "adaptive":
+            raise UserError("the adaptive sampler has no fixed number of steps: an ONNX graph needs another sampler")
+        self.levels = Levels(model.sampling.sigmas().tolist())
+        draws: list[int] = []
+
+        def draw() -> Tensor:
+            draws.append(1)
+            return torch.zeros(1, *model.image_shape)
+
+        model.sampling.run_sampler(lambda x, sigma: x, draw(), self.levels, draw)  # type: ignore[arg-type]
+        super().__init__(model, RandomInput("noise", (len(draws), *model.image_shape), "normal"))
+
+    def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
+        model, draws = self.model, iter(noise.unbind(dim=1))
+        encoded = encode(model, condition)
+        denoise = denoiser(model, model.averaged, encoded)
+        guide = denoiser(model, model.averaged, None if encoded is None else torch.zeros_like(encoded))
+        denoise = guided(denoise, guide, model.sampling.guidance_scale, model.sampling.guidance_interval)
+        x = self.levels[0] * next(draws)
+        return model.sampling.run_sampler(denoise, x, self.levels, partial(next, draws)).clamp(-1, 1)  # type: ignore[no-any-return]
+
+
+class VAEGraph(SamplingGraph):
+    """Noise (N, D) and, for a prior that is a mixture, uniform numbers (N,) -> images."""
+
+    def __init__(self, model: VAE) -> None:
+        prior = model.trained.latent_distribution()
+        self.components = prior.components if isinstance(prior, Mixture) else None
+        choice = [RandomInput("uniform", (), "uniform")] if self.components else []
+        super().__init__(model, RandomInput("noise", (model.latent_dim,), "normal"), *choice)
+
+    def forward(self, noise: Tensor, *others: Tensor) -> Tensor:
+        z = noise
+        if self.components is not None:
+            mean, log_var = self.components.mean.detach(), self.components.log_var.detach()
+            rows = (others[0].double() * len(mean)).long()
+            z, others = mean[rows] + (0.5 * log_var[rows]).exp() * noise, others[1:]
+        condition = others[0] if others else None
+        vectors = label_vectors(condition, noise.shape[0], self.model.condition_dim, noise.device)
+        return self.model.trained.decode(z, vectors)  # type: ignore[no-any-return]
+
+
+class VQVAEGraph(SamplingGraph):
+    """Uniform numbers (N, L), one for each code -> images."""
+
+    def __init__(self, model: VQVAE) -> None:
+        height, width = model.prior.grid
+        super().__init__(model, RandomInput("uniform", (height * width,), "uniform"))
+
+    def forward(self, uniform: Tensor, condition: Tensor | None = None) -> Tensor:
+        trained = self.model.trained
+        return trained.tokenizer.decode(trained.prior.sample(uniform, condition, self.model.code_sampling))  # type: ignore[no-any-return]
+
+
+class Levels(list[float]):
+    """Noise levels as numbers, which samplers read like a tensor: constants of the graph."""
+
+    def tolist(self) -> list[float]:
+        """The levels."""
+        return list(self)
+
+
+@singledispatch
+def sampling_graph(model: Any) -> SamplingGraph:
+    """The graph of a model; UserError for one that generates no images from noise."""
+    raise UserError(f"a {type(model).__name__} has no ONNX graph: name a GAN, VAE, VQ-VAE or diffusion model")
+
+
+@sampling_graph.register
+def _(model: GAN) -> SamplingGraph:
+    return ResampledGANGraph(model) if model.resampling is not None else GANGraph(model)
+
+
+sampling_graph.register(Diffusion, DiffusionGraph)
+sampling_graph.register(VAE, VAEGraph)
+sampling_graph.register(VQVAE, VQVAEGraph)
+
+
+def latents_of(model: GAN, noise: Tensor) -> Tensor:
+    """`layout.from_noise` without operations that ONNX lacks: noise (N, D) -> latents (N, latent_dim).
+
+    The cluster of a normal number is the number of quantiles below it.
+    """
+    if model.clusters is None:
+        return model.layout.from_noise(noise)
+    ends = model.clusters.shares.double().cumsum(dim=1)
+    quantiles = torch.special.ndtri(ends / ends[:, -1:])[:, :-1].float()  # (G, K - 1)
+    z, choices = noise[:, : model.layout.z_dim], noise[:, model.layout.z_dim :]  # (N, G)
+    chosen = (choices[:, :, None] > quantiles).sum(dim=2)
+    one_hot = chosen[:, :, None] == torch.arange(model.clusters.num_clusters)
+    return torch.cat([z, one_hot.flatten(1).float()], dim=1)
+
+
+def export_onnx(run: Run, model: Any, path: Path) -> int:
+    """Write the graph of a run's model; returns the size of the file in bytes.
+
+    Args:
+        run: for the condition, and as metadata.
+        model: in eval mode, on the processor.
+        path: of the file; it is replaced.
+
+    Raises:
+        UserError: the onnx packages are missing, or the model has no graph.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (torch.onnx needs it)
+    except ImportError:
+        raise UserError('an ONNX graph needs packages that are not installed: pip install "genai[onnx]"') from None
+    graph = sampling_graph(model).eval()
+    arguments = example(run, graph, range(EXAMPLE))
+    names = [*(own.name for own in graph.inputs), "label"][: len(arguments)]
+    batch = torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            graph,
+            tuple(arguments),
+            input_names=names,
+            output_names=["images"],
+            dynamic_shapes=tuple({0: batch} for _ in arguments)
+            if len(arguments) == 1
+            else flat_shapes(graph, arguments, batch),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, describe(run, graph))
+    with open_atomically(path) as file:
+        file.write(proto.SerializeToString())
+    return path.stat().st_size
+
+
+def flat_shapes(graph: SamplingGraph, arguments: Sequence[Tensor], batch: Any) -> Any:
+    """The dynamic shapes of several arguments; those of `*others` stand in a tuple of their own."""
+    shapes = [{0: batch} for _ in arguments]
+    return (shapes[0], tuple(shapes[1:])) if isinstance(graph, VAEGraph) else tuple(shapes)
+
+
+def example(run: Run, graph: SamplingGraph, seeds: Sequence[int]) -> list[Tensor]:
+    """Arguments of the graph for `seeds`: random numbers and the default condition."""
+    model: ImageModel = graph.model
+    condition = default_condition(run, model, len(seeds))
+    return graph.random(seeds) + ([] if condition is None else [condition])
+
+
+def describe(run: Run, graph: SamplingGraph) -> Mapping[str, str]:
+    """What the file says of itself: what it is, and what each input is."""
+    record = run.record()
+    about = {"software": f"genai {__version__}", "run": run.name, "model": record["model"], "data": record["data"]}
+    for own in graph.inputs:
+        numbers = "standard normal" if own.kind == "normal" else "uniform in (0, 1)"
+        about[own.name] = (
+            f"float32 (N, {', '.join(map(str, own.shape))}), {numbers}" if own.shape else f"float32 (N,), {numbers}"
+        )
+    if graph.model.conditional:
+        about["label"] = f"{record.get('label_kind', 'class')}: {', '.join(map(str, record['class_names'][:100]))}"
+    return about | {"images": "float32 (N, C, H, W) in [-1, 1], generated by a model"}

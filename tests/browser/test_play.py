@@ -1,0 +1,113 @@
+"""`genai play` in a real browser: controls are used, pictures change, digits come in time, and nothing leaves the machine."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.browser.conftest import Watched
+
+pytestmark = pytest.mark.slow
+START_SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The playground of a GAN and a diffusion model, as its own process."""
+    pytest.importorskip("gradio")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("play")
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "genai", "play", "zoo/mnist-gan", "zoo/mnist-diffusion-ect", "--port", str(port)]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(START_SECONDS):
+            assert process.poll() is None, (folder / "log").read_text()
+            try:
+                urlopen(address, timeout=1)
+                break
+            except OSError:
+                time.sleep(1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def open_tab(watched: Watched, name: str) -> None:
+    """Click on a tab, which on a narrow page may be in the menu of the tabs that do not fit."""
+    tab = watched.page.get_by_role("tab", name=name, exact=True).locator("visible=true")
+    if not tab.count():
+        watched.page.locator(".overflow-menu > button >> visible=true").first.click()
+        tab = watched.page.locator(f".overflow-dropdown button:has-text('{name}') >> visible=true")
+    tab.first.click()
+
+
+def picture(watched: Watched, label: str) -> str:
+    """The address of the visible picture with this label, which each new picture changes; empty before the first."""
+    images = watched.page.locator(f".{label} img >> visible=true")
+    return (images.first.get_attribute("src") or "") if images.count() else ""
+
+
+def wait_for_change(watched: Watched, label: str, before: str) -> str:
+    """Wait until another picture is shown."""
+    for _ in range(600):
+        if (now := picture(watched, label)) not in ("", before):
+            return now
+        watched.page.wait_for_timeout(200)
+    raise AssertionError(f"the picture {label} did not change")
+
+
+def test_controls_change_pictures(address: str, watched: Watched) -> None:
+    page = watched.page
+    page.goto(address)
+    page.get_by_role("button", name="Sample").locator("visible=true").click()
+    first = wait_for_change(watched, "zoo-mnist-gan", "")
+    wait_for_change(watched, "zoo-mnist-diffusion-ect", "")
+    seed = page.locator(".seed input[type=number] >> visible=true")
+    seed.fill("3")
+    seed.press("Enter")
+    page.get_by_role("button", name="Sample").locator("visible=true").click()
+    wait_for_change(watched, "zoo-mnist-gan", first)
+
+    open_tab(watched, "zoo/mnist-gan")
+    open_tab(watched, "Latent space")
+    page.get_by_role("button", name="Show the map").locator("visible=true").click()
+    wait_for_change(watched, "map", "")
+    before = wait_for_change(watched, "decoded-image", "")
+    page.locator(".map img >> visible=true").click(position={"x": 40, "y": 40})
+    wait_for_change(watched, "decoded-image", before)
+    width, view = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert width <= view
+    watched.check()
+
+
+def test_a_digit_is_drawn_and_classified(address: str, watched: Watched) -> None:
+    page = watched.page
+    page.goto(address)
+    open_tab(watched, "zoo/mnist-diffusion-ect")
+    open_tab(watched, "Draw")
+    box = page.locator("canvas >> visible=true").last.bounding_box()
+    x, top, bottom = box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.25, box["y"] + box["height"] * 0.75
+    page.wait_for_timeout(2000)  # the page takes the brush
+    page.mouse.move(x, top)
+    page.mouse.down()
+    page.mouse.move(x, bottom, steps=10)
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Classify").locator("visible=true").click()
+    page.get_by_role("button", name="Vary").locator("visible=true").click()
+    wait_for_change(watched, "result", "")
+    assert page.locator("[data-testid=label-output-value] >> visible=true").text_content().strip() == "1"
+    watched.check()

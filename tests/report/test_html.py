@@ -1,0 +1,107 @@
+"""`genai report`: what the page says of a run, and that it needs no network."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from genai.cli import main
+from genai.data.arrays import ImageArray
+from genai.report.html.content import training_seconds
+from genai.report.html.nearest import nearest
+from genai.report.html.pictures import spaced
+from tests.families import TRUST, family
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small GAN with a grid of each of two epochs, scored on the validation split; and one without scores."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, more in {
+        "scored": ["--evaluation.every_n_epochs", "1"],
+        "plain": ["--model.init_args.ema_halflife_kimg", "1"],
+    }.items():
+        options = [*family("gan"), "--gallery.every_n_epochs", "1", "--gallery.num", "4", "--trainer.max_epochs", "2"]
+        options += ["--trainer.limit_train_batches", "2", "--run_dir", str(folder / name / "run"), *more]
+        assert main(["fit", *options]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(runs: Path) -> str:
+    path = runs / "report.html"
+    assert main(["report", str(runs / "scored/run"), str(runs / "plain/run"), "--num", "9", "--out", str(path), *TRUST]) == 0
+    return path.read_text()
+
+
+def test_the_page_loads_nothing_from_outside(page: str) -> None:
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)""", markup)
+    assert sources
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert "<script src" not in page
+    assert len(page) < 3_000_000
+
+
+def test_a_run_without_scores_gets_one_line(page: str, runs: Path) -> None:
+    unscored = re.findall(r'<p class="unscored">(.*?)</p>', page)
+    assert len(unscored) == 1
+    assert "genai test plain/run" in unscored[0]
+
+
+def test_paths_of_this_machine_are_left_out(page: str, runs: Path) -> None:
+    assert str(runs) not in page
+
+
+def test_settings_that_differ_are_listed_and_others_are_not(page: str) -> None:
+    table = page.partition('<table class="settings">')[2].partition("</table>")[0]
+    rows = dict(re.findall(r"<tr><td>([^<]+)</td><td>([^<]*)</td>", table))
+    assert rows["model.init_args.ema_halflife_kimg"] == "5.0"
+    assert "model.init_args.conditional" not in rows
+    assert "run_dir" not in rows
+
+
+def test_each_epoch_has_a_frame(page: str) -> None:
+    frames = re.findall(r"\[(\d+), \"data:image/webp", page)
+    assert frames == ["1", "2"] * 2
+
+
+def test_text_of_a_run_is_escaped(runs: Path, tmp_path: Path) -> None:
+    record = runs / "plain/run/run.json"
+    original = record.read_text()
+    record.write_text(original.replace('"data": "digits"', '"data": "<script>alert(1)</script>"'))
+    try:
+        assert main(["report", str(runs / "plain/run"), "--num", "4", "--out", str(tmp_path / "x.html"), *TRUST]) == 0
+    finally:
+        record.write_text(original)
+    assert "<script>alert" not in (tmp_path / "x.html").read_text()
+
+
+def test_out_must_be_html_and_new(runs: Path, page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(runs / "plain/run")
+    for out in (runs / "report.pdf", runs / "report.html"):
+        assert main(["report", run, "--out", str(out)]) == 2
+    assert main(["report", run, run, "--out", str(runs / "two.html"), *TRUST]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_nearest_images_by_hand() -> None:
+    train = torch.tensor([0, 10, 100, 255], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 1, 2, 2).contiguous()
+    split = ImageArray(train.numpy(), torch.zeros(4, dtype=torch.long).numpy())
+    found = nearest(torch.full((1, 1, 2, 2), 14, dtype=torch.uint8), split, 2)
+    assert found.distances[0].tolist() == pytest.approx([4, 14])
+    assert found.images[0, :, 0, 0, 0].tolist() == [10, 0]
+
+
+def test_training_time_comes_from_the_cost_or_from_the_throughput() -> None:
+    curves = {"images_per_second": [(100, 50.0), (300, 100.0)]}
+    assert training_seconds({}, curves) == pytest.approx(100 / 50 + 200 / 100)
+    assert training_seconds({"fit": {"seconds": 7}}, curves) == 7
+    assert training_seconds({}, {}) is None
+
+
+def test_frames_keep_the_first_and_the_last() -> None:
+    paths = {epoch: Path(f"{epoch}.png") for epoch in range(1, 101)}
+    assert list(spaced(paths, 5)) == [1, 26, 51, 75, 100]
+    assert list(spaced(paths, 200)) == list(range(1, 101))

@@ -1,0 +1,68 @@
+"""genai export --onnx: onnxruntime generates what torch generates, from the same random numbers, for any batch size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from genai.cli import main
+from genai.models.gan.cluster_conditioning import ClusterConditioning
+from genai.models.gan.gan import GAN
+from genai.networks.mlp import MLPDiscriminator, MLPGenerator
+from genai.runs import REPOSITORY, find, load
+from genai.runs.onnx import example, latents_of, sampling_graph
+
+TOLERANCE = 1e-3 * 2  # of the range [-1, 1]
+ZOO = sorted(path.name for path in (REPOSITORY / "zoo").iterdir() if path.is_dir())
+
+
+def onnx_images(path: Path, arguments: list[Tensor]) -> np.ndarray:
+    """What onnxruntime computes."""
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    named = zip(session.get_inputs(), arguments, strict=True)
+    images: np.ndarray = session.run(None, {own.name: value.numpy() for own, value in named})[0]
+    return images
+
+
+def check(name: str, tmp_path: Path) -> None:
+    """Export a zoo entry and compare batches of five and of one with `sample` in float32."""
+    pytest.importorskip("onnxscript")
+    path = tmp_path / "graph.onnx"
+    assert main(["export", name, str(path), "--onnx"]) == 0
+    run, model = find(name), load(name)
+    options = {"bfloat16": False} if hasattr(model, "sampling") else {}
+    for seeds in (range(5), range(7, 8)):
+        arguments = example(run, sampling_graph(model), seeds)
+        condition = arguments[-1] if model.conditional else None
+        expected = model.sample(seeds, condition, **options).numpy()
+        assert np.abs(onnx_images(path, arguments) - expected).max() < TOLERANCE
+
+
+def test_the_graph_of_a_gan(tmp_path: Path) -> None:
+    check("zoo/mnist-gan", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZOO)
+def test_the_graph_of_every_zoo_entry(name: str, tmp_path: Path) -> None:
+    check(f"zoo/{name}", tmp_path)
+
+
+def test_clusters_are_chosen_as_in_sampling() -> None:
+    settings = ClusterConditioning(num_clusters=5)
+    model = GAN((1, 4, 4), 0, generator=MLPGenerator, discriminator=MLPDiscriminator, cluster_conditioning=settings)
+    assert model.clusters is not None
+    model.clusters.shares.copy_(torch.tensor([[0.1, 0.4, 0.0, 0.3, 0.2]]))
+    noise = torch.randn(2000, model.layout.noise_dim, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(latents_of(model, noise), model.layout.from_noise(noise))
+
+
+def test_a_graph_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"mine")
+    assert main(["export", "zoo/mnist-gan", str(tmp_path), "--onnx"]) == 2
+    assert path.read_bytes() == b"mine"
+    assert len(capsys.readouterr().err.splitlines()) == 1
