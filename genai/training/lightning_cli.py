@@ -154,7 +154,10 @@ class GenaiCLI(LightningCLI):
         options, chosen = self.options, self._get(self.config_init, "trainer")
         check_flags_of_manual_optimisation(chosen, self.model)
         kwargs["strategy"] = strategy(chosen, self.model)
-        self.check_data()
+        self.datamodule.prepare_data()  # missing data and feature networks are found before anything is written
+        evaluation: EvaluateSamples = self._get(self.config_init, "evaluation")
+        evaluation.load(self.datamodule, self.model, self.verb)
+        evaluation.check_sizes(self.datamodule, self.model, self.verb)
         if self.subcommand == "fit":
             self.check_fit(has_callbacks=bool(chosen.callbacks))
         if self.subcommand == "fit" and options.init_from and not options.ckpt_path:
@@ -188,13 +191,6 @@ class GenaiCLI(LightningCLI):
         except MisconfigurationException as error:  # more devices than there are, say
             raise UserError(f"the trainer refuses its options: {error}") from None
 
-    def check_data(self) -> None:
-        """Find missing data and feature networks before anything is written."""
-        self.datamodule.prepare_data()
-        evaluation: EvaluateSamples = self._get(self.config_init, "evaluation")
-        evaluation.load(self.datamodule, self.model, self.subcommand or "")
-        evaluation.check_sizes(self.datamodule, self.model, self.subcommand or "")
-
     def check_fit(self, has_callbacks: bool) -> None:
         """Refuse what a fit would stumble on later, before anything is written."""
         options, data = self.options, self.datamodule
@@ -202,8 +198,6 @@ class GenaiCLI(LightningCLI):
             check_mode()
         check_kind(self.model, data)
         check_model(self.model, data.num_classes, data.batch_size)
-        if options.checkpoint_every_n_steps is not None and options.checkpoint_every_n_steps < 1:
-            raise UserError(f"checkpoint_every_n_steps {options.checkpoint_every_n_steps} is out of range: use 1 or more")
         if self._get(self.config_init, "evaluation").every_n_epochs:
             check_best_metric(options.best_metric, self.model, has_callbacks)
         optimizers = check_optimizers(self.model)
