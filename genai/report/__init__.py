@@ -2,5 +2,6 @@
 
 evaluate.py       `genai.evaluate`: scores of images that are already in memory
 pictures.py       pictures that any program made, as arrays
+comparison.py     runs and groups of seeds in one table
 leaderboard.py    docs/results/leaderboard.md from zoo/*/metrics.json; `python -m genai.report.leaderboard` writes it
 """
