@@ -2,10 +2,10 @@
 
     python benchmarks/score.py [--num 10000] [--rounds 2]
 
-Training images of MNIST with noise, in memory, are scored against the test split on `mnist` features.
-torch-fidelity computes FID, IS, KID, precision and recall. Ours computes these, density, coverage, the
-extrapolated FID, class shares and haze, in two ways: cold, where it also measures the floor, the same work again; and warm, where reference and floor are in the cache, as
-they are for every score but the first. Each side is warmed up; the faster of a side's rounds counts.
+Training images of MNIST with noise, in memory, are scored against the test split on `mnist` features. Torch-fidelity computes
+FID, IS, KID, precision and recall. Ours computes these, density, coverage, the extrapolated FID, class shares and haze: cold,
+where it also measures the floor, the same work again; and warm, where reference and floor are in the cache, as they are for
+every score but the first. Each side is warmed up; the faster of a side's rounds counts.
 """
 
 import argparse

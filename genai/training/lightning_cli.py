@@ -30,6 +30,7 @@ from genai.training.callbacks.averages import Averages, FrozenAverages
 from genai.training.callbacks.axis import ImagesSeenAxis
 from genai.training.callbacks.checkpoints import AtomicCheckpointIO, CheckpointPaths, checkpoint_callbacks
 from genai.training.callbacks.collapse import Collapse
+from genai.training.callbacks.cost import Cost
 from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.gallery import Gallery
 from genai.training.callbacks.options import OptimizerOptions
@@ -238,7 +239,7 @@ class GenaiCLI(LightningCLI):
             return found
         found.append(RunDirectory(run_dir, self.overrides))
         if self.subcommand == "fit":
-            found.append(Preemption())
+            found += [Preemption(), Cost()]
             if options.trainer.enable_checkpointing is not False:
                 every_n_epochs = self._get(self.config_init, "evaluation").every_n_epochs
                 folder, every_n_steps = run_dir / "checkpoints", options.checkpoint_every_n_steps

@@ -1,12 +1,13 @@
-"""genai compare: show scores and samples of several runs side by side
+"""genai compare: show scores and samples of several runs or groups of seeds side by side
 
 Group: inspect
 """
 
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 from rich.console import Console
 
@@ -14,13 +15,11 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, sample_condition
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Loaded, RunOptions, add_seed_option
-from genai.cli.verbs.runs import readable_scores
 from genai.cli.verbs.sample import SAMPLE
 from genai.errors import DamagedFileError, UserError
 from genai.images import grid, save_png, side_by_side, titled, to_uint8
-from genai.metrics.registry import all_metrics
-from genai.metrics.tables import WrappedTable
 from genai.models.seeds import image_seeds
+from genai.report.comparison import Group, as_csv, as_json, as_markdown, check_protocols, find_groups, score_table
 
 
 def parser() -> VerbParser:
@@ -28,52 +27,61 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "compare",
         "RUN... [options]",
-        "Compare runs of one dataset: print their test scores side by side, and write a picture of real test images and "
-        "samples of each run.",
+        "Compare runs of one dataset, or groups of runs that differ in their seed (EXPERIMENT@seeds): print their test scores "
+        "side by side, with mean, spread and Welch's t-test over seeds, and write a picture of real test images and samples of "
+        "each. Scores of different protocols are refused.",
     )
-    verb.add_argument("runs", metavar="RUN", nargs="+", help="runs of one dataset")
+    verb.add_argument(
+        "runs", metavar="RUN", nargs="+", help="runs of one dataset, or EXPERIMENT@seeds, its newest of each seed"
+    )
     RunOptions.add_model_options(verb)
     verb.add_argument("--num", type=positive, default=36, metavar="N", help="images in each panel (default: 36)")
     add_seed_option(verb)
     OutputOptions.add_to(verb)
+    formats = verb.add_mutually_exclusive_group()
+    for name in ("csv", "json", "markdown"):
+        formats.add_argument(f"--{name}", action="store_true", help=f"print the scores as {name.upper()}, and write no picture")
     return verb
 
 
 def run(arguments: list[str]) -> None:
     """Print the scores and write the picture."""
     options = parser().parse(arguments)
-    runs = [replace(RunOptions.from_namespace(options), run=name) for name in options.runs]
-    path = OutputOptions.from_namespace(options).png(runs[0].find(), "compare")
-    sources = loadable(runs)
-    names = {source.run.record().get("data", "unknown data") for source in sources}
+    is_table = options.csv or options.json or options.markdown
+    first = RunOptions.from_namespace(options)
+    chosen = [(group, replace(first, run=str(group.runs[0].path))) for group in find_groups(options.runs)]
+    found = readable(chosen, has_samples=not is_table)
+    groups = [group for group, _ in found]
+    names = {run.record().get("data", "unknown data") for group in groups for run in group.runs}
     if len(names) > 1:
         raise UserError(f"the runs are of {' and '.join(sorted(names))}: compare runs of one dataset")
-    split = sources[0].test_split()
-    real = split.batch(range(min(options.num, len(split)))).images
-    panels = [titled(grid(real), f"real {names.pop()}")]
-    for source in sources:
-        condition = sample_condition(LabelOptions(), options.num, source)
-        images = source.model.sample(image_seeds(options.seed, options.num), condition)
-        panels.append(titled(grid(to_uint8(images).cpu()), heading(source)))
-    save_png(side_by_side(panels), path, {"Runs": ", ".join(source.run.name for source in sources), "Seed": str(options.seed)})
-    tests = {heading(source): test for source in sources if (test := readable_scores(source.run).get("test"))}
-    if tests:
-        Console(highlight=False).print(score_table(tests))
-    print(f"wrote {path}")
+    check_protocols(groups)
+    if options.csv or options.markdown:
+        print(as_csv(groups) if options.csv else as_markdown(groups))
+    elif options.json:
+        print(json.dumps(as_json(groups), indent=2))
+    else:
+        path = OutputOptions.from_namespace(options).png(groups[0].runs[0], "compare")
+        picture([source for _, source in found if source], groups, names.pop(), options.num, options.seed, path)
+        if any(group.tests() for group in groups):
+            Console(highlight=False).print(score_table(groups))
+        print(f"wrote {path}")
 
 
-def loadable(runs: Sequence[RunOptions]) -> list[Loaded]:
-    """The runs with their models; those with a damaged file are named on stderr and left out.
+def readable(groups: Sequence[tuple[Group, RunOptions]], has_samples: bool) -> list[tuple[Group, Loaded | None]]:
+    """The groups without a damaged file, with the model of the first run if `has_samples`; others are named on stderr.
 
     Raises:
-        UserError: all have one, or one is no run, or no model that samples.
+        UserError: all have a damaged file, or one is no run, or no model that samples.
     """
-    found = []
-    for run in runs:
+    found: list[tuple[Group, Loaded | None]] = []
+    for group, first in groups:
         try:
-            found.append(run.load(SAMPLE))
+            for run in group.runs:
+                run.record(), run.config(), run.scores()
+            found.append((group, first.load(SAMPLE) if has_samples else None))
         except DamagedFileError as error:
-            if len(runs) == 1:
+            if len(groups) == 1:
                 raise
             print(f"genai: {error}; it is left out", file=sys.stderr)
     if not found:
@@ -81,18 +89,12 @@ def loadable(runs: Sequence[RunOptions]) -> list[Loaded]:
     return found
 
 
-def heading(source: Loaded) -> str:
-    """The experiment, or the name of a zoo entry."""
-    return source.run.name if source.run.is_exported else source.run.path.parent.name
-
-
-def score_table(tests: Mapping[str, Any]) -> WrappedTable:
-    """A row for each metric with the scores of each run, the floor in brackets."""
-    rows = []
-    for metric in all_metrics():
-        scores, floors = ([metric.text(test[key]) for test in tests.values()] for key in ("scores", "floor"))
-        if any(scores):
-            cells = [f"{score} ({floor})" if score and floor else score for score, floor in zip(scores, floors, strict=True)]
-            rows.append([metric.heading, *cells])
-    rows.append(["images seen", *(f"{test['images_seen']:,}" for test in tests.values())])
-    return WrappedTable(["test split", *tests], rows, caption="in brackets: the floor, real images against real images")
+def picture(sources: list[Loaded], groups: list[Group], data: str, num: int, seed: int, path: Path) -> None:
+    """Write real test images and samples of the first run of each group, side by side."""
+    split = sources[0].test_split()
+    panels = [titled(grid(split.batch(range(min(num, len(split)))).images), f"real {data}")]
+    for source, group in zip(sources, groups, strict=True):
+        condition = sample_condition(LabelOptions(), num, source)
+        images = source.model.sample(image_seeds(seed, num), condition)
+        panels.append(titled(grid(to_uint8(images).cpu()), group.name))
+    save_png(side_by_side(panels), path, {"Runs": ", ".join(source.run.name for source in sources), "Seed": str(seed)})

@@ -4,7 +4,7 @@ Group: inspect
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from genai.runs import Run, all_runs, is_run, runs_folder
 from genai.shipped import SHIPPED, ZOO
 
 MARKS = {"*": "*: scored with model options that the run's config does not have", "(val)": "(val): on the validation split"}
-NAME_WIDTH = 24  # longer names are printed on two lines
+ABOUT = ("data", "features", "seed", "minutes")
 
 
 def parser() -> VerbParser:
@@ -100,12 +100,17 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
     listed = [newest_scores(run) for run in runs]
     measured = {name for newest in listed if newest.evaluation for name in newest.evaluation["scores"]}
     metrics = [metric for metric in all_metrics() if metric.name in measured]
-    headings = ["run", "kimg", *(metric.name + ("" if metric.scale == 1 else f" x{metric.scale:g}") for metric in metrics)]
+    first, others = metrics[:1], metrics[1:]  # the columns of every run stand behind the first score
+    headings = ["run", "kimg", *map(heading, first), *ABOUT, *map(heading, others)]
     rows = []
-    for floor, group in groupby(listed, key=lambda newest: floor_cells(newest, metrics)):
-        rows += [row for newest in group for row in rows_of(newest, metrics)]
-        rows += [["  floor", "", *floor]] if any(floor) else []
-    notes = ["kimg: thousands of images seen", "floor: real against real"]
+    for _, group in groupby(listed, key=lambda newest: [floor_text(newest, metric) for metric in metrics]):
+        members = list(group)
+        rows += [row_of(newest, first, others) for newest in members]
+        floors = {metric.name: floor_text(members[0], metric) for metric in metrics}
+        if any(floors.values()):
+            cells = [*(floors[m.name] for m in first), *[""] * len(ABOUT), *(floors[m.name] for m in others)]
+            rows.append(["  floor", "", *cells])
+    notes = ["kimg: thousands of images seen", "floor: real against real", "minutes: of training"]
     notes += [note for mark, note in MARKS.items() if any(mark in row[0] for row in rows)]
     shown = list(range(len(headings)))
     if width is not None and len(bands := WrappedTable(headings, rows).bands(width)) > 1:
@@ -115,21 +120,33 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
     return WrappedTable([headings[i] for i in shown], cells, caption="; ".join(notes))
 
 
-def floor_cells(newest: Newest, metrics: Sequence[Metric]) -> list[str]:
-    """The floor of each metric; empty without scores."""
-    return [metric.text(newest.evaluation["floor"]) if newest.evaluation else "" for metric in metrics]
+def heading(metric: Metric) -> str:
+    """The name of a metric, and the factor on its values."""
+    return metric.name + ("" if metric.scale == 1 else f" x{metric.scale:g}")
 
 
-def rows_of(newest: Newest, metrics: Sequence[Metric]) -> list[list[str]]:
-    """The cells of a run: name (on two lines if it is long), thousands of images seen, scores."""
+def floor_text(newest: Newest, metric: Metric) -> str:
+    """The floor of a metric; empty without scores."""
+    return metric.text(newest.evaluation["floor"]) if newest.evaluation else ""
+
+
+def row_of(newest: Newest, first: Sequence[Metric], others: Sequence[Metric]) -> list[str]:
+    """The cells of a run: its whole name, thousands of images seen, scores, and what `ABOUT` names."""
     run, split, evaluation = newest
-    experiment, _, time = run.name.rpartition("/")
-    *above, name = [run.name] if len(run.name) <= NAME_WIDTH else [f"{experiment}/", f"  {time}"]
-    rows = [[line, *[""] * (1 + len(metrics))] for line in above]
     if evaluation is None:
-        return [*rows, [name, *[""] * (1 + len(metrics))]]
-    name += (" (val)" if split == "val" else "") + (" *" if evaluation.get("overrides") else "")
-    return [
-        *rows,
-        [name, f"{evaluation['images_seen'] / 1000:,.0f}", *(metric.text(evaluation["scores"]) for metric in metrics)],
-    ]
+        return [run.name, "", *[""] * len(first), *about(run, {}), *[""] * len(others)]
+    name = run.name + (" (val)" if split == "val" else "") + (" *" if evaluation.get("overrides") else "")
+    texts = ([metric.text(evaluation["scores"]) for metric in part] for part in (first, others))
+    ahead, behind = texts
+    return [name, f"{evaluation['images_seen'] / 1000:,.0f}", *ahead, *about(run, evaluation), *behind]
+
+
+def about(run: Run, evaluation: Mapping[str, Any]) -> list[str]:
+    """The cells of ABOUT: empty where the run does not say it or its files are damaged."""
+    try:
+        record, cost = run.raw_record(), run.scores().get("cost", {})
+    except UserError:
+        return [""] * len(ABOUT)
+    minutes = f"{cost['seconds'] / 60:,.1f}" if "seconds" in cost else ""
+    features = evaluation.get("protocol", {}).get("features", "")
+    return [str(record.get("data", "")), Path(str(features)).stem, str(record.get("seed", "")), minutes]

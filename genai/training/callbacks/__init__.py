@@ -5,6 +5,7 @@ averages.py        snapshots of averaged weights, and a warning if they never ch
 axis.py            images_seen as the x-axis of every logger
 checkpoints.py     best.ckpt and last.ckpt
 collapse.py        mode collapse
+cost.py            time, memory and operations
 gallery.py         a grid of samples after an epoch
 options.py         options of an optimiser that were changed for a resumed run
 preemption.py      stopping by a signal

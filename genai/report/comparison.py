@@ -1,0 +1,196 @@
+"""Runs and groups of seeds in one table: mean and spread over seeds, a test of the difference, cost beside quality."""
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.stats import ttest_ind
+
+from genai.errors import UserError
+from genai.metrics.protocol import Protocol
+from genai.metrics.registry import Metric, all_metrics
+from genai.metrics.tables import WrappedTable
+from genai.runs import Run, all_runs, find
+
+SEEDS = "@seeds"
+COSTS = {  # of metrics.json: title, scale, format
+    "seconds": ("training, min", 1 / 60, ".1f"),
+    "sample_flops": ("one sample, GFLOP", 1e-9, ".3g"),
+    "peak_memory": ("peak memory, GB", 1e-9, ".2f"),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone, or one run."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    def tests(self) -> list[dict[str, Any]]:
+        """The evaluation of each run on the test split; runs without one are left out."""
+        return [scores["test"] for run in self.runs if "test" in (scores := run.scores())]
+
+    def values(self, metric: str) -> list[float]:
+        """The score of each run."""
+        return [test["scores"][metric] for test in self.tests() if metric in test["scores"]]
+
+
+def find_group(word: str) -> Group:
+    """The group `EXPERIMENT@seeds`, the newest scored run for each seed of an experiment; or the one run `word`.
+
+    Raises:
+        UserError: there is no such run, or fewer than two seeds of the experiment have test scores.
+    """
+    if not word.endswith(SEEDS):
+        run = find(word)
+        return Group(run.name if run.is_exported else run.path.parent.name, (run,))
+    experiment = word.removesuffix(SEEDS)
+    runs = [run for run in all_runs() if run.path.parent.name == experiment and is_scored(run)]
+    by_seed = {run.record()["seed"]: run for run in runs}  # the newest of each seed comes last
+    if len(by_seed) < 2:
+        raise UserError(
+            f"{experiment} has test scores of {len(by_seed)} seeds, a spread needs 2: train others with `genai fit -c PRESET"
+            f" --seed_everything 1 --experiment {experiment}` and score each with `genai test`"
+        )
+    return Group(word, tuple(by_seed[seed] for seed in sorted(by_seed)))
+
+
+def is_scored(run: Run) -> bool:
+    """Whether a run has test scores; one with a damaged file has none, and is named on stderr."""
+    try:
+        return "seed" in run.record() and "test" in run.scores()
+    except UserError as error:
+        print(f"genai: {error}; it is left out", file=sys.stderr)
+        return False
+
+
+def find_groups(words: Sequence[str]) -> list[Group]:
+    """`find_group` of each different word; runs of one experiment have their full names."""
+    groups = [find_group(word) for word in dict.fromkeys(words)]
+    names = [group.name for group in groups]
+    return [replace(group, name=group.runs[0].name) if names.count(group.name) > 1 else group for group in groups]
+
+
+def check_protocols(groups: Sequence[Group]) -> None:
+    """Raise UserError where the scores have different protocols (the seed of the samples may differ)."""
+    known: dict[Protocol, str] = {}
+    for group in groups:
+        for test in group.tests():
+            known.setdefault(replace(Protocol(**test["protocol"]), seed=None), group.name)
+    if len(known) > 1:
+        (first, name), (second, other) = list(known.items())[:2]
+        differing = [f.name for f in fields(Protocol) if getattr(first, f.name) != getattr(second, f.name)]
+        details = ", ".join(f"{key} {getattr(first, key)} and {getattr(second, key)}" for key in differing)
+        raise UserError(
+            f"the scores of {name} and {other} have different protocols ({details[:200]}): score both again with the same"
+            " options of `genai test`"
+        )
+
+
+def rows_of(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """A row for each metric: floor, and by group the number of runs, mean, std over seeds, and p against the first group."""
+    rows = []
+    for metric in all_metrics():
+        values = {group.name: group.values(metric.name) for group in groups}
+        if not any(values.values()):
+            continue
+        floors = [test["floor"].get(metric.name) for group in groups for test in group.tests()]
+        first = values[groups[0].name]
+        cells = {
+            name: {
+                "runs": len(found),
+                "mean": fmean(found) if found else None,
+                "std": stdev(found) if len(found) > 1 else None,
+                "p": welch(first, found) if name != groups[0].name else None,
+            }
+            for name, found in values.items()
+        }
+        rows.append({"metric": metric.name, "floor": next((f for f in floors if f is not None), None), "groups": cells})
+    return rows
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """The p-value of Welch's t-test: the chance of such a difference between equal models; None below two runs each."""
+    if min(len(first), len(second)) < 2 or not (stdev(first) or stdev(second)):
+        return None
+    return float(ttest_ind(first, second, equal_var=False).pvalue)
+
+
+def costs_of(groups: Sequence[Group]) -> dict[str, list[str]]:
+    """Parameters, images seen and what was measured of the cost, by title: a cell for each group, the mean over its runs."""
+    found: dict[str, list[str]] = {}
+    tests = [group.tests() for group in groups]
+    found["parameters"] = [f"{sum(test[0]['parameters'].values()):,}" if test else "" for test in tests]
+    found["images seen"] = [f"{fmean(t['images_seen'] for t in test):,.0f}" if test else "" for test in tests]
+    for key, (title, scale, form) in COSTS.items():
+        values = [[cost[key] for run in group.runs if key in (cost := run.scores().get("cost", {}))] for group in groups]
+        if any(values):
+            found[title] = [format(scale * fmean(value), form) if value else "" for value in values]
+    return found
+
+
+def score_table(groups: Sequence[Group]) -> WrappedTable:
+    """The table for the terminal: a row for each metric, the floor in brackets; p beside the second and later groups."""
+    by_name = {metric.name: metric for metric in all_metrics()}
+    rows = rows_of(groups)
+    with_p = [group.name for group in groups if any(row["groups"][group.name]["p"] is not None for row in rows)]
+    columns = ["test split", *(group.name for group in groups), *(f"p {name}" for name in with_p)]
+    cells = []
+    for row in rows:
+        metric, floor = by_name[row["metric"]], by_name[row["metric"]].text({row["metric"]: row["floor"]})
+        scores = [score_cell(metric, row["groups"][group.name], floor) for group in groups]
+        cells.append([metric.heading, *scores, *(p_text(row["groups"][name]["p"]) for name in with_p)])
+    for title, texts in costs_of(groups).items():
+        cells.append([title, *texts, *[""] * len(with_p)])
+    caption = "in brackets: the floor, real images against real images"
+    if any(len(group.runs) > 1 for group in groups):
+        caption += "; ±: standard deviation over seeds"
+    if with_p:
+        caption += f"; p: Welch's t-test over seeds against {groups[0].name}"
+    elif len(groups) > 1:
+        caption += "; one run each: NAME@seeds tests a difference"
+    return WrappedTable(columns, cells, caption=caption)
+
+
+def score_cell(metric: Metric, cell: Mapping[str, Any], floor: str) -> str:
+    """`3.07 ± 0.12 (0.065)`; empty without a score."""
+    if cell["mean"] is None:
+        return ""
+    text = metric.text({metric.name: cell["mean"], f"{metric.name}_std": cell["std"]}, with_std=True)
+    return f"{text} ({floor})" if floor else text
+
+
+def p_text(p: float | None) -> str:
+    """A p-value with two digits."""
+    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def as_markdown(groups: Sequence[Group]) -> str:
+    """The table in Markdown."""
+    table = score_table(groups)
+    lines = [table.columns, ["---", *["--:"] * (len(table.columns) - 1)], *table.rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{table.caption}."
+
+
+def as_csv(groups: Sequence[Group]) -> str:
+    """A line for each metric and group: metric, group, runs, mean, std, p, floor."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["metric", "group", "runs", "mean", "std", "p", "floor"])
+    for row in rows_of(groups):
+        for name, cell in row["groups"].items():
+            writer.writerow([row["metric"], name, cell["runs"], cell["mean"], cell["std"], cell["p"], row["floor"]])
+    return text.getvalue().rstrip()
+
+
+def as_json(groups: Sequence[Group]) -> dict[str, Any]:
+    """Runs, rows and costs of the groups."""
+    runs = {group.name: [str(run.path) for run in group.runs] for group in groups}
+    costs = {group.name: [run.scores().get("cost") for run in group.runs] for group in groups}
+    test = "Welch's t-test over seeds against the first group"
+    return {"runs": runs, "test": test, "metrics": rows_of(groups), "costs": costs}

@@ -1,0 +1,95 @@
+"""genai compare: groups of seeds with mean, spread and Welch's test; unlike protocols are refused."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+from scipy.stats import ttest_ind
+
+from genai.cli import main
+from genai.errors import UserError
+from genai.report.comparison import check_protocols, find_group, find_groups, welch
+from genai.shipped import ZOO
+
+FIDS = {"one": (3.0, 3.2, 3.1), "two": (2.0, 2.5, 2.2)}
+
+
+@pytest.fixture
+def runs(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two experiments with three seeds each, from one zoo entry."""
+    for experiment, fids in FIDS.items():
+        for seed, fid in enumerate(fids):
+            write(workspace / f"runs/{experiment}/run-{seed}", seed, fid)
+    return workspace / "runs"
+
+
+def write(folder: Path, seed: int, fid: float, **protocol: object) -> None:
+    """A run that has scores and no checkpoint."""
+    source = ZOO / "digits-diffusion"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_bytes((source / "config.yaml").read_bytes())
+    (folder / "run.json").write_text(json.dumps(json.loads((source / "run.json").read_text()) | {"seed": seed}))
+    metrics = json.loads((source / "metrics.json").read_text())
+    metrics["test"]["scores"]["fid"] = fid
+    metrics["test"]["protocol"] |= {"seed": seed, **protocol}
+    metrics["cost"] = {"seconds": 60.0 * (seed + 1)}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_a_group_has_the_newest_run_of_each_seed(runs: Path) -> None:
+    write(runs / "one/run-newer", 2, 9.0)
+    assert find_group("one@seeds").values("fid") == [3.0, 3.2, 9.0]
+    write(runs / "lonely/run", 0, 1.0)
+    with pytest.raises(UserError, match="test scores of 1 seeds"):
+        find_group("lonely@seeds")
+
+
+def test_mean_spread_and_test_are_those_of_scipy(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "one@seeds", "two@seeds", "--csv"]) == 0
+    rows = {(row["metric"], row["group"]): row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    for name, fids in FIDS.items():
+        row = rows["fid", f"{name}@seeds"]
+        assert (float(row["mean"]), float(row["std"]), int(row["runs"])) == (fmean(fids), stdev(fids), 3)
+    assert float(rows["fid", "two@seeds"]["p"]) == pytest.approx(ttest_ind(*FIDS.values(), equal_var=False).pvalue)
+    assert rows["fid", "one@seeds"]["p"] == ""
+    assert rows["kid", "two@seeds"]["p"] == ""  # no spread at all
+
+
+def test_markdown_and_json_say_the_same(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "one@seeds", "two", "--markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| test split | one@seeds | two |"
+    assert lines[2].startswith("| FID ↓ | 3.1 ± 0.1 (")
+    assert "| training, min | 2.0 | 3.0 |" in lines
+    assert main(["compare", "one@seeds", "two", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["metrics"][0]["groups"]["one@seeds"]["mean"] == pytest.approx(3.1)
+    assert content["metrics"][0]["groups"]["two"] == {"runs": 1, "mean": 2.2, "std": None, "p": None}
+
+
+def test_unlike_protocols_are_refused_and_other_seeds_are_not(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check_protocols(find_groups(["one@seeds", "two@seeds"]))
+    write(runs / "few/run", 0, 1.0, num_samples=50)
+    assert main(["compare", "one", "few", "--csv"]) == 2
+    assert "num_samples 1097 and 50" in capsys.readouterr().err
+
+
+def test_two_runs_of_an_experiment_have_their_full_names(runs: Path) -> None:
+    assert [group.name for group in find_groups(["one/run-0", "one/run-1", "two"])] == ["one/run-0", "one/run-1", "two"]
+
+
+def test_no_test_without_a_spread() -> None:
+    assert welch([1.0], [2.0, 3.0]) is None
+    assert welch([1.0, 1.0], [2.0, 2.0]) is None
+    assert welch([1.0, 1.1, 0.9], [5.0, 5.1, 4.9]) < 0.001  # type: ignore[operator]
+
+
+def test_runs_lists_data_features_seed_and_minutes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "one"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:7] == ["run", "kimg", "fid", "data", "features", "seed", "minutes"]
+    assert lines[3].split()[0] == "one/run-2"
+    assert lines[3].split()[2:7] == ["3.1", "digits", "digits", "2", "3.0"]
