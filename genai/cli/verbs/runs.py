@@ -12,7 +12,7 @@ from rich.console import Console
 
 from genai.cli.options.arguments import VerbParser, add_trust_option, command
 from genai.errors import UserError
-from genai.metrics.registry import Metric, all_metrics
+from genai.metrics.registry import Metric, all_metrics, text_metrics
 from genai.metrics.tables import WrappedTable
 from genai.runs import REPOSITORY, Run, all_runs, is_run, runs_folder
 
@@ -79,13 +79,13 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
         width: columns of the terminal; metrics that do not fit are left out. None: all metrics that a run has.
     """
     measured = {name for newest in map(newest_scores, runs) if newest for name in newest[1]["scores"]}
-    metrics = [metric for metric in all_metrics() if metric.name in measured]
+    metrics = [metric for metric in (*all_metrics(), *text_metrics()) if metric.name in measured]
     headings = ["run", "kimg", *(metric.name + ("" if metric.scale == 1 else f" x{metric.scale:g}") for metric in metrics)]
     rows = []
     for floor, group in groupby(runs, key=lambda run: floor_cells(run, metrics)):
         rows += [row for run in group for row in rows_of(run, metrics)]
         rows += [["  floor", "", *floor]] if any(floor) else []
-    notes = ["kimg: thousands of images seen", "floor: real against real"]
+    notes = ["kimg: thousands of images seen (of text: tokens)", "floor: real against real"]
     notes += [note for mark, note in MARKS.items() if any(mark in row[0] for row in rows)]
     shown = list(range(len(headings)))
     if width is not None and len(bands := WrappedTable(headings, rows).bands(width)) > 1:
