@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from genai.errors import UserError
 from genai.files import write_atomically
 from genai.metrics.protocol import Protocol
-from genai.metrics.registry import Metric, all_metrics
+from genai.metrics.registry import Metric, all_metrics, text_metrics
+from genai.metrics.text import TextProtocol
 from genai.runs import REPOSITORY, Run, is_run
 from genai.runs.files import check_types
 from genai.shipped import preset_name
@@ -39,17 +40,26 @@ class Entry(NamedTuple):
     test: dict[str, Any]
 
     @property
-    def protocol(self) -> Protocol:
+    def is_text(self) -> bool:
+        """Whether it is a model of text."""
+        return "tokenizer" in self.test["protocol"]
+
+    @property
+    def protocol(self) -> Protocol | TextProtocol:
         """What the scores depend on."""
-        return Protocol(**self.test["protocol"])
+        return TextProtocol(**self.test["protocol"]) if self.is_text else Protocol(**self.test["protocol"])
 
 
 def entries(zoo: Path) -> list[Entry]:
-    """The evaluated entries of a zoo folder, by protocol, then by FID."""
+    """The evaluated entries of a zoo folder: images, then text; by protocol, then by FID or bits per byte."""
     runs = [Run(path) for path in sorted(zoo.iterdir()) if is_run(path)]
     found = [entry for run in runs if (entry := read_entry(run)) is not None]
-    fid = {entry.run: entry.test["scores"].get("fid", math.inf) for entry in found}
-    return sorted(found, key=lambda entry: (entry.protocol.data, entry.protocol.describe(), fid[entry.run]))
+
+    def place(entry: Entry) -> tuple[Any, ...]:
+        score = entry.test["scores"].get("bits_per_byte" if entry.is_text else "fid", math.inf)
+        return entry.is_text, entry.protocol.data, entry.protocol.describe(), score
+
+    return sorted(found, key=place)
 
 
 def read_entry(run: Run) -> Entry | None:
@@ -69,9 +79,11 @@ def read_entry(run: Run) -> Entry | None:
 
 def section(group: list[Entry]) -> Iterator[str]:
     """The lines of entries with one protocol: heading, table, protocol."""
-    metrics = [metric for metric in all_metrics() if any(metric.name in entry.test["scores"] for entry in group)]
+    is_text = group[0].is_text
+    declared = text_metrics() if is_text else all_metrics()
+    metrics = [metric for metric in declared if any(metric.name in entry.test["scores"] for entry in group)]
     yield f"## {group[0].protocol.data}, {group[0].protocol.num_samples:,} samples\n"
-    columns = ["entry", "preset", "parameters", "images seen", *(metric.heading for metric in metrics)]
+    columns = ["entry", "preset", "parameters", f"{'tokens' if is_text else 'images'} seen", *(m.heading for m in metrics)]
     yield f"| {' | '.join(columns)} |"
     yield f"|---|---|{'--:|' * (len(columns) - 2)}"
     for entry in group:
@@ -85,8 +97,9 @@ def section(group: list[Entry]) -> Iterator[str]:
         ]
         cells += [cell(metric, entry, group) for metric in metrics]
         yield f"| {' | '.join(cells)} |"
-    floors = (metric.text(group[0].test["floor"], with_std=True) for metric in metrics)
-    yield f"| floor (real against real) | | | | {' | '.join(floors)} |"
+    shared = [metric for metric in metrics if not is_text or len({entry.test["floor"][metric.name] for entry in group}) == 1]
+    floors = (metric.text(group[0].test["floor"], with_std=True) if metric in shared else "" for metric in metrics)
+    yield f"| floor ({'real text' if is_text else 'real against real'}) | | | | {' | '.join(floors)} |"
     yield f"\nProtocol: {group[0].protocol.describe()}.\n"
 
 

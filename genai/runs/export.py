@@ -15,7 +15,8 @@ from safetensors.torch import save
 
 from genai.errors import UserError
 from genai.files import make_folder, refusal_named, write_atomically
-from genai.metrics.registry import all_metrics
+from genai.metrics.registry import all_metrics, text_metrics
+from genai.metrics.text import TextProtocol
 from genai.models.base import Model
 from genai.runs import Run, write_json
 from genai.runs.redaction import Redaction
@@ -23,7 +24,7 @@ from genai.runs.trust import READS_PICTURES_ALONE
 from genai.runs.yaml_files import parse_yaml
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-COMPARED = ("fid", "kid", "inception_score", "precision", "recall", "label_agreement")
+COMPARED = ("fid", "kid", "inception_score", "precision", "recall", "label_agreement", "bits_per_byte")
 TOLERANCE = 0.01
 FILES = ("README.md", "config.yaml", "metrics.json", "model.onnx", "run.json", "weights.safetensors")  # of a zoo entry
 Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, protocol of a test) -> its test entry of metrics.json
@@ -31,29 +32,28 @@ Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, protocol 
 CARD = """\
 # {name}
 
-{model} on {data}, trained with genai {version}. All its samples are synthetic images.
+{model} on {data}, trained with genai {version}. All its samples are synthetic {what}.
 
 | | |
 |---|---|
 | trained with | `{command}` |
 | seed | {seed} |
-| images seen | {images_seen:,} |
+| {unit} seen | {images_seen:,} |
 | weights | averaged, {dtype}, {size:.1f} MB |
 | torch, lightning | {torch}, {lightning} |
 
 ## Scores
 
-| metric | model | real against real |
+| metric | model | {floor} |
 |---|---|---|
 {rows}
 
-Protocol: {num_samples:,} samples (seed {sample_seed}) against {num_reference:,} images of the {split} split of {data},
-feature network `{features}` (sha256 {sha}); scores are those of the weights in this folder.
+Protocol: {protocol}; scores are those of the weights in this folder.
 
 ## Use
 
-    genai sample {entry} --num 64 --out grid.png
-    genai test {entry}
+    {use}
+    genai test {name}
 
 Limits: the model reproduces the biases of {data}; the entry has no optimiser state, so training cannot be resumed from it.
 """
@@ -216,8 +216,8 @@ def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, size: int) -> str:
     """The model card, in Markdown."""
-    protocol = test["protocol"]
-    metrics = [metric for metric in all_metrics() if metric.name in test["scores"]]
+    protocol, is_text = test["protocol"], "tokenizer" in test["protocol"]
+    metrics = [metric for metric in (text_metrics() if is_text else all_metrics()) if metric.name in test["scores"]]
     cells = [(metric.heading, *(metric.text(test[part], with_std=True) for part in ("scores", "floor"))) for metric in metrics]
     rows = [f"| {' | '.join(row)} |" for row in cells]
     return CARD.format(
@@ -234,10 +234,18 @@ def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, si
         dtype=dtype,
         size=size / 1e6,
         rows="\n".join(rows),
-        num_samples=protocol["num_samples"],
-        num_reference=protocol["num_reference"],
-        sample_seed=protocol["seed"],
-        split=protocol["split"],
-        features=Path(protocol["features"]).name,
-        sha=protocol["weights_sha256"][:16],
+        what="texts" if is_text else "images",
+        unit="tokens" if is_text else "images",
+        floor="real text" if is_text else "real against real",
+        use=f"genai sample {name} --num 3 --tokens 300" if is_text else f"genai sample {name} --num 64 --out grid.png",
+        protocol=TextProtocol(**protocol).describe() if is_text else describe_protocol(protocol, record["data"]),
+    )
+
+
+def describe_protocol(protocol: dict[str, Any], data: str) -> str:
+    """The protocol of scores of images, in two lines."""
+    return (
+        f"{protocol['num_samples']:,} samples (seed {protocol['seed']}) against {protocol['num_reference']:,} images of the "
+        f"{protocol['split']} split of {data},\nfeature network `{Path(protocol['features']).name}` "
+        f"(sha256 {protocol['weights_sha256'][:16]})"
     )

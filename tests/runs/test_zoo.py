@@ -21,7 +21,10 @@ def test_an_entry_is_small_and_complete(entry: Path) -> None:
     assert {"README.md", "config.yaml", "metrics.json", "run.json", "weights.safetensors"} == {p.name for p in entry.iterdir()}
     assert sum(path.stat().st_size for path in entry.iterdir()) < 10e6
     card, test = (entry / "README.md").read_text(), json.loads((entry / "metrics.json").read_text())["test"]
-    assert f"| FID ↓ | {test['scores']['fid']:.4g} | {test['floor']['fid']:.4g} |" in card
+    name, title, form = (
+        ("bits_per_byte", "bits per byte", ".3f") if "bits_per_byte" in test["scores"] else ("fid", "FID", ".4g")
+    )
+    assert f"| {title} ↓ | {test['scores'][name]:{form}} | {test['floor'][name]:{form}} |" in card
 
 
 def test_the_zoo_is_small() -> None:

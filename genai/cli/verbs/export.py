@@ -11,11 +11,13 @@ import lightning as L
 from genai.cli.options.arguments import VerbParser, add_trust_option
 from genai.cli.options.output import checked
 from genai.models.base import Model
+from genai.models.text import TextModel
 from genai.runs import find, load
 from genai.runs.data import data_of
 from genai.runs.export import DTYPES, export_run
 from genai.runs.onnx import export_onnx
 from genai.training.callbacks.evaluation import EvaluateSamples
+from genai.training.callbacks.text_evaluation import EvaluateText
 
 
 def parser() -> VerbParser:
@@ -53,7 +55,10 @@ def run(arguments: list[str]) -> None:
 
     def rescore(rounded: Model, protocol: dict[str, Any]) -> dict[str, Any]:
         """The test entry of metrics.json of a model, by the protocol of the run's test."""
-        callback = EvaluateSamples(protocol["features"], num_samples=protocol["num_samples"], seed=protocol["seed"])
+        num_samples, seed = protocol["num_samples"], protocol["seed"]
+        callback: EvaluateSamples | EvaluateText = EvaluateText(num_samples, seed, prints=False)
+        if not isinstance(rounded, TextModel):
+            callback = EvaluateSamples(protocol["features"], num_samples=num_samples, seed=seed)
         quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = L.Trainer(accelerator="cpu", devices=1, callbacks=[callback], limit_test_batches=1, **quiet)
         trainer.test(rounded, datamodule=data_of(source, options.trust), verbose=False)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from genai.cli.options.arguments import VerbParser, add_trust_option, command
 from genai.errors import DamagedFileError, UserError
-from genai.metrics.registry import Metric, all_metrics
+from genai.metrics.registry import Metric, all_metrics, text_metrics
 from genai.metrics.tables import WrappedTable
 from genai.runs import Run, all_runs, is_run, runs_folder
 from genai.shipped import SHIPPED, ZOO
@@ -99,7 +99,7 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
     """
     listed = [newest_scores(run) for run in runs]
     measured = {name for newest in listed if newest.evaluation for name in newest.evaluation["scores"]}
-    metrics = [metric for metric in all_metrics() if metric.name in measured]
+    metrics = [metric for metric in (*all_metrics(), *text_metrics()) if metric.name in measured]
     first, others = metrics[:1], metrics[1:]  # the columns of every run stand behind the first score
     headings = ["run", "kimg", *map(heading, first), *ABOUT, *map(heading, others)]
     rows = []
@@ -110,7 +110,7 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
         if any(floors.values()):
             cells = [*(floors[m.name] for m in first), *[""] * len(ABOUT), *(floors[m.name] for m in others)]
             rows.append(["  floor", "", *cells])
-    notes = ["kimg: thousands of images seen", "floor: real against real", "minutes: of training"]
+    notes = ["kimg: thousands of images seen (of text: tokens)", "floor: real against real", "minutes: of training"]
     notes += [note for mark, note in MARKS.items() if any(mark in row[0] for row in rows)]
     shown = list(range(len(headings)))
     if width is not None and len(bands := WrappedTable(headings, rows).bands(width)) > 1:

@@ -29,11 +29,13 @@ class EvaluateText(L.Callback):
     Args:
         num_samples: number of samples.
         seed: of the samples.
+        prints: whether the scores are printed.
     """
 
-    def __init__(self, num_samples: int = 32, seed: int = 0) -> None:
+    def __init__(self, num_samples: int = 32, seed: int = 0, prints: bool = True) -> None:
         self.num_samples = num_samples
         self.seed = seed
+        self.prints = prints
         self.last: TextResult | None = None
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -56,6 +58,8 @@ class EvaluateText(L.Callback):
         if (run_dir := run_dir_of(trainer)) is not None:
             about = {"parameters": sizes, "images_seen": model.images_seen, "overrides": list(overrides)}
             merge_json(run_dir / "metrics.json", {split: result.to_dict() | about}, keep=True)
+        if not self.prints:
+            return
         rich.print(result.table())
         rich.print(Text(result.protocol.describe(), style="dim"))
         if sizes:
