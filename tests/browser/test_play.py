@@ -1,48 +1,31 @@
 """`genai play` in a real browser: controls are used, pictures change, digits come in time, and nothing leaves the machine."""
 
-import os
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
+from genai.report.play.actions import PlayableRun
+from genai.runs import find, load
 from tests.browser.conftest import Watched
 
 pytestmark = pytest.mark.slow
-START_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The playground of a GAN and a diffusion model, as its own process."""
+def address() -> Iterator[str]:
+    """The playground of a GAN and a diffusion model, served by a thread."""
     pytest.importorskip("gradio")
+    from genai.report.play import page
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("play")
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "genai", "play", "zoo/mnist-gan", "zoo/mnist-diffusion-ect", "--port", str(port)]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(START_SECONDS):
-            assert process.poll() is None, (folder / "log").read_text()
-            try:
-                urlopen(address, timeout=1)
-                break
-            except OSError:
-                time.sleep(1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(30)
+    runs = [PlayableRun(find(name), name, load(name)) for name in ("zoo/mnist-gan", "zoo/mnist-diffusion-ect")]
+    blocks = page.build(runs)
+    page.serve(blocks, port, wait=False)
+    yield f"http://127.0.0.1:{port}"
+    blocks.close()
 
 
 def open_tab(watched: Watched, name: str) -> None:
