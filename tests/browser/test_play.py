@@ -31,6 +31,9 @@ def address() -> Iterator[str]:
 def open_tab(watched: Watched, name: str) -> None:
     """Click on a tab, which on a narrow page may be in the menu of the tabs that do not fit."""
     tab = watched.page.get_by_role("tab", name=name, exact=True).locator("visible=true")
+    for _ in range(25):
+        if not tab.count():
+            watched.page.wait_for_timeout(200)
     if not tab.count():
         watched.page.locator(".overflow-menu > button >> visible=true").first.click()
         tab = watched.page.locator(f".overflow-dropdown button:has-text('{name}') >> visible=true")
@@ -79,6 +82,7 @@ def test_controls_change_pictures(address: str, watched: Watched) -> None:
 def test_a_digit_is_drawn_and_classified(address: str, watched: Watched) -> None:
     page = watched.page
     page.goto(address)
+    page.get_by_role("button", name="Sample").locator("visible=true").wait_for()
     open_tab(watched, "zoo/mnist-diffusion-ect")
     open_tab(watched, "Draw")
     box = page.locator("canvas >> visible=true").last.bounding_box()
