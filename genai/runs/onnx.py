@@ -67,9 +67,10 @@ class GANGraph(SamplingGraph):
 
     def __init__(self, model: GAN) -> None:
         super().__init__(model, RandomInput("noise", (model.layout.noise_dim,), "normal"))
+        self.register_buffer("quantiles", cluster_quantiles(model))
 
     def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.model.decode(latents_of(self.model, noise), condition)  # type: ignore[no-any-return]
+        return self.model.decode(latents_of(self.model, noise, self.quantiles), condition)  # type: ignore[no-any-return]
 
 
 class ResampledGANGraph(SamplingGraph):
@@ -81,13 +82,14 @@ class ResampledGANGraph(SamplingGraph):
         super().__init__(
             model, RandomInput("noise", (num, model.layout.noise_dim), "normal"), RandomInput("uniform", (), "uniform")
         )
+        self.register_buffer("quantiles", cluster_quantiles(model))
 
     def forward(self, noise: Tensor, uniform: Tensor, condition: Tensor | None = None) -> Tensor:
         layout: LatentLayout = self.model.layout
         shared = noise[:, 0, layout.z_dim :]
         images, logits = [], []
         for own in noise.unbind(dim=1):
-            latents = latents_of(self.model, torch.cat([own[:, : layout.z_dim], shared], dim=1))
+            latents = latents_of(self.model, torch.cat([own[:, : layout.z_dim], shared], dim=1), self.quantiles)
             z, vector = layout.network_inputs(latents, condition)
             images.append(self.model.averaged(z, vector))
             logits.append(self.model.discriminator(images[-1], vector))
@@ -179,15 +181,21 @@ sampling_graph.register(VAE, VAEGraph)
 sampling_graph.register(VQVAE, VQVAEGraph)
 
 
-def latents_of(model: GAN, noise: Tensor) -> Tensor:
+def cluster_quantiles(model: GAN) -> Tensor | None:
+    """Between which normal numbers each cluster is chosen: (G, K - 1) float32; None for a GAN without clusters."""
+    if model.clusters is None:
+        return None
+    ends = model.clusters.shares.double().cumsum(dim=1)
+    return torch.special.ndtri(ends / ends[:, -1:])[:, :-1].float()
+
+
+def latents_of(model: GAN, noise: Tensor, quantiles: Tensor | None) -> Tensor:
     """`layout.from_noise` without operations that ONNX lacks: noise (N, D) -> latents (N, latent_dim).
 
-    The cluster of a normal number is the number of quantiles below it.
+    The cluster of a normal number is the number of `cluster_quantiles` below it.
     """
-    if model.clusters is None:
+    if model.clusters is None or quantiles is None:
         return model.layout.from_noise(noise)
-    ends = model.clusters.shares.double().cumsum(dim=1)
-    quantiles = torch.special.ndtri(ends / ends[:, -1:])[:, :-1].float()  # (G, K - 1)
     z, choices = noise[:, : model.layout.z_dim], noise[:, model.layout.z_dim :]  # (N, G)
     chosen = (choices[:, :, None] > quantiles).sum(dim=2)
     one_hot = chosen[:, :, None] == torch.arange(model.clusters.num_clusters)

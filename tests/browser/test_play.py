@@ -1,53 +1,39 @@
 """`genai play` in a real browser: controls are used, pictures change, digits come in time, and nothing leaves the machine."""
 
-import os
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
+from genai.report.play.actions import PlayableRun
+from genai.runs import find, load
 from tests.browser.conftest import Watched
 
 pytestmark = pytest.mark.slow
-START_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The playground of a GAN and a diffusion model, as its own process."""
+def address() -> Iterator[str]:
+    """The playground of a GAN and a diffusion model, served by a thread."""
     pytest.importorskip("gradio")
+    from genai.report.play import page
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("play")
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "genai", "play", "zoo/mnist-gan", "zoo/mnist-diffusion-ect", "--port", str(port)]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(START_SECONDS):
-            assert process.poll() is None, (folder / "log").read_text()
-            try:
-                urlopen(address, timeout=1)
-                break
-            except OSError:
-                time.sleep(1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(30)
+    runs = [PlayableRun(find(name), name, load(name)) for name in ("zoo/mnist-gan", "zoo/mnist-diffusion-ect")]
+    blocks = page.build(runs)
+    page.serve(blocks, port, wait=False)
+    yield f"http://127.0.0.1:{port}"
+    blocks.close()
 
 
 def open_tab(watched: Watched, name: str) -> None:
     """Click on a tab, which on a narrow page may be in the menu of the tabs that do not fit."""
     tab = watched.page.get_by_role("tab", name=name, exact=True).locator("visible=true")
+    for _ in range(25):
+        if not tab.count():
+            watched.page.wait_for_timeout(200)
     if not tab.count():
         watched.page.locator(".overflow-menu > button >> visible=true").first.click()
         tab = watched.page.locator(f".overflow-dropdown button:has-text('{name}') >> visible=true")
@@ -96,6 +82,7 @@ def test_controls_change_pictures(address: str, watched: Watched) -> None:
 def test_a_digit_is_drawn_and_classified(address: str, watched: Watched) -> None:
     page = watched.page
     page.goto(address)
+    page.get_by_role("button", name="Sample").locator("visible=true").wait_for()
     open_tab(watched, "zoo/mnist-diffusion-ect")
     open_tab(watched, "Draw")
     box = page.locator("canvas >> visible=true").last.bounding_box()

@@ -12,7 +12,7 @@ from genai.models.gan.cluster_conditioning import ClusterConditioning
 from genai.models.gan.gan import GAN
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 from genai.runs import REPOSITORY, find, load
-from genai.runs.onnx import example, latents_of, sampling_graph
+from genai.runs.onnx import cluster_quantiles, example, latents_of, sampling_graph
 
 TOLERANCE = 1e-3 * 2  # of the range [-1, 1]
 ZOO = sorted(path.name for path in (REPOSITORY / "zoo").iterdir() if path.is_dir())
@@ -57,7 +57,7 @@ def test_clusters_are_chosen_as_in_sampling() -> None:
     assert model.clusters is not None
     model.clusters.shares.copy_(torch.tensor([[0.1, 0.4, 0.0, 0.3, 0.2]]))
     noise = torch.randn(2000, model.layout.noise_dim, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(latents_of(model, noise), model.layout.from_noise(noise))
+    assert torch.equal(latents_of(model, noise, cluster_quantiles(model)), model.layout.from_noise(noise))
 
 
 def test_a_graph_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

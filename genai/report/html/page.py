@@ -22,7 +22,8 @@ from genai.report.html import charts
 from genai.report.html.content import Nearest, RunContent, differing
 from genai.report.html.pictures import data_uri, read_grid, spaced
 
-MAX_FRAMES = 60  # of the sliders of all runs together
+MAX_FRAMES = 50  # of the sliders of all runs together
+MAX_LOSSLESS = 32  # pixels of an image that is stored without loss
 SHOWN_AGAINST_TIME = "fid"
 UNPLOTTED = re.compile(r"_floor$|_std$|/share_|^test/")  # columns of metrics.csv that are no curve of their own
 
@@ -45,7 +46,7 @@ def write_report(runs: Sequence[RunContent], neighbours: dict[str, Nearest | str
         seed=seed,
         runs=runs,
         facts=[facts(run) for run in runs],
-        samples=[data_uri(grid(run.images), lossless=True) for run in runs],
+        samples=[data_uri(grid(run.images), run.images.shape[-1] <= MAX_LOSSLESS) for run in runs],
         frames=[frames(run, max(2, MAX_FRAMES // len(runs))) for run in runs],
         tables=score_tables(runs),
         neighbours=[panel(neighbours[run.name]) for run in runs],
@@ -135,7 +136,7 @@ def panel(found: Nearest | str) -> dict[str, Any]:
     if isinstance(found, str):
         return {"line": found}
     tiles = [
-        [data_uri(grid(image[None], 1), lossless=True) for image in (sample, *own)]
+        [data_uri(grid(image[None], 1), image.shape[-1] <= MAX_LOSSLESS) for image in (sample, *own)]
         for sample, own in zip(found.samples, found.found.images, strict=True)
     ]
     rows = [{"tiles": own, "distance": f"{float(d[0]):.1f}"} for own, d in zip(tiles, found.found.distances, strict=True)]
