@@ -53,7 +53,7 @@ Protocol: {protocol}; scores are those of the weights in this folder.
 ## Use
 
     {use}
-    genai test {name}
+    genai test {entry}
 
 Limits: the model reproduces the biases of {data}; the entry has no optimiser state, so training cannot be resumed from it.
 """
@@ -216,13 +216,13 @@ def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, size: int) -> str:
     """The model card, in Markdown."""
-    protocol, is_text = test["protocol"], "tokenizer" in test["protocol"]
+    protocol, is_text, entry = test["protocol"], "tokenizer" in test["protocol"], shlex.quote(name)
     metrics = [metric for metric in (text_metrics() if is_text else all_metrics()) if metric.name in test["scores"]]
     cells = [(metric.heading, *(metric.text(test[part], with_std=True) for part in ("scores", "floor"))) for metric in metrics]
     rows = [f"| {' | '.join(row)} |" for row in cells]
     return CARD.format(
         name=name,
-        entry=shlex.quote(name),
+        entry=entry,
         model=record["model"],
         data=record["data"],
         version=record["versions"]["genai"],
@@ -237,7 +237,7 @@ def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, si
         what="texts" if is_text else "images",
         unit="tokens" if is_text else "images",
         floor="real text" if is_text else "real against real",
-        use=f"genai sample {name} --num 3 --tokens 300" if is_text else f"genai sample {name} --num 64 --out grid.png",
+        use=f"genai sample {entry} {'--num 3 --tokens 300' if is_text else '--num 64 --out grid.png'}",
         protocol=TextProtocol(**protocol).describe() if is_text else describe_protocol(protocol, record["data"]),
     )
 
