@@ -41,10 +41,11 @@ CHATTER = (
     ".*The number of training batches.*is smaller than the logging interval.*",
     ".*`max_epochs` was not set.*",
     ".*this fit will run with no optimizer.*",  # n-grams are counted
+    ".*isinstance.treespec, LeafSpec.*is deprecated.*",
 )
 CHATTER_OF_LOG = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_epochs"
-    r"|Seed set to|Restor(ing|ed) |Loaded model weights"
+    r"|`Trainer.limit_test_batches=1.` was configured|Seed set to|Restor(ing|ed) |Loaded model weights"
 )
 
 

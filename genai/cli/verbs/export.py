@@ -18,6 +18,7 @@ from genai.runs.export import DTYPES, export_run
 from genai.runs.onnx import export_onnx
 from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.text_evaluation import EvaluateText
+from genai.training.launch import quiet_libraries
 
 
 def parser() -> VerbParser:
@@ -60,6 +61,7 @@ def run(arguments: list[str]) -> None:
         if not isinstance(rounded, TextModel):
             callback = EvaluateSamples(protocol["features"], num_samples=num_samples, seed=seed)
         quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        quiet_libraries()
         trainer = L.Trainer(accelerator="cpu", devices=1, callbacks=[callback], limit_test_batches=1, **quiet)
         trainer.test(rounded, datamodule=data_of(source, options.trust), verbose=False)
         assert callback.last is not None

@@ -117,9 +117,8 @@ def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> Run
 
 def training_seconds(cost: Mapping[str, Any], curves: Mapping[str, Sequence[tuple[int, float]]]) -> float | None:
     """Wall-clock of a training: as its cost says, else from the throughput in metrics.csv; None if neither is there."""
-    recorded = (cost.get("fit") or {}).get("seconds")
-    if recorded is not None:
-        return float(recorded)
+    if "seconds" in cost:
+        return float(cost["seconds"])
     seconds, before = 0.0, 0
     for images_seen, speed in curves.get("images_per_second", ()):
         seconds, before = seconds + (images_seen - before) / speed, images_seen
