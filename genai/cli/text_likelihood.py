@@ -44,7 +44,7 @@ def text_likelihood(source: Loaded, file: str | None, split: str, stride: int | 
         tokens, name = torch.from_numpy(part.tokens.astype(np.int64)), f"{data.name}/{split}"
         ends = [span.stop for span in part.documents]
     else:
-        tokens, name, ends = file_tokens(file, tokenizer), file, []
+        tokens, name, ends = file_tokens(file, tokenizer), file, list[int]()
     what = "documents" if len(ends) > 1 else "parts"
     if what == "parts":
         ends = np.linspace(0, len(tokens), NUM_PARTS + 1)[1:].astype(int).tolist()

@@ -62,7 +62,7 @@ class HuggingFace(ImageDataModule):
             self.num_classes = len(self.class_names)
 
     def recipe(self) -> cache.Recipe:
-        options = {"root": self.root, "columns": [self.image_column, self.label_column]}
+        options: dict[str, Any] = {"root": self.root, "columns": [self.image_column, self.label_column]}
         options |= {"shape": self.image_shape, "strict": self.strict}
         return cache.Recipe(options, {name: part._fingerprint for name, part in self.parts.items()}, self.build)
 

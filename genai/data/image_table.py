@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from genai.data import archives
 from genai.data.augment import Augment
@@ -65,7 +65,7 @@ class ImageTable(Photos):
         self.num_classes = len(self.class_names)
 
     def recipe(self) -> Recipe:
-        options = {"path": str(self.path), "table": str(self.table), "columns": self.columns}
+        options: dict[str, Any] = {"path": str(self.path), "table": str(self.table), "columns": self.columns}
         options |= {"shape": self.image_shape, "strict": self.strict}
         return Recipe(options, [identity(self.path), file_identity(self.table)], self.build)
 

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from itertools import count, islice
 from typing import NamedTuple
 
@@ -124,8 +124,8 @@ class EpochSampler(DistributedSampler):
 class StridedSampler(DistributedSampler):
     """Every index once and in order: rank r has r, r + num_ranks, ... (DistributedSampler would repeat some to fill up)."""
 
-    def __init__(self, images: ImageArray, num_ranks: int, rank: int) -> None:
-        super().__init__(images, num_ranks, rank, shuffle=False)
+    def __init__(self, images: Sized, num_ranks: int, rank: int) -> None:
+        super().__init__(images, num_ranks, rank, shuffle=False)  # type: ignore[arg-type]  # its length is all that is used
         self.indices = range(rank, len(images), num_ranks)
 
     def __iter__(self) -> Iterator[int]:

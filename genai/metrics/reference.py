@@ -107,7 +107,10 @@ def _read(path: Path, key: Mapping[str, Any]) -> Features | None:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("key") != _dump(key):
                 return None
-            return Features(**{name: file.get_tensor(name) if name in file.keys() else None for name in Features._fields})  # noqa: SIM118
+            tensors: dict[str, Any] = {
+                name: file.get_tensor(name) if name in file.keys() else None for name in Features._fields
+            }
+            return Features(**tensors)
     except (OSError, SafetensorError):
         return None
 

@@ -122,7 +122,8 @@ def longest_shared(sets: TextComparison) -> float:
 
 def compute_text_scores(sets: TextComparison) -> dict[str, float]:
     """Every text metric by name."""
-    return {metric.name: float(metric.compute(sets)) for metric in text_metrics()}
+    values = {metric.name: metric.compute(sets) for metric in text_metrics()}
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
 
 
 def ngrams(words: Sequence[bytes]) -> list[tuple[bytes, ...]]:

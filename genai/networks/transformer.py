@@ -191,8 +191,8 @@ def attention_maps(transformer: Transformer, tokens: Tensor) -> Tensor:
     """Attention of tokens (N, L) in every block and head: (depth, N, heads, 1 + L, 1 + L); the first position is the start."""
     maps: list[Tensor] = []
     handles = [
-        block.attention.register_forward_pre_hook(lambda layer, inputs: maps.append(layer.weights(inputs[0])))
-        for block in transformer.blocks  # type: ignore[union-attr]
+        block.get_submodule("attention").register_forward_pre_hook(lambda layer, inputs: maps.append(layer.weights(inputs[0])))
+        for block in transformer.blocks
     ]
     try:
         transformer(tokens)

@@ -40,6 +40,11 @@ class Group:
         return [test["scores"][metric] for test in self.tests() if metric in test["scores"]]
 
 
+def short_name(run: Run) -> str:
+    """The experiment of a run, or the name of a zoo entry."""
+    return run.name if run.is_exported else run.path.parent.name
+
+
 def find_group(word: str) -> Group:
     """The group `EXPERIMENT@seeds`, the newest scored run for each seed of an experiment; or the one run `word`.
 
@@ -48,7 +53,7 @@ def find_group(word: str) -> Group:
     """
     if not word.endswith(SEEDS):
         run = find(word)
-        return Group(run.name if run.is_exported else run.path.parent.name, (run,))
+        return Group(short_name(run), (run,))
     experiment = word.removesuffix(SEEDS)
     runs = [run for run in all_runs() if run.path.parent.name == experiment and is_scored(run)]
     by_seed = {run.record()["seed"]: run for run in runs}  # the newest of each seed comes last

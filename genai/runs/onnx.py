@@ -65,6 +65,8 @@ class SamplingGraph(nn.Module):
 class GANGraph(SamplingGraph):
     """Noise (N, D) -> latents -> images."""
 
+    quantiles: Tensor
+
     def __init__(self, model: GAN) -> None:
         super().__init__(model, RandomInput("noise", (model.layout.noise_dim,), "normal"))
         self.register_buffer("quantiles", cluster_quantiles(model))
@@ -75,6 +77,8 @@ class GANGraph(SamplingGraph):
 
 class ResampledGANGraph(SamplingGraph):
     """Noise (N, candidates, D) and uniform numbers (N,) -> the candidates that the discriminator chooses."""
+
+    quantiles: Tensor
 
     def __init__(self, model: GAN) -> None:
         assert model.resampling is not None
@@ -238,7 +242,7 @@ def export_onnx(run: Run, model: Any, path: Path) -> int:
         )
     assert program is not None
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, describe(run, graph))
+    onnx.helper.set_model_props(proto, dict(describe(run, graph)))
     with open_atomically(path) as file:
         file.write(proto.SerializeToString())
     return path.stat().st_size

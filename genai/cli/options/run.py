@@ -36,6 +36,8 @@ class Loaded(NamedTuple):
     def data(self, stage: str = "test") -> ImageDataModule:
         """The run's data module, set up for `fit` or `test`."""
         data = data_of(self.run, self.trust)
+        if not isinstance(data, ImageDataModule):
+            raise UserError(f"{self.run.name} was trained with text, and this verb needs images: name another run")
         data.prepare_data()
         data.setup(stage)
         return data

@@ -9,9 +9,10 @@ from dataclasses import replace
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions, default_path
 from genai.cli.options.run import Loaded, RunOptions, add_seed_option
-from genai.cli.verbs.compare import heading
 from genai.cli.verbs.sample import SAMPLE
+from genai.data.base import ImageDataModule
 from genai.errors import UserError
+from genai.report.comparison import short_name
 from genai.report.html.content import Nearest, RunContent, nearest_training_images, read_run
 from genai.report.html.page import write_report
 from genai.runs.data import data_of
@@ -56,7 +57,7 @@ def run(arguments: list[str]) -> None:
 
 def headings(sources: list[Loaded]) -> list[str]:
     """A different name for each run: its experiment or zoo entry if that is enough, else also the folder of the run."""
-    short = [heading(source) for source in sources]
+    short = [short_name(source.run) for source in sources]
     names = [name if short.count(name) == 1 else source.run.name for name, source in zip(short, sources, strict=True)]
     if len(set(names)) < len(names):
         raise UserError("a run is named twice: name each run once")
@@ -66,7 +67,10 @@ def headings(sources: list[Loaded]) -> list[str]:
 def neighbours_of(content: RunContent, source: Loaded) -> Nearest | str:
     """The nearest training images; one line, which is also printed, if the run's data cannot be read here."""
     try:
-        return nearest_training_images(content, data_of(source.run, source.trust))
+        data = data_of(source.run, source.trust)
+        if not isinstance(data, ImageDataModule):
+            raise UserError(f"{data.name} has no images")
+        return nearest_training_images(content, data)
     except UserError as error:
         line = f"The data of {content.name} cannot be read here: {error}"
         print(line, file=sys.stderr)

@@ -116,8 +116,8 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
     if width is not None and len(bands := WrappedTable(headings, rows).bands(width)) > 1:
         shown = bands[0]
         notes.append("--all-metrics: others")
-    cells = [[row[i] for i in shown] for row in rows]
-    return WrappedTable([headings[i] for i in shown], cells, caption="; ".join(notes))
+    shown_rows = [[row[i] for i in shown] for row in rows]
+    return WrappedTable([headings[i] for i in shown], shown_rows, caption="; ".join(notes))
 
 
 def heading(metric: Metric) -> str:

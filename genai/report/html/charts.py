@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import cycle
+from typing import Any
 
-from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Span
+from bokeh.models import ColumnDataSource, FactorRange, HoverTool
+from bokeh.models.annotations import Span
+from bokeh.models.renderers import DataRenderer
 from bokeh.palettes import Colorblind8
 from bokeh.plotting import figure
 from bokeh.transform import dodge
@@ -12,10 +15,10 @@ from genai.metrics.registry import Metric
 from genai.report.html.content import RunContent
 
 MAX_POINTS = 300  # of a curve
-FLOOR = {"line_color": "#666666", "line_dash": "dashed", "line_width": 1.5}
+FLOOR: dict[str, Any] = {"line_color": "#666666", "line_dash": "dashed", "line_width": 1.5}
 
 
-def base(title: str, x: str, y: str, **options: object) -> figure:
+def base(title: str, x: str, y: str, **options: Any) -> figure:
     """An empty chart that is as wide as its place."""
     chart = figure(
         title=title,
@@ -42,7 +45,7 @@ def curve(column: str, runs: Sequence[RunContent], metric: Metric | None) -> fig
     split = column.partition("/")[0]
     title = f"{metric.heading} ({split})" if metric else column
     chart = base(title, "thousands of images seen", "")
-    lines = []
+    lines: list[DataRenderer] = []
     for run, color in zip(runs, colors(runs).values(), strict=True):
         points = run.curves.get(column, ())
         points = points[:: -(-len(points) // MAX_POINTS) or 1]
@@ -68,7 +71,7 @@ def class_shares(runs: Sequence[RunContent]) -> figure | None:
         return None
     names = [str(name) for name in next(iter(shares.values()))["names"]]
     shares = {name: own for name, own in shares.items() if [str(label) for label in own["names"]] == names}
-    chart = base("Class shares of the samples", "class", "share", x_range=FactorRange(*names))
+    chart = base("Class shares of the samples", "class", "share", x_range=FactorRange(factors=names))
     width = 0.8 / len(shares)
     palette = colors(runs)
     for i, (name, own) in enumerate(shares.items()):
@@ -81,7 +84,7 @@ def class_shares(runs: Sequence[RunContent]) -> figure | None:
         chart.add_tools(HoverTool(renderers=[bars], tooltips=tips))
     real = next(iter(shares.values()))["reference"]
     chart.scatter(names, real, marker="dash", size=24, line_width=3, color="black", legend_label="real images")
-    chart.y_range.start = 0
+    chart.y_range.update(start=0)
     chart.legend.orientation = "horizontal"
     chart.add_layout(chart.legend[0], "above")
     return chart

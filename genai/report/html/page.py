@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bokeh.embed import components
+from bokeh.model import Model
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
@@ -38,7 +39,7 @@ def write_report(runs: Sequence[RunContent], neighbours: dict[str, Nearest | str
         seed: of the samples.
     """
     figures = make_charts(runs)
-    script, divisions = components(figures) if figures else ("", {})
+    script, divisions = components(dict[str, Model](figures)) if figures else ("", {})
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     html = environment.get_template("page.html.jinja").render(
         title=" and ".join(run.name for run in runs) if len(runs) < 3 else f"{len(runs)} runs",

@@ -161,6 +161,7 @@ class PlayableRun:
         """The probability of each class for one image (1, C, H, W) in [-1, 1], from the feature network of the data."""
         assert self.classifier is not None
         logits = self.classifier(to_uint8(image)).logits
+        assert logits is not None
         return dict(zip(self.classifier.class_names, logits[0].softmax(dim=0).tolist(), strict=True))
 
     def reconstruct(self, image: Tensor, settings: Settings) -> Image.Image:

@@ -116,7 +116,8 @@ def one_run(run: PlayableRun) -> None:
 
 def settings_inputs(run: PlayableRun) -> list[Any]:
     """The inputs of condition, guidance and steps that the model has, in the order of `settings_from`."""
-    controls, inputs = run.controls, []
+    controls = run.controls
+    inputs: list[Any] = []
     if controls.condition == "class":
         inputs.append(gr.Dropdown([ALL, *controls.choices], value=ALL, label="label"))
     if controls.condition == "attributes":
