@@ -107,10 +107,8 @@ def _read(path: Path, key: Mapping[str, Any]) -> Features | None:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("key") != _dump(key):
                 return None
-            tensors: dict[str, Any] = {
-                name: file.get_tensor(name) if name in file.keys() else None for name in Features._fields
-            }
-            return Features(**tensors)
+            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Features(**({"logits": None} | tensors))
     except (OSError, SafetensorError):
         return None
 
