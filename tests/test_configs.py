@@ -50,7 +50,8 @@ def name_of(config: Path) -> str:
 
 
 PRESETS = [
-    pytest.param(config, id=name_of(config), marks=[pytest.mark.slow] if name_of(config) in SLOW else []) for config in CONFIGS
+    pytest.param(config, id=name_of(config), marks=[pytest.mark.slow, pytest.mark.long] if name_of(config) in SLOW else [])
+    for config in CONFIGS
 ]
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MAX_BYTES = 60 * 2**20
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from genai.report.play.actions import PlayableRun
 from genai.runs import find, load
 from tests.browser.conftest import Watched
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

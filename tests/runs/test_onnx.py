@@ -1,7 +1,6 @@
 """genai export --onnx: onnxruntime generates what torch generates, from the same random numbers, for any batch size."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,7 @@ from genai.runs import REPOSITORY, find, load
 from genai.runs.onnx import cluster_quantiles, example, latents_of, sampling_graph
 
 TOLERANCE = 1e-3 * 2  # of the range [-1, 1]
-IMAGES = [
-    path.parent.name for path in sorted(REPOSITORY.glob("zoo/*/run.json")) if "image_shape" in json.loads(path.read_text())
-]
-ZOO = IMAGES if "GENAI_ALL_ONNX" in os.environ else ["digits-diffusion", "mnist-vae"]  # unrolled samplers take a minute each
+ZOO = [path.parent.name for path in sorted(REPOSITORY.glob("zoo/*/run.json")) if "image_shape" in json.loads(path.read_text())]
 
 
 def onnx_images(path: Path, arguments: list[Tensor]) -> np.ndarray:
@@ -51,6 +47,7 @@ def test_the_graph_of_a_gan(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ZOO)
 def test_the_graph_of_every_zoo_entry(name: str, tmp_path: Path) -> None:
     check(f"zoo/{name}", tmp_path)

@@ -69,6 +69,7 @@ def test_a_choice_of_the_user_stays() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_tracker_without_a_key_reaches_for_no_server(workspace: Path) -> None:
     """W&B's own process is a native program: its proxy is a socket here that records who connects."""
     with socket.create_server(("127.0.0.1", 0)) as server:
