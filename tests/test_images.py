@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from genai.errors import WriteError
 from genai.images import CAPTION, GAP, HEADING, captioned, grid, save_animation, save_png, to_float, to_uint8
 
 
@@ -56,7 +57,7 @@ def test_a_png_says_where_it_comes_from(tmp_path: Path) -> None:
 
 def test_a_png_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "image.png").write_bytes(b"old")
-    with pytest.raises(OSError, match="mode F"):
+    with pytest.raises(WriteError, match="mode F"):
         save_png(Image.new("F", (3, 2)), tmp_path / "image.png", {})
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("image.png", b"old")]
 

@@ -3,8 +3,8 @@
 COMMON = """\
 common options; every dotted option of the YAML works, such as
 --model.init_args.ema_halflife_kimg 20:
-  -c NAME                   a preset (`genai presets` lists them) or a YAML file; may
-                            be repeated, later ones override
+  -c NAME                   a preset (`genai presets`) or a YAML file; may be
+                            repeated, later ones override
   --model NAME, --data NAME a class by its name or import path: --model GAN
   --trainer.max_epochs N    all flags of Lightning's Trainer work: max_steps,
                             devices, precision, callbacks, logger, ...

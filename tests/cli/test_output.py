@@ -17,8 +17,8 @@ from genai.cli import main
         (["likelihood", "zoo/digits-diffusion", "--num", "2", "--steps", "2"], 5),
         (["restoration", "zoo/digits-diffusion", "--num", "4", "--steps", "2"], 13),
         (["compare", "zoo/digits-diffusion", "--num", "4"], 13),
-        (["runs"], 20),
-        (["runs", "--all-metrics"], 60),
+        (["runs"], 24),
+        (["runs", "--all-metrics"], 90),
     ],
 )
 def test_output_fits_80_columns(

@@ -228,10 +228,15 @@ def test_loader_processes_end_after_sigterm(monkeypatch: pytest.MonkeyPatch) -> 
     next(batches)
     [process] = batches._workers
     process.terminate()
+
+    def read_on() -> None:
+        process.join(20)
+        list(batches)
+
+    with pytest.raises(RuntimeError, match="DataLoader worker"):  # while joining or reading: when the system says so
+        read_on()
     process.join(20)
     assert process.exitcode is not None
-    with pytest.raises(RuntimeError, match="DataLoader worker"):
-        list(batches)
 
 
 def test_a_bernoulli_likelihood_of_colour_is_refused() -> None:

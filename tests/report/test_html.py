@@ -97,7 +97,7 @@ def test_nearest_images_by_hand() -> None:
 def test_training_time_comes_from_the_cost_or_from_the_throughput() -> None:
     curves = {"images_per_second": [(100, 50.0), (300, 100.0)]}
     assert training_seconds({}, curves) == pytest.approx(100 / 50 + 200 / 100)
-    assert training_seconds({"fit": {"seconds": 7}}, curves) == 7
+    assert training_seconds({"seconds": 7}, curves) == 7
     assert training_seconds({}, {}) is None
 
 

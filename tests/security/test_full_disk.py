@@ -71,7 +71,9 @@ def zoo_entry(folder: Path) -> None:
             return {"w": torch.zeros(100)}
 
     run = runs.Run(runs.REPOSITORY / "zoo/digits-diffusion")
-    export.write_entry(folder / "entry", run, folder / "entry", Model(), "float32", run.record(), run.scores()["test"])  # type: ignore[arg-type]
+    export.write_entry(
+        folder / "entry", run.config_bytes(), folder / "entry", Model(), "float32", run.record(), run.scores()["test"]
+    )  # type: ignore[arg-type]
 
 
 def named(*names: str) -> anomalies.Named:

@@ -87,10 +87,10 @@ def test_no_option_is_a_prefix_of_torchruns() -> None:
     It starts the verbs that train or score on several devices. The other verbs have one process, so their options are free:
     `--num` of `genai sample` is a prefix of `--numa-binding`.
     """
-    cli = GenaiCLI("fit", [*family("gan"), "--trainer.fast_dev_run", "1"])
     theirs = {name for action in get_args_parser()._actions for name in action.option_strings}
     assert "--nproc-per-node" in theirs
     for verb in VERB_HELP:
+        cli = GenaiCLI(verb, [*family("gan"), "--trainer.fast_dev_run", "1"])
         parsers = (cli._parser(verb), own_parser())
         ours = {name for parser in parsers for action in parser._actions for name in action.option_strings} | {"--help-all"}
         assert {"--trust", "--resume", "--checkpoint", "--evaluation.num_samples"} <= ours, verb

@@ -62,7 +62,7 @@ SGD = ["--model.init_args.generator_optimizer", "SGD", "--model.init_args.genera
     ("options", "message"),
     [
         (["--model.init_args.generator.init_args.latent_dim", "12"], "checkpoint of another model"),
-        (SGD, "another optimiser"),
+        (SGD, "not of SGD"),
         (["--model.init_args.num_microbatches", "100"], "num_microbatches 100"),
     ],
     ids=["network", "optimiser", "microbatches"],

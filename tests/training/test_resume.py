@@ -131,6 +131,6 @@ def test_a_run_is_not_continued_with_other_images_unless_that_is_wanted(
     [line] = capsys.readouterr().err.splitlines()
     assert all(part in line for part in ("last.ckpt", "other images", "--init_from", "--changed_data"))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    with pytest.warns(UserWarning, match="training images of digits are not those of the checkpoint"):
+    with pytest.warns(UserWarning, match="training data of digits are not those of the checkpoint"):
         assert main([*resume, "--changed_data"]) == 0
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs", "3"]) == 0  # the config has the new data now

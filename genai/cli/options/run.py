@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from genai.cli.options.arguments import Options, VerbParser, add_trust_option, random_seed
-from genai.data.base import ImageArray, ImageDataModule
+from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.runs import Run, find, load
 from genai.runs.data import data_of
@@ -33,11 +33,9 @@ class Loaded(NamedTuple):
     model: Any
     trust: Sequence[str]
 
-    def data(self, stage: str = "test") -> ImageDataModule:
+    def data(self, stage: str = "test") -> Any:
         """The run's data module, set up for `fit` or `test`."""
         data = data_of(self.run, self.trust)
-        if not isinstance(data, ImageDataModule):
-            raise UserError(f"{self.run.name} was trained with text, and this verb needs images: name another run")
         data.prepare_data()
         data.setup(stage)
         return data

@@ -1,4 +1,4 @@
-"""genai compare: show scores and samples of several runs or groups of seeds side by side
+"""genai compare: show scores and samples of runs or seeds side by side
 
 Group: inspect
 """

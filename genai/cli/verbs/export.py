@@ -1,4 +1,4 @@
-"""genai export: write a tested run as a zoo entry with a model card, or a model as an ONNX graph
+"""genai export: write a run as a zoo entry, or a model as an ONNX graph
 
 Group: share
 """

@@ -1,4 +1,4 @@
-"""genai report: write one HTML file about one or several runs, for a browser without a network
+"""genai report: write one HTML page about runs, readable offline
 
 Group: inspect
 """

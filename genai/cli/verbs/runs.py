@@ -19,6 +19,7 @@ from genai.runs import Run, all_runs, is_run, runs_folder
 from genai.shipped import SHIPPED, ZOO
 
 MARKS = {"*": "*: scored with model options that the run's config does not have", "(val)": "(val): on the validation split"}
+FLOOR = "  floor"  # first cell of the row of floors
 ABOUT = ("data", "features", "seed", "minutes")
 
 
@@ -109,7 +110,7 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
         floors = {metric.name: floor_text(members[0], metric) for metric in metrics}
         if any(floors.values()):
             cells = [*(floors[m.name] for m in first), *[""] * len(ABOUT), *(floors[m.name] for m in others)]
-            rows.append(["  floor", "", *cells])
+            rows.append([FLOOR, "", *cells])
     notes = ["kimg: thousands of images seen (of text: tokens)", "floor: real against real", "minutes: of training"]
     notes += [note for mark, note in MARKS.items() if any(mark in row[0] for row in rows)]
     shown = list(range(len(headings)))
@@ -117,6 +118,7 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
         shown = bands[0]
         notes.append("--all-metrics: others")
     shown_rows = [[row[i] for i in shown] for row in rows]
+    shown_rows = [row for row in shown_rows if row[0] != FLOOR or any(row[1:])]
     return WrappedTable([headings[i] for i in shown], shown_rows, caption="; ".join(notes))
 
 
