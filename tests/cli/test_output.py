@@ -17,8 +17,8 @@ from genai.cli import main
         (["likelihood", "zoo/digits-diffusion", "--num", "2", "--steps", "2"], 5),
         (["restoration", "zoo/digits-diffusion", "--num", "4", "--steps", "2"], 13),
         (["compare", "zoo/digits-diffusion", "--num", "4"], 13),
-        (["runs"], 24),
-        (["runs", "--all-metrics"], 90),
+        (["runs"], 28),
+        (["runs", "--all-metrics"], 120),
     ],
 )
 def test_output_fits_80_columns(
@@ -31,6 +31,7 @@ def test_output_fits_80_columns(
     lines = [line for line in captured.out.splitlines() if line]
     assert max(map(len, lines)) <= 80
     assert len(lines) <= num_lines
+    lines = [line for line in lines if not line.startswith("  floor")]  # parts of two floors may agree
     assert len(set(lines)) == len(lines)
     for picture in workspace.glob("*.png"):
         assert min(Image.open(picture).size) >= 56  # a digit of 8x8 pixels is enlarged to be readable

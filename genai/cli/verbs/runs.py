@@ -47,7 +47,17 @@ def run(arguments: list[str]) -> None:
     if not found:
         raise UserError(f"no runs in {runs_folder()}: `{command('fit', '-c', 'configs/digits/gan.yaml')}` trains one")
     console = Console(highlight=False)
-    console.print(make_table(found, None if options.all_metrics else console.width))
+    for kind in (False, True):
+        if part := [run for run in found if is_text(run) == kind]:
+            console.print(make_table(part, None if options.all_metrics else console.width))
+
+
+def is_text(run: Run) -> bool:
+    """Whether it is a model of text, whose metrics are others."""
+    try:
+        return "vocab_size" in run.raw_record()
+    except DamagedFileError:
+        return False
 
 
 def zoo_entries() -> list[Run]:
@@ -111,7 +121,9 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
         if any(floors.values()):
             cells = [*(floors[m.name] for m in first), *[""] * len(ABOUT), *(floors[m.name] for m in others)]
             rows.append([FLOOR, "", *cells])
-    notes = ["kimg: thousands of images seen (of text: tokens)", "floor: real against real", "minutes: of training"]
+    notes = ["kimg: thousands of images seen", "floor: real against real", "minutes: of training"]
+    if is_text(runs[0]):
+        notes = ["kimg: thousands of tokens seen"]
     notes += [note for mark, note in MARKS.items() if any(mark in row[0] for row in rows)]
     shown = list(range(len(headings)))
     if width is not None and len(bands := WrappedTable(headings, rows).bands(width)) > 1:
