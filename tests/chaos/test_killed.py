@@ -14,7 +14,7 @@ from tests.families import FAMILIES, family
 from tests.forks import Child, Forks
 from tests.training.test_preemption import assert_same
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 KILLS = int(os.environ.get("GENAI_KILLS", 20))
 OPTIONS = ["--trainer.max_epochs", "3", "--trainer.limit_train_batches", "10", "--evaluation.every_n_epochs", "1"]
 OPTIONS += ["--checkpoint_every_n_steps", "3", "--trainer.num_sanity_val_steps", "1", "--gallery.every_n_epochs", "1"]

@@ -20,6 +20,7 @@ def fit(config: str, *options: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_vae_a_classifier_and_baselines_are_compared(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vae = fit(CVAE, "--trainer.max_epochs", "12", "--data.init_args.num_train", "600")
     classifier = fit(CLASSIFIER, "--trainer.max_epochs", "5")

@@ -112,6 +112,7 @@ def losses(run: runs.Run) -> dict[str, list[float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAMILIES)
 def test_losses_are_equal(name: str, alone: Path, together: tuple[Path, list[dict]]) -> None:
     one, two = losses(run_of(alone, name)), losses(run_of(together[0], name))
@@ -122,6 +123,7 @@ def test_losses_are_equal(name: str, alone: Path, together: tuple[Path, list[dic
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_losses_in_parts_are_equal(alone: Path, together: tuple[Path, list[dict]]) -> None:
     (run,) = (together[0] / "runs/parts").iterdir()
     one, two = losses(run_of(alone, "gan")), losses(runs.Run(run))
@@ -130,6 +132,7 @@ def test_losses_in_parts_are_equal(alone: Path, together: tuple[Path, list[dict]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAMILIES)
 def test_weights_are_equal(name: str, alone: Path, together: tuple[Path, list[dict]]) -> None:
     one, two = (torch.load(run_of(f, name).checkpoint("last"), weights_only=True) for f in (alone, together[0]))
@@ -140,6 +143,7 @@ def test_weights_are_equal(name: str, alone: Path, together: tuple[Path, list[di
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["gan", "diffusion"])
 def test_scores_are_equal(name: str, alone: Path, together: tuple[Path, list[dict]]) -> None:
     one, two = run_of(alone, name).scores()["val"], runs.Run(together[0] / "trained" / name).scores()["val"]
@@ -150,6 +154,7 @@ def test_scores_are_equal(name: str, alone: Path, together: tuple[Path, list[dic
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sharded_network_learns_the_same_and_loads_whole(alone: Path, together: tuple[Path, list[dict]]) -> None:
     """Also over a resume after half of the steps, which the UNet has."""
     pairs = (("digits-diffusion", "sharded", 1e-3), ("transformer", "sharded-transformer", 1e-2))
@@ -161,6 +166,7 @@ def test_a_sharded_network_learns_the_same_and_loads_whole(alone: Path, together
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_held_out_image_counts_once_however_many_processes_share_them(alone: Path, together: tuple[Path, list[dict]]) -> None:
     with (run_of(alone, "features").path / "metrics.csv").open(newline="") as file:
         one = list(csv.DictReader(file))[-1]
@@ -188,6 +194,7 @@ def test_more_processes_than_images_are_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_exactly_one_process_writes(together: tuple[Path, list[dict]]) -> None:
     folder = together[0]
     others = {"noisy", "parts", "sharded", "sharded-transformer"}
@@ -200,6 +207,7 @@ def test_exactly_one_process_writes(together: tuple[Path, list[dict]]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_noise_and_augmentation_differ_between_ranks(together: tuple[Path, list[dict]]) -> None:
     zero, one = (rank["noisy"]["seen"] for rank in together[1])
     assert len(zero) == len(one) == NUM_STEPS

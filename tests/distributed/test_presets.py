@@ -15,6 +15,7 @@ SHORT = ["--trainer.fast_dev_run", "2", "--data.init_args.batch_size", "8", "--e
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_preset_of_small_data_trains_in_two_processes(tmp_path: Path) -> None:
     jobs = {
         f"{path.parent.name}-{path.stem}": {"arguments": ["fit", "-c", str(path), *QUIET, *SHORT], "prepare": []}

@@ -32,6 +32,7 @@ def rows(folder: Path, name: str) -> tuple[dict[str, torch.Tensor], list[dict[st
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENAI_RUNS", str(tmp_path / "one/runs"))
     for name in MODELS:

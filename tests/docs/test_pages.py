@@ -91,6 +91,7 @@ def test_our_own_verbs_know_the_options_of_every_command(page: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_fit_with_options_has_a_valid_config(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workspace / "configs").symlink_to(ROOT / "configs")
     found = {tuple(words[1:]) for page in PAGES for words in commands(page.read_text()) if words and words[0] == "fit"}

@@ -251,6 +251,7 @@ def disk(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_small_disk(disk: Path) -> None:
     environment = {**os.environ, "CODE": SMALL_DISK, "GENAI_CACHE": str(disk / "cache"), "PYTHONPATH": str(runs.REPOSITORY)}
     result = subprocess.run(small_disk(disk), capture_output=True, text=True, env=environment, cwd=runs.REPOSITORY)

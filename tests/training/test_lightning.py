@@ -154,6 +154,7 @@ def test_a_flag_that_two_optimisers_cannot_have_names_the_option(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_classes_go_by_their_names(workspace: Path) -> None:
     """In a process of its own, which has imported nothing else."""
     code = "import sys; from genai.training.arguments import parse, resolve; from genai.training.launch import ready_cli\n"

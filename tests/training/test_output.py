@@ -23,6 +23,7 @@ def lines_of(folder: Path, *arguments: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_fit_into_a_pipe_is_quiet(workspace: Path) -> None:
     config = str(ROOT / "configs/digits/gan.yaml")
     few = ["--evaluation.num_samples", "100", "--trainer.limit_train_batches", "4"]

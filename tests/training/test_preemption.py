@@ -173,6 +173,7 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_tasks_of_srun_stop_and_go_on_together(workspace: Path) -> None:
     path = {"PATH": f"{fake_scontrol(workspace)}:{os.environ['PATH']}"}
     command = [*fit("gan"), "--trainer.max_epochs", "400", "--evaluation.every_n_epochs", "0"]

@@ -93,6 +93,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 240) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_resume_in_the_middle_of_an_epoch_is_exact(number: int, uninterrupted: Path, workspace: Path) -> None:
     process = start(workspace, "--checkpoint_every_n_steps", "5")

@@ -228,6 +228,7 @@ def test_training_goes_on_with_the_same_random_numbers(callback):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_give_the_same_scores(callback, tmp_path):
     scores = []
     for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
