@@ -160,18 +160,25 @@ def open_or_build(name: str, recipe: Recipe) -> CacheEntry:
 
 
 def write(folder: Path, name: str, recipe: Recipe) -> None:
-    """Build in a temporary folder, then rename it; the caller holds the entry's lock."""
+    """Build an entry; the caller holds its lock."""
+    with new_folder(folder) as temporary:
+        writer = Writer(temporary, name)
+        recipe.build(writer)
+        digests = [digest(temporary / file) for file in ("images.npy", "labels.npy")]
+        meta = {**writer.meta, "source": recipe.source, "sha256": digests}
+        write_atomically(temporary / "meta.json", json.dumps(meta))
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder with a random name that replaces `folder` when the block ends without an error."""
     temporary = temporary_beside(folder)
     for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a build that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     with refusal_named(folder):
         temporary.mkdir()
     try:
-        writer = Writer(temporary, name)
-        recipe.build(writer)
-        digests = [digest(temporary / file) for file in ("images.npy", "labels.npy")]
-        meta = {**writer.meta, "source": recipe.source, "sha256": digests}
-        write_atomically(temporary / "meta.json", json.dumps(meta))
+        yield temporary
         shutil.rmtree(folder, ignore_errors=True)
         with refusal_named(folder):
             temporary.replace(folder)

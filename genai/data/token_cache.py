@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genai.data.arrays import SPLITS, Split
-from genai.data.cache import cache_folder, digest, key_of, lock
+from genai.data.cache import cache_folder, digest, key_of, lock, new_folder
 from genai.data.tokenizers import TextTokenizer, from_spec
 from genai.errors import UserError
-from genai.files import write_atomically
+from genai.files import refusal_named, write_atomically
 
 TOKENS, META = "tokens.npy", "meta.json"
 
@@ -83,11 +82,8 @@ def open_or_build_tokens(name: str, options: Mapping[str, Any], source: Any, bui
 
 
 def write_entry(folder: Path, source: Any, documents: Documents, tokenizer: TextTokenizer) -> None:
-    """Encode the documents into a temporary folder, then rename it; the caller holds the entry's lock."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a build that was killed
-    temporary.mkdir()
-    try:
+    """Encode the documents; the caller holds the entry's lock."""
+    with new_folder(folder) as temporary:
         parts, places = [], {}
         for split in SPLITS:
             places[split] = [[document.name, 0] for document in documents[split]]
@@ -95,17 +91,10 @@ def write_entry(folder: Path, source: Any, documents: Documents, tokenizer: Text
                 parts.append(encode_document(document, tokenizer))
                 place[1] = len(parts[-1])
         tokens = np.concatenate(parts).astype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
-        np.save(temporary / TOKENS, tokens)
+        with refusal_named(folder):
+            np.save(temporary / TOKENS, tokens)
         meta = {"source": source, "tokenizer": tokenizer.spec(), "documents": places, "sha256": digest(temporary / TOKENS)}
         write_atomically(temporary / META, json.dumps(meta))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the tokens into {folder.parent} ({error.strerror}): free some space, or set GENAI_CACHE"
-        ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def encode_document(document: TextDocument, tokenizer: TextTokenizer) -> np.ndarray:

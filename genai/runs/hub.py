@@ -12,9 +12,9 @@ from genai.files import write_atomically
 from genai.metrics.cache import cache_folder
 from genai.metrics.registry import all_metrics
 from genai.runs.directory import Run
+from genai.runs.export import FILES
 
 PREFIX = "hf://"
-FILES = ("README.md", "config.yaml", "metrics.json", "run.json", "weights.safetensors", "model.onnx")
 Result = TypeVar("Result")
 
 CARD = """\
@@ -68,17 +68,19 @@ def push(run: Run, repository: str, licence: str, terms: str, private: bool) -> 
         private: of a new repository.
 
     Raises:
-        UserError: the entry has no scores, or the hub cannot be reached or refuses.
+        UserError: the entry has no scores or is a model of text, or the hub cannot be reached or refuses.
     """
     check_name(repository)
+    if "image_shape" not in run.record():
+        raise UserError(f"{run.path} is a model of text, and the card of the hub is for models of images: share the folder")
     if "test" not in run.scores():
         raise UserError(f"{run.path} has no test scores for its card: run `genai test {run.path}` first")
     hub = imported()
     api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     with TemporaryDirectory() as temporary:
         write_atomically(Path(temporary) / "README.md", hub_card(run, repository, licence, terms))
-        for name in FILES[1:]:
-            if (run.path / name).is_file():
+        for name in FILES:
+            if name != "README.md" and (run.path / name).is_file():
                 (Path(temporary) / name).write_bytes((run.path / name).read_bytes())
         attempt(lambda: api.create_repo(repository, private=private, exist_ok=True), repository, "pushed to")
         message = f"{run.name}, from genai"

@@ -108,7 +108,7 @@ def file_name(path: str) -> str:
 
 
 def is_random(text: str) -> bool:
-    """Whether a long word looks drawn at random: hexadecimal digits, or letters of both cases and digits."""
+    """Whether a long word looks random: hexadecimal digits, or letters of both cases and digits."""
     if "/" in text and max(map(len, text.split("/"))) < 20:  # a path
         return False
     has_digit = any(character.isdigit() for character in text)

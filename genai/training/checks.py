@@ -94,17 +94,17 @@ def check_best_metric(name: str, model: L.LightningModule, others_log: bool) -> 
 def check_checkpoint(
     path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer], data: DataModule | None = None
 ) -> None:
-    """Load a checkpoint's weights into `model` and compare its optimisers, and its training images where `data` are given.
+    """Load a checkpoint's weights into `model` and compare its optimisers, and its training data where `data` are given.
 
     Raises:
-        UserError: it is damaged, or one of another network, optimiser or other images.
+        UserError: it is damaged, or one of another network or optimiser, or of other training data.
     """
     checkpoint = read_checkpoint(path)
     state = checkpoint.get(type(data).__qualname__)
     if data is not None and isinstance(state, dict) and data.has_changed(state):
         raise UserError(
-            f"{path} was trained with other images than {data.name} has now, so the run cannot be continued exactly: give it "
-            "the images and data options that it had, start a new run with --init_from, or add --changed_data to go on"
+            f"{path} was trained with other data than {data.name} has now, so the run cannot be continued exactly: give it "
+            "the data and data options that it had, start a new run with --init_from, or add --changed_data to go on"
         )
     try:
         model.load_state_dict(checkpoint["state_dict"])

@@ -1,4 +1,4 @@
-"""genai push and hf://user/name, with a folder in the place of the hub."""
+"""genai push and hf://user/name, with a local folder as the hub."""
 
 import shutil
 from pathlib import Path

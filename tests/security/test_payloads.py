@@ -1,4 +1,4 @@
-"""Files from elsewhere execute nothing: pickles in the place of data, checkpoints, weights and arrays."""
+"""Files from elsewhere execute nothing: pickles that replace data, checkpoints, weights and arrays."""
 
 import ast
 import contextlib

@@ -130,7 +130,7 @@ def test_a_run_is_not_continued_with_other_images_unless_that_is_wanted(
     capsys.readouterr()
     assert main(resume) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert all(part in line for part in ("last.ckpt", "other images", "--init_from", "--changed_data"))
+    assert all(part in line for part in ("last.ckpt", "other data", "--init_from", "--changed_data"))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     with pytest.warns(UserWarning, match="training data of digits are not those of the checkpoint"):
         assert main([*resume, "--changed_data"]) == 0

@@ -123,7 +123,7 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
             rows.append([FLOOR, "", *cells])
     notes = ["kimg: thousands of images seen", "floor: real against real", "minutes: of training"]
     if is_text(runs[0]):
-        notes = ["kimg: thousands of tokens seen"]
+        notes = ["kimg: thousands of tokens seen", "floor: real text"]
     notes += [note for mark, note in MARKS.items() if any(mark in row[0] for row in rows)]
     shown = list(range(len(headings)))
     if width is not None and len(bands := WrappedTable(headings, rows).bands(width)) > 1:
