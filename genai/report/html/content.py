@@ -14,6 +14,7 @@ from genai.data.base import ImageDataModule
 from genai.images import to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
+from genai.report.comparison import COSTS
 from genai.report.html.nearest import Neighbours, nearest
 from genai.report.html.pictures import epoch_grids
 from genai.runs import Run
@@ -111,7 +112,11 @@ def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> Run
         images=images,
         sampling_seconds=sampling_seconds,
         seconds=training_seconds(cost, curves),
-        cost={key: str(value) for key, value in flatten(cost).items()},
+        cost={
+            title: format(scale * cost[key], form)
+            for key, (title, scale, form) in COSTS.items()
+            if key in cost and key != "seconds"  # the training time is shown by itself
+        },
     )
 
 

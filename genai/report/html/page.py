@@ -117,7 +117,7 @@ def facts(run: RunContent) -> dict[str, str]:
         "seed": str(run.record.get("seed", "")),
         "training time": f"{run.seconds / 60:.1f} minutes" if run.seconds else "",
         "sampling time": f"{1000 * run.sampling_seconds:.2f} ms per image, on the machine that wrote this page",
-        **{f"cost: {key}": value for key, value in run.cost.items()},
+        **run.cost,
         "started": run.record.get("started", "").replace("T", " ").removesuffix("+0000"),
         "command": run.record.get("command", ""),
         "run": run.run.name,

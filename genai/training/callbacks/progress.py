@@ -7,11 +7,11 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 
-NUM_LINES = 10
+NUM_LINES = 5
 
 
 class ProgressLines(ProgressBar):
-    """Prints a line after each tenth of the epochs, and after the first and the last."""
+    """Prints a line after each fifth of the epochs, and after the first and the last."""
 
     def __init__(self) -> None:
         super().__init__()
