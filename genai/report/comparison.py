@@ -12,8 +12,9 @@ from scipy.stats import ttest_ind
 
 from genai.errors import UserError
 from genai.metrics.protocol import Protocol
-from genai.metrics.registry import Metric, all_metrics
+from genai.metrics.registry import Metric, all_metrics, text_metrics
 from genai.metrics.tables import WrappedTable
+from genai.metrics.text import TextProtocol
 from genai.runs import Run, all_runs, find
 
 SEEDS = "@seeds"
@@ -81,15 +82,20 @@ def find_groups(words: Sequence[str]) -> list[Group]:
     return [replace(group, name=group.runs[0].name) if names.count(group.name) > 1 else group for group in groups]
 
 
+def protocol_of(test: Mapping[str, Any]) -> Protocol | TextProtocol:
+    """What the scores of an evaluation depend on."""
+    return TextProtocol(**test["protocol"]) if "tokenizer" in test["protocol"] else Protocol(**test["protocol"])
+
+
 def check_protocols(groups: Sequence[Group]) -> None:
     """Raise UserError where the scores have different protocols (the seed of the samples may differ)."""
-    known: dict[Protocol, str] = {}
+    known: dict[Protocol | TextProtocol, str] = {}
     for group in groups:
         for test in group.tests():
-            known.setdefault(replace(Protocol(**test["protocol"]), seed=None), group.name)
+            known.setdefault(replace(protocol_of(test), seed=0), group.name)
     if len(known) > 1:
         (first, name), (second, other) = list(known.items())[:2]
-        differing = [f.name for f in fields(Protocol) if getattr(first, f.name) != getattr(second, f.name)]
+        differing = [f.name for f in fields(first) if getattr(first, f.name) != getattr(second, f.name, None)]
         details = ", ".join(f"{key} {getattr(first, key)} and {getattr(second, key)}" for key in differing)
         raise UserError(
             f"the scores of {name} and {other} have different protocols ({details[:200]}): score both again with the same"
@@ -100,7 +106,7 @@ def check_protocols(groups: Sequence[Group]) -> None:
 def rows_of(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """A row for each metric: floor, and by group the number of runs, mean, std over seeds, and p against the first group."""
     rows = []
-    for metric in all_metrics():
+    for metric in (*all_metrics(), *text_metrics()):
         values = {group.name: group.values(metric.name) for group in groups}
         if not any(values.values()):
             continue
@@ -131,7 +137,10 @@ def costs_of(groups: Sequence[Group]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     tests = [group.tests() for group in groups]
     found["parameters"] = [f"{sum(test[0]['parameters'].values()):,}" if test else "" for test in tests]
-    found["images seen"] = [f"{fmean(t['images_seen'] for t in test):,.0f}" if test else "" for test in tests]
+    is_text = any("tokenizer" in one["protocol"] for test in tests for one in test)
+    found["tokens seen" if is_text else "images seen"] = [
+        f"{fmean(t['images_seen'] for t in test):,.0f}" if test else "" for test in tests
+    ]
     for key, (title, scale, form) in COSTS.items():
         values = [[cost[key] for run in group.runs if key in (cost := run.scores().get("cost", {}))] for group in groups]
         if any(values):
@@ -141,7 +150,7 @@ def costs_of(groups: Sequence[Group]) -> dict[str, list[str]]:
 
 def score_table(groups: Sequence[Group]) -> WrappedTable:
     """The table for the terminal: a row for each metric, the floor in brackets; p beside the second and later groups."""
-    by_name = {metric.name: metric for metric in all_metrics()}
+    by_name = {metric.name: metric for metric in (*all_metrics(), *text_metrics())}
     rows = rows_of(groups)
     with_p = [group.name for group in groups if any(row["groups"][group.name]["p"] is not None for row in rows)]
     columns = ["test split", *(group.name for group in groups), *(f"p {name}" for name in with_p)]
@@ -152,7 +161,7 @@ def score_table(groups: Sequence[Group]) -> WrappedTable:
         cells.append([metric.heading, *scores, *(p_text(row["groups"][name]["p"]) for name in with_p)])
     for title, texts in costs_of(groups).items():
         cells.append([title, *texts, *[""] * len(with_p)])
-    caption = "in brackets: the floor, real images against real images"
+    caption = "in brackets: the floor, the same score of real data"
     if any(len(group.runs) > 1 for group in groups):
         caption += "; ±: standard deviation over seeds"
     if with_p:

@@ -15,6 +15,7 @@ from genai.files import write_atomically
 from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics, text_metrics
 from genai.metrics.text import TextProtocol
+from genai.report.comparison import protocol_of
 from genai.runs import REPOSITORY, Run, is_run
 from genai.runs.files import check_types
 from genai.shipped import preset_name
@@ -47,7 +48,7 @@ class Entry(NamedTuple):
     @property
     def protocol(self) -> Protocol | TextProtocol:
         """What the scores depend on."""
-        return TextProtocol(**self.test["protocol"]) if self.is_text else Protocol(**self.test["protocol"])
+        return protocol_of(self.test)
 
 
 def entries(zoo: Path) -> list[Entry]:

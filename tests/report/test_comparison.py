@@ -93,3 +93,18 @@ def test_runs_lists_data_features_seed_and_minutes(runs: Path, capsys: pytest.Ca
     assert lines[0].split()[:7] == ["run", "kimg", "fid", "data", "features", "seed", "minutes"]
     assert lines[3].split()[0] == "one/run-2"
     assert lines[3].split()[2:7] == ["3.1", "digits", "digits", "2", "3.0"]
+
+
+def test_text_models_are_compared_without_a_picture(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    assert main(["compare", "zoo/shakespeare-gpt", "zoo/shakespeare-mingru"]) == 0
+    out = capsys.readouterr().out
+    assert "nats per token" in out and "tokens seen" in out and "wrote" not in out
+    assert not list(workspace.rglob("*.png"))
+
+
+@pytest.mark.parametrize("verb", ["report", "play"])
+def test_verbs_of_pictures_refuse_text_models_in_one_line(
+    verb: str, capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    assert main([verb, "zoo/shakespeare-gpt"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

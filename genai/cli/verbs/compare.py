@@ -15,7 +15,8 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, sample_condition
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Loaded, RunOptions, add_seed_option
-from genai.cli.verbs.sample import SAMPLE
+from genai.cli.verbs.runs import is_text
+from genai.cli.verbs.sample import SAMPLE_IMAGES
 from genai.errors import DamagedFileError, UserError
 from genai.images import grid, save_png, side_by_side, titled, to_uint8
 from genai.models.seeds import image_seeds
@@ -45,12 +46,14 @@ def parser() -> VerbParser:
 
 
 def run(arguments: list[str]) -> None:
-    """Print the scores and write the picture."""
+    """Print the scores, and write the picture of models of images."""
     options = parser().parse(arguments)
     is_table = options.csv or options.json or options.markdown
     first = RunOptions.from_namespace(options)
     chosen = [(group, replace(first, run=str(group.runs[0].path))) for group in find_groups(options.runs)]
-    found = readable(chosen, has_samples=not is_table)
+    has_picture = not is_table and not any(is_text(group.runs[0]) for group, _ in chosen)
+    path = OutputOptions.from_namespace(options).png(chosen[0][0].runs[0], "compare") if has_picture else None
+    found = readable(chosen, has_samples=has_picture)
     groups = [group for group, _ in found]
     names = {run.record().get("data", "unknown data") for group in groups for run in group.runs}
     if len(names) > 1:
@@ -61,11 +64,12 @@ def run(arguments: list[str]) -> None:
     elif options.json:
         print(json.dumps(as_json(groups), indent=2))
     else:
-        path = OutputOptions.from_namespace(options).png(groups[0].runs[0], "compare")
-        picture([source for _, source in found if source], groups, names.pop(), options.num, options.seed, path)
+        if path is not None:
+            picture([source for _, source in found if source], groups, names.pop(), options.num, options.seed, path)
         if any(group.tests() for group in groups):
             Console(highlight=False).print(score_table(groups))
-        print(f"wrote {path}")
+        if path is not None:
+            print(f"wrote {path}")
 
 
 def readable(groups: Sequence[tuple[Group, RunOptions]], has_samples: bool) -> list[tuple[Group, Loaded | None]]:
@@ -79,7 +83,7 @@ def readable(groups: Sequence[tuple[Group, RunOptions]], has_samples: bool) -> l
         try:
             for run in group.runs:
                 run.record(), run.config(), run.scores()
-            found.append((group, first.load(SAMPLE) if has_samples else None))
+            found.append((group, first.load(SAMPLE_IMAGES) if has_samples else None))
         except DamagedFileError as error:
             if len(groups) == 1:
                 raise

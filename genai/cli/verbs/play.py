@@ -8,7 +8,7 @@ from dataclasses import replace
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.run import RunOptions
 from genai.cli.verbs.report import headings
-from genai.cli.verbs.sample import SAMPLE
+from genai.cli.verbs.sample import SAMPLE_IMAGES
 from genai.errors import UserError
 from genai.report.play.actions import PlayableRun
 
@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> None:
     from genai.report.play import page
 
     page.check_port(options.port)
-    sources = [replace(RunOptions.from_namespace(options), run=name).load(SAMPLE) for name in options.runs]
+    sources = [replace(RunOptions.from_namespace(options), run=name).load(SAMPLE_IMAGES) for name in options.runs]
     names = headings(sources)
     runs = [PlayableRun(source.run, name, source.model) for source, name in zip(sources, names, strict=True)]
     page.serve(page.build(runs), options.port)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions, default_path
 from genai.cli.options.run import Loaded, RunOptions, add_seed_option
-from genai.cli.verbs.sample import SAMPLE
+from genai.cli.verbs.sample import SAMPLE_IMAGES
 from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.report.comparison import short_name
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> None:
     path = OutputOptions.from_namespace(options).path(default_path(chosen[0].find(), "report.html"))
     if path.suffix != ".html" or path.is_dir():
         raise UserError(f"--out {path} should be the name of a file that ends in .html")
-    sources = [run.load(SAMPLE) for run in chosen]
+    sources = [run.load(SAMPLE_IMAGES) for run in chosen]
     names = headings(sources)
     runs = [
         read_run(source.run, name, source.model, options.seed, options.num) for source, name in zip(sources, names, strict=True)

@@ -28,6 +28,7 @@ from genai.models.capabilities import GeneratesText, Resamples
 SAMPLE = Ability(
     (ImageModel, GeneratesText), "sample images or text", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml")
 )
+SAMPLE_IMAGES = Ability(ImageModel, "sample images", SAMPLE.presets)
 RESAMPLE = Ability(Resamples, "choose among candidates with a discriminator", ("configs/digits/gan.yaml",))
 DEFAULT_NUM = 64
 
