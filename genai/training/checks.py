@@ -91,6 +91,12 @@ def check_best_metric(name: str, model: L.LightningModule, others_log: bool) -> 
         raise UserError(f"best_metric `{name}` is not among the metrics of this fit: {advice}")
 
 
+def is_score_of_samples(metric: str) -> bool:
+    """Whether a `--best_metric` is computed from samples in scored epochs, such as val/fid, and not by each validation."""
+    name = metric.removeprefix("val/").split("/")[0].removesuffix("_std")
+    return name in {known.name for known in all_metrics()}
+
+
 def check_checkpoint(
     path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer], data: DataModule | None = None
 ) -> None:

@@ -40,7 +40,15 @@ from genai.training.callbacks.randomness import CountedRandomness
 from genai.training.callbacks.run_directory import RunDirectory
 from genai.training.callbacks.text_evaluation import EvaluateText
 from genai.training.callbacks.throughput import Throughput
-from genai.training.checks import check_best_metric, check_checkpoint, check_kind, check_model, check_optimizers, check_seed
+from genai.training.checks import (
+    check_best_metric,
+    check_checkpoint,
+    check_kind,
+    check_model,
+    check_optimizers,
+    check_seed,
+    is_score_of_samples,
+)
 from genai.training.devices import (
     check_accelerator,
     check_flags_of_manual_optimisation,
@@ -243,7 +251,8 @@ class GenaiCLI(LightningCLI):
             if options.trainer.enable_checkpointing is not False:
                 every_n_epochs = self._get(self.config_init, "evaluation").every_n_epochs
                 folder, every_n_steps = run_dir / "checkpoints", options.checkpoint_every_n_steps
-                found += checkpoint_callbacks(folder, options.best_metric, every_n_epochs, every_n_steps)
+                monitor = options.best_metric
+                found += checkpoint_callbacks(folder, monitor, every_n_epochs, every_n_steps, is_score_of_samples(monitor))
         return found
 
     def loggers(self, run_dir: Path | None) -> list[Logger]:

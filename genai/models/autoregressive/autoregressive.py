@@ -4,14 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch.cli import OptimizerCallable, instantiate_class
-from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from genai.errors import UserError
-from genai.models.autoregressive.optimizers import CombinedOptimizer
+from genai.models.autoregressive.optimizers import check_matrices, optimizer_of
 from genai.models.ema import Averaged
-from genai.models.optimization import ImagesSeenLR, build_optimizer
+from genai.models.optimization import ImagesSeenLR
 from genai.models.schedules import Cosine
 from genai.models.text import TextModel, log_probs_of
 
@@ -56,30 +53,15 @@ class Autoregressive(TextModel):
         self.optimizer = optimizer
         self.matrix_optimizer = matrix_optimizer
         self.lr_schedule = lr_schedule
-        if matrix_optimizer is not None and not hasattr(self.network, "hidden_matrices"):
-            raise UserError(
-                f"a {type(self.network).__name__} has no hidden matrices for model.init_args.matrix_optimizer: leave it out"
-            )
+        self.not_compiled = (self.averaged,)  # a cache changes its shape with each token
+        check_matrices(self.network, matrix_optimizer)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.build_optimizers()
+        optimizer = optimizer_of(self.network, self.optimizer, self.matrix_optimizer, self._trainer)
         if self.lr_schedule is None:
             return optimizer
         scheduler = ImagesSeenLR(optimizer, lambda: self.lr_schedule(self.images_seen))  # type: ignore[misc]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "train/lr"}}
-
-    def build_optimizers(self) -> Optimizer:
-        """The optimiser of all parameters, or the two of matrices and of the rest as one."""
-        if self.matrix_optimizer is None:
-            return build_optimizer(self.optimizer, self.network)
-        trainer = self._trainer
-        if trainer is not None and isinstance(trainer.strategy, FSDPStrategy):
-            raise UserError("FSDP gives each device a part of a matrix: leave model.init_args.matrix_optimizer out, or use DDP")
-        matrices = list(self.network.hidden_matrices())  # type: ignore[operator]
-        hidden = {id(matrix) for matrix in matrices}
-        others = [parameter for parameter in self.network.parameters() if id(parameter) not in hidden]
-        parts = ((self.matrix_optimizer, matrices), (self.optimizer, others))
-        return CombinedOptimizer([build_optimizer(factory, nn.ParameterList(part)) for factory, part in parts])
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:
         """Load the averaged weights of another model, from its `export_state`."""

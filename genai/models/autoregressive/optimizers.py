@@ -3,8 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import lightning as L
 import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import nn
 from torch.optim import Optimizer
+
+from genai.errors import UserError
+from genai.models.optimization import build_optimizer
 
 
 class CombinedOptimizer(Optimizer):
@@ -43,3 +50,31 @@ class CombinedOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.share()
+
+
+def check_matrices(network: nn.Module, matrix_optimizer: OptimizerCallable | None) -> None:
+    """Raise UserError for a network without `hidden_matrices` where there is a `matrix_optimizer`."""
+    if matrix_optimizer is not None and not hasattr(network, "hidden_matrices"):
+        raise UserError(f"a {type(network).__name__} has no hidden matrices for model.init_args.matrix_optimizer: leave it out")
+
+
+def optimizer_of(
+    network: nn.Module,
+    optimizer: OptimizerCallable,
+    matrix_optimizer: OptimizerCallable | None,
+    trainer: L.Trainer | None,
+) -> Optimizer:
+    """The optimiser of all parameters, or the two of the hidden matrices and of the rest as one.
+
+    Raises:
+        UserError: FSDP with a matrix optimiser.
+    """
+    if matrix_optimizer is None:
+        return build_optimizer(optimizer, network)
+    if trainer is not None and isinstance(trainer.strategy, FSDPStrategy):
+        raise UserError("FSDP gives each device a part of a matrix: leave model.init_args.matrix_optimizer out, or use DDP")
+    matrices = list(network.hidden_matrices())  # type: ignore[operator]
+    hidden = {id(matrix) for matrix in matrices}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in hidden]
+    parts = ((matrix_optimizer, matrices), (optimizer, others))
+    return CombinedOptimizer([build_optimizer(factory, nn.ParameterList(part)) for factory, part in parts])

@@ -186,11 +186,21 @@ def validate_again(trainer: L.Trainer) -> None:
     progress.increment_started()
 
 
-def checkpoint_callbacks(folder: Path, monitor: str, every_n_epochs: int, every_n_steps: int | None) -> list[L.Callback]:
-    """best.ckpt by `monitor` (lower is better), and last.ckpt, which remembers the best value."""
+def checkpoint_callbacks(
+    folder: Path, monitor: str, every_n_epochs: int, every_n_steps: int | None, is_score: bool
+) -> list[L.Callback]:
+    """best.ckpt by `monitor` (lower is better), and last.ckpt, which remembers the best value.
+
+    Args:
+        folder: of the checkpoints.
+        monitor: what the model's validation logs, or a score of its samples.
+        every_n_epochs: of the scored epochs; 0 if no epoch is scored.
+        every_n_steps: of last.ckpt; None for once an epoch.
+        is_score: `monitor` is a score of samples, so there is no best.ckpt without scored epochs.
+    """
     last = LastCheckpoint(folder, every_n_steps)
-    if not every_n_epochs:
+    if is_score and not every_n_epochs:
         return [last]
-    options: dict[str, Any] = {"monitor": monitor, "mode": "min", "every_n_epochs": every_n_epochs}
+    options: dict[str, Any] = {"monitor": monitor, "mode": "min", "every_n_epochs": every_n_epochs or 1}
     options |= {"save_on_train_epoch_end": False, "enable_version_counter": False}
     return [BestCheckpoint(folder, filename="best", **options), last]
