@@ -98,7 +98,9 @@ def test_runs_lists_data_features_seed_and_minutes(runs: Path, capsys: pytest.Ca
 def test_text_models_are_compared_without_a_picture(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
     assert main(["compare", "zoo/shakespeare-gpt", "zoo/shakespeare-mingru"]) == 0
     out = capsys.readouterr().out
-    assert "nats per token" in out and "tokens seen" in out and "wrote" not in out
+    assert "nats per token" in out
+    assert "tokens seen" in out
+    assert "wrote" not in out
     assert not list(workspace.rglob("*.png"))
 
 
