@@ -183,7 +183,7 @@ def create(experiment: str, folder: Path | None = None) -> Run:
         with refusal_named(path), suppress(FileExistsError):
             path.mkdir(parents=True)
             return Run(path)
-    raise UserError(f"could not make a new folder in {path.parent}")
+    raise UserError(f"could not make a new folder in {path.parent}: start the run again")
 
 
 def is_first_process() -> bool:
