@@ -7,7 +7,6 @@ from torchvision import datasets
 
 from genai.data import archives, cache
 from genai.data.arrays import Split
-from genai.data.augment import Augment
 from genai.data.base import data_roots
 from genai.data.photos import Photos, Plan
 from genai.errors import UserError
@@ -29,28 +28,14 @@ class CelebA(Photos):
     `img_align_celeba` may be a folder or the zip.
 
     Args:
-        size: of the square images, in pixels.
-        channels: 3, or 1 for grey.
         labels: `none`, or `attributes` (N, 40): ATTRIBUTES, 0 or 1 each.
-        strict: refuse a source with images that cannot be read.
         root: the data folder, which has a folder `celeba`; default: $GENAI_DATA, then data/.
     """
 
     name = "celeba"
 
-    def __init__(
-        self,
-        size: int = 64,
-        channels: Literal[1, 3] = 3,
-        labels: Literal["none", "attributes"] = "none",
-        strict: bool = False,
-        root: str | None = None,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
-    ) -> None:
-        super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
+    def __init__(self, labels: Literal["none", "attributes"] = "none", **options: Any) -> None:
+        super().__init__(**options)
         self.labels = labels
         self.label_kind = labels
         self.class_names = ATTRIBUTES if labels == "attributes" else ()
@@ -67,10 +52,10 @@ class CelebA(Photos):
         folder = find_folder(self.root)
         path = find_images(folder)
         partition, *attribute_list = find_lists(folder, self.labels == "attributes")
-        split_of = {row[0]: SPLIT_OF.get(row[1]) for row in read_table(partition, 2)}
+        split_of = {row[0]: SPLIT_OF.get(row[1]) for row in read_rows(partition, 2)}
         label_of: dict[str, Any] = dict.fromkeys(split_of, 0)
         if attribute_list:
-            rows = read_table(attribute_list[0], 1 + len(ATTRIBUTES))
+            rows = read_rows(attribute_list[0], 1 + len(ATTRIBUTES))
             label_of = {row[0]: [float(value == "1") for value in row[1:]] for row in rows}
         splits: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
         labels, skipped = {}, []
@@ -125,6 +110,6 @@ def find_images(folder: Path) -> Path:
     return found
 
 
-def read_table(path: Path, columns: int) -> list[list[str]]:
+def read_rows(path: Path, columns: int) -> list[list[str]]:
     """The rows of a text file that have `columns` columns; headings have another number."""
     return [row for row in map(str.split, path.read_text("utf-8-sig", "replace").splitlines()) if len(row) == columns]

@@ -1,10 +1,9 @@
 """A user's own images with classes: one folder for each class."""
 
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any
 
 from genai.data import archives
-from genai.data.augment import Augment
 from genai.data.cache import Recipe
 from genai.data.photos import Photos, Plan, identity, split_by_hash
 from genai.data.sources import classes_of, find_source
@@ -19,9 +18,6 @@ class ClassFolder(Photos):
 
     Args:
         root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
-        size: of the square images, in pixels.
-        channels: 3, or 1 for grey.
-        strict: refuse a source with images that cannot be read.
 
     Raises:
         UserError: there is no such source, or it has images outside of a class's folder.
@@ -30,18 +26,8 @@ class ClassFolder(Photos):
     name = "class-folder"
     label_kind = "class"
 
-    def __init__(
-        self,
-        root: str,
-        size: int = 64,
-        channels: Literal[1, 3] = 3,
-        strict: bool = False,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
-    ) -> None:
-        super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
+    def __init__(self, root: str, **options: Any) -> None:
+        super().__init__(root=root, **options)
         self.path = find_source(root, "folder or archive")
         self.class_names = classes_of(folders_of(archives.list_files(self.path).names, self.path).values(), self.path)
         self.num_classes = len(self.class_names)

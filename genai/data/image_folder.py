@@ -1,10 +1,9 @@
 """A user's own images: a folder, zip or tar."""
 
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from genai.data import archives
-from genai.data.augment import Augment
 from genai.data.cache import Recipe
 from genai.data.file_types import describe_ignored
 from genai.data.photos import Photos, Plan, identity, split_by_group, split_by_hash
@@ -25,12 +24,9 @@ class ImageFolder(Photos):
 
     Args:
         root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
-        size: of the square images, in pixels.
-        channels: 3, or 1 for grey.
         group_by: `image`, or `folder` to keep all images of a folder in one split: of one person, say, if each has a folder.
         bit_depth: 8 to 16: the bits that are used of integers of 16; by default, the smallest depth of 8, 10, 12, 14 and 16
             that the largest value of all images fits in.
-        strict: refuse a source with images that cannot be read.
 
     Raises:
         UserError: an option is out of range.
@@ -41,17 +37,11 @@ class ImageFolder(Photos):
     def __init__(
         self,
         root: str,
-        size: int = 64,
-        channels: Literal[1, 3] = 3,
         group_by: Literal["image", "folder"] = "image",
         bit_depth: int | None = None,
-        strict: bool = False,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
+        super().__init__(root=root, **options)
         self.group_by = group_by
         if bit_depth is not None and bit_depth not in BIT_DEPTHS:
             raise UserError(f"bit_depth {bit_depth} is out of range: use 8 to 16")

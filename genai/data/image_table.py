@@ -3,12 +3,10 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-from genai.data import archives
-from genai.data.augment import Augment
+from genai.data import archives, cache
 from genai.data.cache import Recipe
-from genai.data.cache import identity as file_identity
 from genai.data.photos import Photos, Plan, identity, split_by_hash
 from genai.data.sources import class_indices, classes_of, find_source
 from genai.errors import UserError
@@ -28,9 +26,6 @@ class ImageTable(Photos):
         root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
         table: the CSV file: a path, or one relative to the folder `root`.
         columns: the columns to use as labels; default: all but the first.
-        size: of the square images, in pixels.
-        channels: 3, or 1 for grey.
-        strict: refuse a source with images that cannot be read.
 
     Raises:
         UserError: there is no such source or table, it lacks a column, or its values are no labels.
@@ -38,23 +33,11 @@ class ImageTable(Photos):
 
     name = "image-table"
 
-    def __init__(
-        self,
-        root: str,
-        table: str = "labels.csv",
-        columns: Sequence[str] | None = None,
-        size: int = 64,
-        channels: Literal[1, 3] = 3,
-        strict: bool = False,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
-    ) -> None:
-        super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
+    def __init__(self, root: str, table: str = "labels.csv", columns: Sequence[str] | None = None, **options: Any) -> None:
+        super().__init__(root=root, **options)
         self.path = find_source(root, "folder or archive")
         self.table = self.path / table if (self.path / table).is_file() else find_source(table, "CSV file")
-        self.columns, self.rows = read_table(self.table, columns)
+        self.columns, self.rows = read_labels(self.table, columns)
         if len(self.columns) == 1:
             self.label_kind = "class"
             self.class_names = classes_of((row[0] for row in self.rows.values()), self.table)
@@ -67,7 +50,7 @@ class ImageTable(Photos):
     def recipe(self) -> Recipe:
         options: dict[str, Any] = {"path": str(self.path), "table": str(self.table), "columns": self.columns}
         options |= {"shape": self.image_shape, "strict": self.strict}
-        return Recipe(options, [identity(self.path), file_identity(self.table)], self.build)
+        return Recipe(options, [identity(self.path), cache.identity(self.table)], self.build)
 
     def plan(self) -> Plan:
         names, ignored = archives.list_files(self.path)
@@ -86,7 +69,7 @@ class ImageTable(Photos):
         return Plan(self.path, split_by_hash(known, lambda name: str(PurePosixPath(name))), labels, skipped, ignored)
 
 
-def read_table(path: Path, columns: Sequence[str] | None) -> tuple[list[str], dict[str, list[str]]]:
+def read_labels(path: Path, columns: Sequence[str] | None) -> tuple[list[str], dict[str, list[str]]]:
     """The columns of labels and, by the name of the image, its labels.
 
     Raises:

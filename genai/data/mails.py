@@ -5,7 +5,7 @@ from typing import Any
 
 from genai.data.module import data_roots
 from genai.data.text import TextDataModule
-from genai.data.text_reading import file_identity, read_table
+from genai.data.text_reading import file_identity, read_columns
 from genai.data.text_splits import split_documents
 from genai.data.token_cache import Documents, TextDocument
 from genai.data.tokenizers import TokenizerKind
@@ -23,22 +23,12 @@ class Mails(TextDataModule):
     Args:
         root: the CSV file, or a folder that has one.
         tokens: bytes by default, since mails have rare characters.
-        bpe_size, context_length, batch_size, num_workers, seed: see `TextDataModule`.
     """
 
     name = "mails"
 
-    def __init__(
-        self,
-        root: str | None = None,
-        tokens: TokenizerKind = "bytes",
-        bpe_size: int = 1024,
-        context_length: int = 128,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(root, tokens, bpe_size, context_length, batch_size, num_workers, seed)
+    def __init__(self, tokens: TokenizerKind = "bytes", **options: Any) -> None:
+        super().__init__(tokens=tokens, **options)
 
     def file(self) -> Path:
         """The CSV file; UserError if there is none."""
@@ -55,6 +45,6 @@ class Mails(TextDataModule):
         return file_identity([self.file()])
 
     def documents(self) -> Documents:
-        rows = read_table(self.file(), COLUMNS)
+        rows = read_columns(self.file(), COLUMNS)
         found = [TextDocument(f"{number:06d} {label}", text) for number, (label, text) in enumerate(rows) if text]
         return split_documents(found, "document")

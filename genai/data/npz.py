@@ -2,11 +2,10 @@
 
 import zipfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from genai.data.augment import Augment
 from genai.data.base import ImageDataModule
 from genai.data.cache import Recipe, Writer, identity
 from genai.data.sources import class_indices, classes_of, find_source, split_rows
@@ -32,16 +31,8 @@ class Npz(ImageDataModule):
 
     name = "npz"
 
-    def __init__(
-        self,
-        root: str,
-        layout: Layout = "auto",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
-    ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment)
+    def __init__(self, root: str, layout: Layout = "auto", **options: Any) -> None:
+        super().__init__(root=root, **options)
         self.path = find_source(root, ".npz file")
         self.layout = layout
         images, labels = read_npz(self.path)

@@ -15,7 +15,6 @@ import numpy as np
 
 from genai.data import archives, cache
 from genai.data.arrays import Split
-from genai.data.augment import Augment
 from genai.data.base import ImageDataModule
 from genai.data.decoding import MAX_VALUE, Depth, decode, set_white, why
 from genai.data.file_types import describe_ignored
@@ -59,18 +58,8 @@ class Photos(ImageDataModule):
     padding = "border"
     bit_depth: int | None = None
 
-    def __init__(
-        self,
-        size: int,
-        channels: Literal[1, 3],
-        strict: bool,
-        root: str | None,
-        batch_size: int,
-        num_workers: int,
-        seed: int | None,
-        augment: Augment | None,
-    ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment)
+    def __init__(self, size: int = 64, channels: Literal[1, 3] = 3, strict: bool = False, **options: Any) -> None:
+        super().__init__(**options)
         if size < 1:
             raise UserError(f"size {size} is out of range: use 1 or more")
         self.size = size

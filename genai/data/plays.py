@@ -8,7 +8,6 @@ from genai.data.text import TextDataModule
 from genai.data.text_reading import file_identity, read_text
 from genai.data.text_splits import split_documents
 from genai.data.token_cache import Documents, TextDocument
-from genai.data.tokenizers import TokenizerKind
 from genai.errors import UserError
 
 
@@ -19,23 +18,12 @@ class Plays(TextDataModule):
 
     Args:
         author: name of the folder.
-        root, tokens, bpe_size, context_length, batch_size, num_workers, seed: see `TextDataModule`.
     """
 
     name = "plays"
 
-    def __init__(
-        self,
-        author: str = "shakespeare",
-        root: str | None = None,
-        tokens: TokenizerKind = "characters",
-        bpe_size: int = 1024,
-        context_length: int = 128,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(root, tokens, bpe_size, context_length, batch_size, num_workers, seed)
+    def __init__(self, author: str = "shakespeare", **options: Any) -> None:
+        super().__init__(**options)
         self.author = author
         self.name = f"plays-{author}"
 

@@ -21,22 +21,12 @@ class StdlibCode(TextDataModule):
     Args:
         root: not used: the files come with Python.
         tokens: bytes by default, since the sources have rare characters.
-        bpe_size, context_length, batch_size, num_workers, seed: see `TextDataModule`.
     """
 
     name = "stdlib-code"
 
-    def __init__(
-        self,
-        root: str | None = None,
-        tokens: TokenizerKind = "bytes",
-        bpe_size: int = 1024,
-        context_length: int = 128,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(root, tokens, bpe_size, context_length, batch_size, num_workers, seed)
+    def __init__(self, tokens: TokenizerKind = "bytes", **options: Any) -> None:
+        super().__init__(tokens=tokens, **options)
 
     def source(self) -> Any:
         return [sys.version.split()[0], *(row[1:] for row in file_identity(self.files()))]

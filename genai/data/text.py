@@ -20,7 +20,9 @@ class TokenData(DataModule):
     """Documents as tokens: the part of `TextDataModule` below its loaders.
 
     Args:
-        root, tokens, bpe_size, context_length, batch_size, num_workers, seed: see `TextDataModule`.
+        tokens: `characters`, `bytes` or `bpe`, byte-pair encoding.
+        bpe_size: number of tokens of `bpe`.
+        context_length: the most tokens that a model sees before the one it predicts.
     """
 
     def __init__(
@@ -108,14 +110,7 @@ class TextDataModule(TokenData):
 
     A subclass sets `name` and implements `documents` and `source`.
 
-    Args:
-        root: folder of the data; default: $GENAI_DATA, then data/.
-        tokens: `characters`, `bytes` or `bpe`, byte-pair encoding.
-        bpe_size: number of tokens of `bpe`.
-        context_length: the most tokens that a model sees before the one it predicts.
-        batch_size: windows per batch and device.
-        num_workers: loader processes.
-        seed: of the windows; default: the seed of `seed_everything`, 0 if that was not called.
+    The options are those of `TokenData` and `DataModule`.
 
     Raises:
         UserError: a number is out of range.

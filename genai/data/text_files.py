@@ -22,7 +22,6 @@ class TextFiles(TextDataModule):
             are at least 20.
         field: where a line of a .jsonl file has its text.
         tokens: bytes by default: a model then knows every character.
-        bpe_size, context_length, batch_size, num_workers, seed: see `TextDataModule`.
     """
 
     def __init__(
@@ -31,13 +30,9 @@ class TextFiles(TextDataModule):
         split_by: SplitBy = "auto",
         field: str = "text",
         tokens: TokenizerKind = "bytes",
-        bpe_size: int = 1024,
-        context_length: int = 128,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        seed: int | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(root, tokens, bpe_size, context_length, batch_size, num_workers, seed)
+        super().__init__(root=root, tokens=tokens, **options)
         self.folder = Path(root)
         self.split_by: SplitBy = split_by
         self.field = field

@@ -63,7 +63,7 @@ def read_json_lines(path: Path, field: str) -> Iterator[TextDocument]:
             yield TextDocument(f"{path.name}:{number}", text)
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """The rows of a CSV file, with these columns in this order.
 
     Raises:

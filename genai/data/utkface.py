@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 
 from genai.data import archives
-from genai.data.augment import Augment
 from genai.data.base import data_roots
 from genai.data.cache import Recipe
 from genai.data.photos import Photos, Plan, identity, split_by_hash
@@ -35,29 +34,15 @@ class UTKFace(Photos):
     hand. The dataset is for non-commercial research.
 
     Args:
-        size: of the square images, in pixels.
-        channels: 3, or 1 for grey.
         labels: `none`; `gender`, `age_group` or `ethnicity` (classes); or `attributes` (N, 8): CLASS_NAMES["attributes"], 0 or
             1 each. Images whose file name lacks the field are skipped.
-        strict: refuse a source with images that cannot be read.
         root: the data folder, or an archive of the images; default: $GENAI_DATA, then data/.
     """
 
     name = "utkface"
 
-    def __init__(
-        self,
-        size: int = 64,
-        channels: Literal[1, 3] = 3,
-        labels: Labels = "none",
-        strict: bool = False,
-        root: str | None = None,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
-    ) -> None:
-        super().__init__(size, channels, strict, root, batch_size, num_workers, seed, augment)
+    def __init__(self, labels: Labels = "none", **options: Any) -> None:
+        super().__init__(**options)
         self.labels = labels
         self.class_names = CLASS_NAMES[labels]
         self.num_classes = len(self.class_names)

@@ -112,7 +112,7 @@ def datasets() -> Iterator[tuple[str, tuple[Any, dict[str, str]]]]:
             if not (inspect.isclass(cls) and issubclass(cls, ImageDataModule)) or is_abstract(cls):
                 continue
             parameters = inspect.signature(cls).parameters
-            if any(p.default is p.empty for p in parameters.values()):
+            if any(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in parameters.values()):
                 continue
             variants = get_args(parameters["variant"].annotation) if "variant" in parameters else ()
             for options in [{"variant": variant} for variant in variants] or [{}]:

@@ -33,7 +33,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint: Any = load_whole(path)
     except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}") from None
+        raise UserError(f"there is no checkpoint {path}: use {whole_beside(path)}") from None
     except Exception as error:  # bytes that are no checkpoint make torch.load raise anything, a KeyError too
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedFileError(f"{path} is damaged or not a checkpoint of ours ({reason}): use {whole_beside(path)}") from None
@@ -108,7 +108,9 @@ def build_model(config: dict[str, Any], record: dict[str, Any], policy: Policy |
     sizes = {name: record.get(name) for name in names}
     numbers = [number for value in sizes.values() for number in (value if isinstance(value, list) else [value])]
     if not all(isinstance(number, int) for number in numbers) or not isinstance(sizes.get("image_shape", []), list):
-        raise UserError(f"{policy.source.with_name('run.json')} has no {' and '.join(names)}: the run cannot be read")
+        raise UserError(
+            f"{policy.source.with_name('run.json')} has no {' and '.join(names)}: restore that file, or train the run again"
+        )
     init_args = {**(config["model"].get("init_args") or {}), **sizes}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Model, "model")

@@ -47,7 +47,9 @@ def sample(
         names, kind = record["class_names"], record.get("label_kind", "class")
         loaded = load(run, checkpoint, device, trust)
         if not isinstance(loaded, ImageModel):
-            raise UserError(f"{run.path} is a {type(loaded).__name__}, which generates no images")
+            raise UserError(
+                f"{run.path} is a {type(loaded).__name__}, which generates no images: name a run of a model of images"
+            )
         model = loaded
     return model.sample(image_seeds(seed, num), make_condition(model, label, num, kind, names), **options)
 
@@ -97,5 +99,5 @@ def make_condition(model: ImageModel, label: Any, num: int, kind: str, class_nam
     if len(condition) != num:
         raise UserError(f"there are {len(condition)} labels for {num} images: give one label for each image")
     if condition.ndim == 1 and not bool(((condition >= 0) & (condition < model.num_classes)).all()):
-        raise UserError(f"a label is not one of the classes 0 to {model.num_classes - 1}")
+        raise UserError(f"a label is out of range: use the classes 0 to {model.num_classes - 1}")
     return condition

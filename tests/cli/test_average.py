@@ -11,6 +11,7 @@ from tests.cli.test_cli import QUICK
 TINY = ["--model.init_args.network.init_args.channels", "[16]", "--model.init_args.power_stds", "[0.05,0.1]"]
 
 
+@pytest.mark.slow
 def test_an_average_is_made_scored_and_never_guessed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from genai.runs import REPOSITORY
 

@@ -309,6 +309,7 @@ def test_a_fit_on_a_gpu_that_is_not_there_leaves_nothing(workspace: Path, capsys
     assert not (workspace / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_the_run_of_a_gpu_is_tested_and_resumed_on_a_cpu(
     trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]

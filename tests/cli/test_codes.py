@@ -320,8 +320,11 @@ def test_nats_and_bits_per_dim_are_printed_and_kept(place: Path, runs: Path, cap
     elbo = json.loads((runs / "plain/one/metrics.json").read_text())["likelihood"]
     assert elbo["nats"] > entry["nats"]
     assert elbo["kind"] == "ELBO, binarised pixels"
-    assert main(["likelihood", "classes", "--num", "4", "--samples", "2"]) == 0
-    assert "conditional on the labels" in capsys.readouterr().out
+    conditional = ["likelihood", "classes", "--num", "4", "--samples", "2"]
+    assert main(conditional) == 0
+    assert ", conditional on the labels" in capsys.readouterr().out
+    assert main([*conditional, "--unconditional"]) == 0
+    assert ", unconditional" in capsys.readouterr().out
 
 
 def test_other_models_say_what_they_cannot(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

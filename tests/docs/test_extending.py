@@ -80,6 +80,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[st
     return content | {"output": [(done.stdout, 0)]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", WITH_EXAMPLES)
 def test_the_examples_of_a_section_run(title: str, results: dict[str, list[tuple[str, int]]]) -> None:
     assert results[title], "the section has no command"
@@ -87,6 +88,7 @@ def test_the_examples_of_a_section_run(title: str, results: dict[str, list[tuple
         assert status == 0, shlex.quote(command)
 
 
+@pytest.mark.slow
 def test_the_new_metric_is_in_the_table(results: dict[str, list[tuple[str, int]]]) -> None:
     assert "Coverage" in results["output"][0][0]
 

@@ -177,6 +177,7 @@ def test_without_clusters_there_is_no_diversity_loss() -> None:
     assert GAN((1, 4, 4), 0, Level, Same, cluster_conditioning=weightless).diversity_loss is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "reached"), [(1.0, 0.05), (0.0, 0.001)])
 def test_images_of_a_cluster_vary_as_much_as_real_ones(weight: float, reached: float) -> None:
     torch.manual_seed(0)
@@ -188,6 +189,7 @@ def test_images_of_a_cluster_vary_as_much_as_real_ones(weight: float, reached: f
     assert model.generator.scale.item() == pytest.approx(reached, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_gan_conditioned_on_clusters_generates_all_of_them() -> None:
     torch.manual_seed(0)
     images = images_apart()[0].clamp(-1, 1)

@@ -50,6 +50,7 @@ def shares_at_both_modes(objective: AdversarialObjective, seed: int) -> tuple[fl
     return left, right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_non_saturating_gan_drops_a_mode(seed: int) -> None:
     left, right = shares_at_both_modes(NonSaturating(), seed)
@@ -57,6 +58,7 @@ def test_the_non_saturating_gan_drops_a_mode(seed: int) -> None:
     assert right > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_relativistic_gan_with_penalties_keeps_both(seed: int) -> None:
     left, right = shares_at_both_modes(Relativistic(gamma=0.1), seed)

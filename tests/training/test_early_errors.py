@@ -99,6 +99,7 @@ def test_files_of_a_resumed_run_are_written_after_the_restore(
 # -- data without labels -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", FACES)
 def test_every_preset_of_faces_takes_pictures_without_labels(
     preset: str, pictures: Path, workspace: Path, capsys: pytest.CaptureFixture[str]

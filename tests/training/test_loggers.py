@@ -55,6 +55,7 @@ for with_key in (False, True):  # each in a fork: W&B reads its settings once in
 """
 
 
+@pytest.mark.slow
 def test_mode_is_offline_without_a_key_or_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -87,6 +88,7 @@ def test_a_server_is_reached_whatever_it_answers() -> None:
     assert not is_reached(f"http://127.0.0.1:{server.server_port}")
 
 
+@pytest.mark.slow
 def test_an_offline_wandb_run_holds_scores_config_and_pictures(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = [option for option in QUICK if option not in ("--tracker", "none")]
     fit = ["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--evaluation.num_samples", "100"]

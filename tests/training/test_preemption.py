@@ -89,6 +89,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return request.param, only_run(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", SIGNALS)
 def test_stopped_by_a_signal(
     phase: str, whole: tuple[str, Path], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -118,6 +119,7 @@ def test_stopped_by_a_signal(
     assert_same(run, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the run, which had no checkpoint yet, hides no other of its experiment."""
     assert main(fit("gan")) == 0
@@ -149,6 +151,7 @@ def fake_scontrol(folder: Path) -> Path:
     return script.parent
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

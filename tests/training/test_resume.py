@@ -60,6 +60,7 @@ def test_resume_after_an_epoch_is_exact(uninterrupted: Path, first_epoch: Path, 
     assert len(list(run.parent.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_an_option_of_an_optimiser_that_is_given_anew_wins_over_the_checkpoint(first_epoch: Path, workspace: Path) -> None:
     """The generator stands still with a learning rate of 0, and the other optimiser goes on as it was."""
     run = Path(shutil.copytree(first_epoch, workspace / "runs/digits-gan" / first_epoch.name))
@@ -120,6 +121,7 @@ def test_a_zoo_entry_cannot_be_resumed(workspace: Path, capsys: pytest.CaptureFi
     assert "zoo entry" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_is_not_continued_with_other_images_unless_that_is_wanted(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,12 +47,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str,
     return {name: fit(name, tmp_path_factory.mktemp(name)) for name in FAMILIES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [
         ("gan", MICROBATCHES),
         ("gan", COMPILED),
-        *(pytest.param(name, COMPILED, marks=pytest.mark.slow) for name in FAMILIES if name != "gan"),
+        *(pytest.param(name, COMPILED) for name in FAMILIES if name != "gan"),
     ],
 )
 def test_the_steps_are_the_same(name: str, options: list[str], plain: dict, tmp_path: Path) -> None:
@@ -65,6 +66,7 @@ def test_the_steps_are_the_same(name: str, options: list[str], plain: dict, tmp_
         torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-4, msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bfloat16_learns_the_same(name: str, plain: dict, tmp_path: Path) -> None:
     weights, losses = fit(name, tmp_path, "--trainer.precision", "bf16-mixed")

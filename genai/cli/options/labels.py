@@ -91,7 +91,7 @@ class LabelOptions(Options):
 def add_prompt_option(group: Any) -> None:
     """Add --prompt and --unknown-words."""
     group.add_argument(
-        "--prompt", metavar="TEXT", help="caption, for a text-conditional model; of a model of text its beginning"
+        "--prompt", metavar="TEXT", help="caption, for a text-conditional model; for a model of text: how the text begins"
     )
     group.add_argument("--unknown-words", action="store_true", help="allow words that are in no training caption")
 

@@ -69,7 +69,7 @@ def neighbours_of(content: RunContent, source: Loaded) -> Nearest | str:
     try:
         data = data_of(source.run, source.trust)
         if not isinstance(data, ImageDataModule):
-            raise UserError(f"{data.name} has no images")
+            raise UserError(f"{data.name} has no images: name a run of a model of images")
         return nearest_training_images(content, data)
     except UserError as error:
         line = f"The data of {content.name} cannot be read here: {error}"

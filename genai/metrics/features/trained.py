@@ -131,7 +131,9 @@ def _build(path: Path, class_path: str, init_args: dict[str, Any]) -> nn.Module:
     except ImportError:
         found = None
     if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module):
-        raise UserError(f"{path} names the class {class_path}, which genai.networks does not define")
+        raise UserError(
+            f"{path} names the class {class_path}, which genai.networks does not define: use weights of this version"
+        )
     with torch.random.fork_rng(devices=[]):  # the initial weights use the global generator
         network: nn.Module = found(**init_args)
     return network

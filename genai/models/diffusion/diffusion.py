@@ -240,9 +240,8 @@ class Diffusion(ImageModel):
         factor = self.image_shape[-1] // small.shape[-1]
         if isinstance(self.conditioning_image, Downsampled):
             if factor not in self.conditioning_image.factors:
-                raise UserError(
-                    f"this model upscales by {' or '.join(map(str, self.conditioning_image.factors))}, not by {factor}"
-                )
+                factors = " or ".join(map(str, self.conditioning_image.factors))
+                raise UserError(f"this model upscales by {factors}, not by {factor}: choose another --factor")
             image = editing.repeat_pixels(small, factor)
             settings["conditioning_image"] = with_known(image, torch.ones_like(image[:, :1]))
             return self.sample(seeds, condition, **settings)

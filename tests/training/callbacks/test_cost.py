@@ -19,6 +19,7 @@ def test_the_operations_of_an_mlp_are_two_for_each_weight() -> None:
     assert sample_flops(model, None) == 2 * (10 * 16 + 16 * 32 + 32 * 64)
 
 
+@pytest.mark.slow
 def test_a_fit_adds_its_cost_to_that_of_the_fits_before_it(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quick = ["--trainer.limit_train_batches", "2", "--evaluation.every_n_epochs", "0", "--gallery.every_n_epochs", "0"]
     quick += ["--trainer.enable_progress_bar", "false", "--tracker", "none"]
