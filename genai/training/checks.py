@@ -15,6 +15,7 @@ from genai.metrics.registry import all_metrics
 from genai.models.base import ImageModel, Model
 from genai.models.conditions import check_labels
 from genai.models.text import TextModel
+from genai.runs.files import check_types
 from genai.runs.loading import first_difference, read_checkpoint
 from genai.training.callbacks.options import OPTIMIZER_CLASSES
 from genai.training.devices import optimizers_in
@@ -92,14 +93,22 @@ def check_best_metric(name: str, model: L.LightningModule, others_log: bool) -> 
 
 
 def check_checkpoint(
-    path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer], data: DataModule | None = None
+    path: Path,
+    model: L.LightningModule,
+    optimizers: Sequence[Optimizer],
+    data: DataModule | None = None,
+    max_epochs: int | None = None,
 ) -> None:
     """Load a checkpoint's weights into `model` and compare its optimisers, and its training data where `data` are given.
 
     Raises:
-        UserError: it is damaged, or one of another network or optimiser, or of other training data.
+        UserError: it is damaged, or one of another network or optimiser, or of other training data, or beyond
+            `max_epochs` (None and -1: no limit).
     """
     checkpoint = read_checkpoint(path)
+    check_types(checkpoint, {"epoch": int}, path)
+    if max_epochs not in (None, -1) and (epoch := checkpoint["epoch"]) > max_epochs:
+        raise UserError(f"{path} is beyond epoch {max_epochs}: resume with --trainer.max_epochs {epoch + 1} or more")
     state = checkpoint.get(type(data).__qualname__)
     if data is not None and isinstance(state, dict) and data.has_changed(state):
         raise UserError(

@@ -203,7 +203,8 @@ class GenaiCLI(LightningCLI):
             check_best_metric(options.best_metric, self.model, has_callbacks)
         optimizers = check_optimizers(self.model)
         if options.ckpt_path:
-            check_checkpoint(Path(options.ckpt_path), self.model, optimizers, None if self.changed_data else data)
+            known = None if self.changed_data else data
+            check_checkpoint(Path(options.ckpt_path), self.model, optimizers, known, options.trainer.max_epochs)
 
     def choose_run_dir(self) -> Path | None:
         """The directory to write into, a new one for a new fit; None for a fast_dev_run or a zoo entry, which is only read."""
