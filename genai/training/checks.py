@@ -1,6 +1,7 @@
 """What is refused before a run directory exists: options that contradict the data, the checkpoint or the metrics."""
 
 import difflib
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ def check_seed(seed: Any) -> None:
     """Raise UserError for a `--seed_everything` that numpy does not take."""
     if not isinstance(seed, bool) and not 0 <= int(seed) < 2**32:
         raise UserError(f"seed_everything {seed} is out of range: use 0 to {2**32 - 1}")
+
+
+def check_experiment(name: str | None) -> None:
+    """Raise UserError for an `--experiment` that is no name of one folder, so that `genai runs` finds its runs in runs/NAME."""
+    if name is None:
+        return
+    is_name = name.isprintable() and name == name.strip() and not set(name) & set("/\\") and len(os.fsencode(name)) <= 200
+    if not is_name or name in ("", ".", "..") or name.startswith("-"):
+        raise UserError(f"experiment {name[:60]!r} is no name of a folder: use letters, digits and -, such as my-gan")
 
 
 def check_kind(model: L.LightningModule, data: DataModule) -> None:

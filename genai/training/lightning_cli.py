@@ -40,7 +40,15 @@ from genai.training.callbacks.randomness import CountedRandomness
 from genai.training.callbacks.run_directory import RunDirectory
 from genai.training.callbacks.text_evaluation import EvaluateText
 from genai.training.callbacks.throughput import Throughput
-from genai.training.checks import check_best_metric, check_checkpoint, check_kind, check_model, check_optimizers, check_seed
+from genai.training.checks import (
+    check_best_metric,
+    check_checkpoint,
+    check_experiment,
+    check_kind,
+    check_model,
+    check_optimizers,
+    check_seed,
+)
 from genai.training.devices import (
     check_accelerator,
     check_flags_of_manual_optimisation,
@@ -145,6 +153,8 @@ class GenaiCLI(LightningCLI):
         if self.policy is not None:
             for section in ("model", "data", "trainer", *SECTIONS):
                 self.policy.check_parsed(self.options.get(section))
+        if self.options.run_dir is None:
+            check_experiment(self.options.experiment)
         check_accelerator(self.options.trainer)
         check_precision(self.options.trainer)
         if self.options.checkpoint_every_n_steps is not None:
