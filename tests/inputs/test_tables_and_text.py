@@ -5,6 +5,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from genai.data.mnist import MNIST
 from genai.data.npz import Npz
 from genai.data.text_files import TextFiles
 from genai.errors import UserError
+from genai.models.gan.gan import GAN
 from genai.training.checks import check_experiment
+from genai.training.devices import check_accelerator
 
 ROWS = [f"{i:02d}.png,{'cat' if i % 2 else 'dog'}" for i in range(12)]
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
@@ -205,6 +208,24 @@ def test_names_of_experiments_that_are_no_folder(name: str) -> None:
 @pytest.mark.parametrize("name", ["my-gan", "a b", "ünï – 名", ".hidden", "a.b", None])
 def test_names_of_experiments(name: str | None) -> None:
     check_experiment(name)
+
+
+def test_more_processes_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for devices in (1, 2, "auto", -1):
+        check_accelerator(SimpleNamespace(accelerator="cpu", devices=devices))
+    with pytest.raises(UserError, match=r"--trainer\.devices 2 or fewer"):
+        check_accelerator(SimpleNamespace(accelerator="cpu", devices=7))
+
+
+@pytest.mark.parametrize("name", ["grid.txt", "grid.JPG", "grid.mp4"])
+def test_an_ending_that_is_not_written_is_refused_before_sampling(
+    name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(GAN, "sample", None)
+    assert main(["sample", "zoo/mnist-gan", "--num", "2", "--out", name]) == 2
+    assert "should end in .png" in capsys.readouterr().err
+    assert list(workspace.glob(name)) == []
 
 
 def test_a_folder_that_was_deleted_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume {run}`") from None
 
     def load_checkpoint(self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """A checkpoint, on the CPU, loaded with weights alone whatever is asked for; UserError if it is damaged."""
+        """A checkpoint on the CPU, always with `weights_only`; UserError if it is damaged."""
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: _PATH) -> None:
