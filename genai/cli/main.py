@@ -89,6 +89,14 @@ def run_verb(arguments: Sequence[str]) -> None:
         raise UserError(f"there is no verb `{name}`: {hint}")
 
 
+def check_folder() -> None:
+    """Raise UserError where the current folder has been deleted: relative paths lead nowhere."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the current folder does not exist any more: cd into another one") from None
+
+
 def user_error(error: BaseException | None) -> UserError | None:
     """The UserError that `error` is or was raised from (jsonargparse wraps those of constructors); None if there is none."""
     while error is not None and not isinstance(error, UserError):
@@ -101,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     print_any_text()
     try:
+        check_folder()
         run_verb(sys.argv[1:] if arguments is None else arguments)
     except (UserError, ValueError) as error:
         mistake = user_error(error)
@@ -115,7 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         advice = "check the path" if error.errno in NO_PATH else "choose a place that you can read and write"
         advice = "free some space" if error.errno in FULL else advice
-        print(f"genai: {error.filename or 'a file'} cannot be used ({error.strerror}): {advice}", file=sys.stderr)
+        print(
+            f"genai: {error.filename or 'standard output, or a file,'} cannot be used ({error.strerror}): {advice}",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("genai: interrupted", file=sys.stderr)

@@ -1,6 +1,7 @@
 """A user's own images with a table of labels: pictures, and a CSV with a row for each."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,6 +11,9 @@ from genai.data.cache import Recipe
 from genai.data.photos import Photos, Plan, identity, split_by_hash
 from genai.data.sources import class_indices, classes_of, find_source
 from genai.errors import UserError
+from genai.files import read_bounded
+
+MAX_BYTES = 2**28  # of a table; a row for each of a million images has about 30 MB
 
 
 class ImageTable(Photos):
@@ -20,7 +24,8 @@ class ImageTable(Photos):
         002.png,dog                   002.png,0,1
 
     The first column has the path of each image inside of the source. One other column has its class; several columns are
-    attributes, 0 or 1 each. Images without a row are skipped. Splits are those of `ImageFolder`.
+    attributes, 0 or 1 each. Semicolons and tabs separate columns too. Images without a row are skipped. Splits are those of
+    `ImageFolder`.
 
     Args:
         root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
@@ -66,6 +71,10 @@ class ImageTable(Photos):
         else:
             labels = {name: [float(value) for value in self.rows[name]] for name in known}
         skipped = [f"{name}: no row in {self.table.name}" for name in names if name not in self.rows]
+        if absent := sorted(set(self.rows) - set(names)):
+            print(
+                f"{self.name}: {self.table.name} names {len(absent)} files that are no images of {self.path}: {absent[0]}, ..."
+            )
         return Plan(self.path, split_by_hash(known, lambda name: str(PurePosixPath(name))), labels, skipped, ignored)
 
 
@@ -76,12 +85,20 @@ def read_labels(path: Path, columns: Sequence[str] | None) -> tuple[list[str], d
         UserError: the file is no CSV of at least two columns, or lacks one of `columns`.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = [row for row in csv.reader(file) if row]
-    except (ValueError, csv.Error) as error:
+        text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)  # spreadsheets write semicolons where the comma is the decimal point
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        header, *rows = [[cell.strip() for cell in row] for row in lines if row]
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(
             f"{path} is no CSV in UTF-8 with a header ({error}): write a line of names, then one for each image"
         ) from None
+    ending = PurePosixPath(header[0]).suffix
+    if ending and rows and ending == PurePosixPath(rows[0][0]).suffix:
+        raise UserError(
+            f"{path} begins with {header[0]} instead of the names of its columns: add a first line such as file,label"
+        )
     chosen = list(columns) if columns else header[1:]
     missing = [name for name in chosen if name not in header[1:]]
     if missing or not chosen:
@@ -90,8 +107,23 @@ def read_labels(path: Path, columns: Sequence[str] | None) -> tuple[list[str], d
     short = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)
     if short:
         raise UserError(f"{path} has another number of values than its header in row {short}: mend that row")
+    twice = next((name for name in chosen if header.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path} has the column {twice} twice: rename one of them")
     positions = [header.index(name) for name in chosen]
-    return chosen, {row[0]: [row[position] for position in positions] for row in rows}
+    labels: dict[str, list[str]] = {}
+    for number, row in enumerate(rows, start=2):
+        values = [row[position] for position in positions]
+        if "" in values:
+            raise UserError(f"{path} has no label for {row[0]} in row {number}: write one, or leave the row out")
+        if labels.setdefault(image_name(row[0]), values) != values:
+            raise UserError(f"{path} has different labels for {row[0]}, the last in row {number}: remove one of the rows")
+    return chosen, labels
+
+
+def image_name(text: str) -> str:
+    """The path of an image inside of the source: `cats/1.png`, which a person may write as `./cats/1.png` or `cats\\1.png`."""
+    return str(PurePosixPath(text.replace("\\", "/")))
 
 
 def check_attributes(rows: dict[str, list[str]], path: Path) -> None:

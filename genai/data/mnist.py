@@ -110,14 +110,25 @@ class MNIST(ImageDataModule):
         return np.random.RandomState(STACKED_SEEDS[split]).randint(num, size=(size, 3))
 
     def load(self) -> dict[str, LabelledImages]:
-        """The official files' images and labels as train, val and test."""
+        """The official files' images and labels as train, val and test.
+
+        Raises:
+            UserError: a file is damaged, or those of train and test are exchanged or the same.
+        """
         train_images, train_labels, test_images, test_labels = self.files()
         train = read_pair(train_images, train_labels)
+        test = read_pair(test_images, test_labels)
+        num_shared = min(len(train.labels), len(test.labels))
+        if len(train.labels) < len(test.labels) or np.array_equal(train.images[:num_shared], test.images[:num_shared]):
+            raise UserError(
+                f"{train_images} and {test_images} are exchanged or copies of each other ({len(train.labels):,} and "
+                f"{len(test.labels):,} images): delete both, and their labels, to download them again"
+            )
         split = len(train.labels) - len(train.labels) // VAL_SHARE
         return {
             "train": LabelledImages(train.images[:split], train.labels[:split]),
             "val": LabelledImages(train.images[split:], train.labels[split:]),
-            "test": read_pair(test_images, test_labels),
+            "test": test,
         }
 
     def files(self) -> list[Path]:

@@ -1,6 +1,7 @@
 """A user's own images as arrays: an .npz file with `images` and `labels`."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,13 +80,13 @@ def open_npz(path: Path) -> dict[str, np.ndarray]:
         UserError: it is no .npz, lacks `images`, or holds objects.
     """
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is cut short, a single array or another kind of file")
         with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
             if "images" not in arrays:
                 raise UserError(f"{path} has no array `images` (there: {', '.join(arrays) or 'none'}): name it `images`")
             return {name: arrays[name] for name in ("images", "labels") if name in arrays}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:
         raise UserError(f"{path} cannot be read ({error}): write it with numpy.savez(file, images=..., labels=...)") from None
 
 
@@ -96,6 +97,8 @@ def to_channels_first(images: np.ndarray, layout: Layout, path: Path) -> np.ndar
         UserError: no axis, or more than one, can be the channels.
     """
     shape = images.shape
+    if 0 in shape[1:]:
+        raise UserError(f"{path} has images {shape} without pixels: give (N, H, W), (N, H, W, C) or (N, C, H, W)")
     if layout == "auto" and images.ndim == 4:
         possible: list[Layout] = [name for name, axis in (("NCHW", 1), ("NHWC", 3)) if shape[axis] in CHANNELS]  # type: ignore[misc]
         if len(possible) == 2:
@@ -118,7 +121,8 @@ def to_uint8_array(images: np.ndarray, path: Path) -> np.ndarray:
     """
     if images.dtype == np.uint8:
         return images
-    low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
+    is_number = images.dtype.kind in "iufb" and images.size
+    low, high = (float(images.min()), float(images.max())) if is_number else (0.0, 0.0)
     if images.dtype.kind != "f" or not -1 <= low <= high <= 1:  # NaN as well
         fix = "give uint8, or floats in [0, 1] or [-1, 1]"
         raise UserError(f"{path} has images {images.dtype} from {low:g} to {high:g}: {fix}")

@@ -1,5 +1,6 @@
 """Reading text files: one line for an empty or binary file, a wrong encoding or a missing column."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -33,6 +34,8 @@ def decode_text(content: bytes, path: Path) -> str:
     """`read_text` for the bytes of a file."""
     if not content.strip():
         raise UserError(f"{path} is empty: put text into it, or leave it out")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path} is UTF-16: convert it, for example with `iconv -f utf-16 -t utf-8`")
     if b"\0" in content:
         raise UserError(f"{path} is binary (byte {content.index(0):,} is 0): name a text file in UTF-8")
     try:
@@ -53,12 +56,16 @@ def read_json_lines(path: Path, field: str) -> Iterator[TextDocument]:
             continue
         try:
             content = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}, is not JSON ({error}): write one object on each line") from None
         text = content.get(field) if isinstance(content, dict) else None
         if not isinstance(text, str):
             there = ", ".join(content) if isinstance(content, dict) else type(content).__name__
             raise UserError(f"{path}, line {number}, has no text in {field!r} (there: {there}): set data.init_args.field")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{path}, line {number}, has half a character ({error.reason}) in {field!r}: remove it") from None
         if text:
             yield TextDocument(f"{path.name}:{number}", text)
 

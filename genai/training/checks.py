@@ -1,6 +1,7 @@
 """What is refused before a run directory exists: options that contradict the data, the checkpoint or the metrics."""
 
 import difflib
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from genai.metrics.registry import all_metrics
 from genai.models.base import ImageModel, Model
 from genai.models.conditions import check_labels
 from genai.models.text import TextModel
+from genai.runs.files import check_types
 from genai.runs.loading import first_difference, read_checkpoint
 from genai.training.callbacks.options import OPTIMIZER_CLASSES
 from genai.training.devices import optimizers_in
@@ -27,6 +29,15 @@ def check_seed(seed: Any) -> None:
     """Raise UserError for a `--seed_everything` that numpy does not take."""
     if not isinstance(seed, bool) and not 0 <= int(seed) < 2**32:
         raise UserError(f"seed_everything {seed} is out of range: use 0 to {2**32 - 1}")
+
+
+def check_experiment(name: str | None) -> None:
+    """Raise UserError for an `--experiment` that is no name of one folder, so that `genai runs` finds its runs in runs/NAME."""
+    if name is None:
+        return
+    is_name = name.isprintable() and name == name.strip() and not set(name) & set("/\\") and len(os.fsencode(name)) <= 200
+    if not is_name or name in ("", ".", "..") or name.startswith("-"):
+        raise UserError(f"experiment {name[:60]!r} is no name of a folder: use letters, digits and -, such as my-gan")
 
 
 def check_kind(model: L.LightningModule, data: DataModule) -> None:
@@ -98,14 +109,22 @@ def is_score_of_samples(metric: str) -> bool:
 
 
 def check_checkpoint(
-    path: Path, model: L.LightningModule, optimizers: Sequence[Optimizer], data: DataModule | None = None
+    path: Path,
+    model: L.LightningModule,
+    optimizers: Sequence[Optimizer],
+    data: DataModule | None = None,
+    max_epochs: int | None = None,
 ) -> None:
     """Load a checkpoint's weights into `model` and compare its optimisers, and its training data where `data` are given.
 
     Raises:
-        UserError: it is damaged, or one of another network or optimiser, or of other training data.
+        UserError: it is damaged, or one of another network or optimiser, or of other training data, or beyond
+            `max_epochs` (None and -1: no limit).
     """
     checkpoint = read_checkpoint(path)
+    check_types(checkpoint, {"epoch": int}, path)
+    if max_epochs not in (None, -1) and (epoch := checkpoint["epoch"]) > max_epochs:
+        raise UserError(f"{path} is beyond epoch {max_epochs}: resume with --trainer.max_epochs {epoch + 1} or more")
     state = checkpoint.get(type(data).__qualname__)
     if data is not None and isinstance(state, dict) and data.has_changed(state):
         raise UserError(

@@ -1,5 +1,6 @@
 """Devices and processes: which are requested and available, and the strategy that suits the model."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,11 +23,15 @@ def has_gpu() -> bool:
 
 
 def check_accelerator(trainer: Any) -> None:
-    """Raise UserError for `--trainer.accelerator gpu` on a machine without one."""
+    """Raise UserError for `--trainer.accelerator gpu` on a machine without one, or for more CPU processes than cores."""
     if trainer.accelerator in GPUS and not has_gpu():
         raise UserError(
             "there is no GPU here: leave -c configs/trainer/gpu.yaml out, or add -c configs/trainer/cpu.yaml after it"
         )
+    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not has_gpu())
+    most = os.cpu_count() or 1
+    if on_cpu and not cluster.launched() and str(trainer.devices).isdecimal() and int(trainer.devices) > most:
+        raise UserError(f"{trainer.devices} processes would wait for {most} cores: use --trainer.devices {most} or fewer")
 
 
 def check_precision(trainer: Any) -> None:

@@ -43,6 +43,7 @@ from genai.training.callbacks.throughput import Throughput
 from genai.training.checks import (
     check_best_metric,
     check_checkpoint,
+    check_experiment,
     check_kind,
     check_model,
     check_optimizers,
@@ -153,6 +154,8 @@ class GenaiCLI(LightningCLI):
         if self.policy is not None:
             for section in ("model", "data", "trainer", *SECTIONS):
                 self.policy.check_parsed(self.options.get(section))
+        if self.options.run_dir is None:
+            check_experiment(self.options.experiment)
         check_accelerator(self.options.trainer)
         check_precision(self.options.trainer)
         if self.options.checkpoint_every_n_steps is not None:
@@ -211,7 +214,8 @@ class GenaiCLI(LightningCLI):
             check_best_metric(options.best_metric, self.model, has_callbacks)
         optimizers = check_optimizers(self.model)
         if options.ckpt_path:
-            check_checkpoint(Path(options.ckpt_path), self.model, optimizers, None if self.changed_data else data)
+            known = None if self.changed_data else data
+            check_checkpoint(Path(options.ckpt_path), self.model, optimizers, known, options.trainer.max_epochs)
 
     def choose_run_dir(self) -> Path | None:
         """The directory to write into, a new one for a new fit; None for a fast_dev_run or a zoo entry, which is only read."""

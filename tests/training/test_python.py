@@ -7,12 +7,13 @@ import lightning as L
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 import genai
 from genai import runs
 from genai.cli import main
 from genai.data.digits import Digits
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.models.base import Model
 from genai.models.classifier.classifier import Classifier
 from genai.models.diffusion.diffusion import Diffusion
@@ -22,6 +23,7 @@ from genai.models.hyperparameters import to_plain
 from genai.models.vae.vae import VAE
 from genai.models.vqvae.vqvae import VQVAE
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
+from genai.runs.loading import MARK
 from tests.families import FAMILIES, QUIET, family
 
 CLASSES: dict[str, type[Model]] = {"gan": GAN, "diffusion": Diffusion, "vae": VAE, "vqvae": VQVAE, "features": Classifier}
@@ -92,6 +94,25 @@ def test_a_run_of_python_continues(workspace: Path) -> None:
     more = trainer(genai.RecordRun("runs/mine/first"), max_epochs=2)
     more.fit(gan(), datamodule=Digits(batch_size=32), ckpt_path="runs/mine/first/checkpoints/last.ckpt")
     assert genai.load("runs/mine/first").images_seen == 128
+
+
+def test_a_flipped_bit_of_a_run_of_python_is_refused(workspace: Path) -> None:
+    best = ModelCheckpoint("runs/mine/first/checkpoints", filename="best")
+    trainer(genai.RecordRun("runs/mine/first"), best, enable_checkpointing=True).fit(gan(), datamodule=Digits(batch_size=32))
+    run = Path("runs/mine/first")
+    for name in ("last", "best"):
+        path = run / f"checkpoints/{name}.ckpt"
+        content = bytearray(path.read_bytes())
+        assert MARK in content
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=f"{name}.ckpt is damaged"):
+            genai.load(run, checkpoint=name)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    more = trainer(genai.RecordRun(run), max_epochs=2)
+    with pytest.raises(DamagedFileError, match=r"last.ckpt is damaged"):
+        more.fit(gan(), datamodule=Digits(batch_size=32), ckpt_path=str(run / "checkpoints/last.ckpt"))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_what_cannot_be_written_down_is_one_error(workspace: Path) -> None:

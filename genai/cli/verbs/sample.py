@@ -74,6 +74,8 @@ def run(arguments: list[str]) -> None:
         write_realness(source, seeds, condition, options.seed, output)
         return
     path = output.path(default_path(source.run, f"seed-{options.seed}-num-{num}.png"))
+    if path.suffix not in ("", ".png", ".npz") and not path.is_dir():
+        raise UserError(f"--out {path} should end in .png (a grid), .npz (arrays) or / (a folder of PNGs)")
     settings = SamplerOptions.from_namespace(options).settings(source, run.device)
     if options.candidates:
         require(source.run, source.model, RESAMPLE)
@@ -113,17 +115,15 @@ def row_metadata(labels: LabelOptions, texts: list[str] | None, source: Loaded) 
 
 
 def write(samples: Samples, path: Path, columns: int | None, metadata: dict[str, str]) -> None:
-    """Write what the path's suffix says: .png a grid, .npz arrays, none a folder of PNGs."""
+    """Write what the path's suffix says: .png a grid, .npz arrays; otherwise a folder of PNGs."""
     if path.suffix == ".png":
         save_png(grid(samples.images, columns), path, metadata)
     elif path.suffix == ".npz":
         write_npz(samples, path)
-    elif path.suffix == "" or path.is_dir():
+    else:
         for i, image in enumerate(samples.images):
             own = {"Index": str(i)} | ({} if samples.texts is None else {"Label": samples.texts[i]})
             save_png(to_pil(image), path / f"{i:05d}.png", metadata | own)
-    else:
-        raise UserError(f"--out {path} should end in .png (a grid), .npz (arrays) or / (a folder of PNGs)")
 
 
 def write_npz(samples: Samples, path: Path) -> None:

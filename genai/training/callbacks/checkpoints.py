@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from genai.errors import UserError, WriteError
 from genai.files import open_atomically, temporary_beside
-from genai.runs.loading import write_digest
+from genai.runs.loading import read_checkpoint, write_digest
 from genai.training.callbacks.preemption import Stopped, log_batch, validation_may_follow
 from genai.training.loggers import MetricsCSV
 
@@ -38,6 +38,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             reason = error.reason if isinstance(error, WriteError) else reason_of(error)
             run = shlex.quote(str(final.parent.parent))
             raise UserError(f"could not write {final} ({reason}); {kept}: make room, then `genai fit --resume {run}`") from None
+
+    def load_checkpoint(self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """A checkpoint on the CPU, always with `weights_only`; UserError if it is damaged."""
+        return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: _PATH) -> None:
         """Delete a checkpoint's file; a folder is never deleted."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import yaml
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from genai import runs
 from genai.data.module import DataModule
@@ -13,6 +14,7 @@ from genai.files import make_folder
 from genai.models.base import IMAGE_SIZES, TEXT_SIZES, Model
 from genai.models.hyperparameters import to_plain
 from genai.training.callbacks.axis import ImagesSeenAxis
+from genai.training.callbacks.checkpoints import AtomicCheckpointIO
 from genai.training.callbacks.run_directory import RunDirectory
 from genai.training.loggers import MetricsCSV
 from genai.training.record import add_resume, write_config, write_record
@@ -26,7 +28,8 @@ class RecordRun(RunDirectory):
         trainer = L.Trainer(max_epochs=20, callbacks=[RecordRun("runs/mine/first")])
         trainer.fit(GAN(...), datamodule=Digits())
 
-    It writes config.yaml and run.json when the training begins, metrics.csv, and checkpoints/last.ckpt after each epoch.
+    It writes config.yaml and run.json when the training begins, metrics.csv, and checkpoints/last.ckpt after each epoch. All
+    checkpoints of the trainer are written whole and have a digest, unless it has a CheckpointIO plugin of its own.
     `trainer.fit(..., ckpt_path="runs/mine/first/checkpoints/last.ckpt")` continues the run. A fast_dev_run writes nothing.
 
     Args:
@@ -35,7 +38,8 @@ class RecordRun(RunDirectory):
 
     Raises:
         UserError: in `fit`, before anything is written: there is a run at `path` already, the model or the data module is not
-            one of this suite, or an argument of theirs cannot be written into config.yaml (a lambda, say).
+            one of this suite, or an argument of theirs cannot be written into config.yaml (a lambda, say). Also where the
+            checkpoint to continue from is damaged.
     """
 
     def __init__(self, path: str | Path, seed: int = 0) -> None:
@@ -48,6 +52,8 @@ class RecordRun(RunDirectory):
         if stage != "fit" or is_dev_run(trainer):
             return
         self.config = describe(trainer, pl_module, self.seed)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if trainer.is_global_zero:
             trainer.loggers = [*trainer.loggers, MetricsCSV(self.path, f"{getattr(pl_module, 'unit', 'images')}_seen")]
         ImagesSeenAxis().setup(trainer, pl_module, stage)

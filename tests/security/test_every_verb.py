@@ -1,0 +1,83 @@
+"""Each verb runs, and opens no connection to the outside: an audit hook (tests/conftest.py) records and refuses connections."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genai.cli import main
+from genai.cli.main import find_verbs
+from genai.runs import find
+from tests.conftest import attempts
+from tests.families import CONFIGS, family
+from tests.runs.test_hub import FolderHub
+
+pytestmark = pytest.mark.slow
+DIFFUSION = "zoo/digits-diffusion"
+SMALL = ["--num", "2"]
+VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two batches
+    "anomalies": ["{vae}", "test", "--num", "9", "--samples", "2", "--score", "bound"],
+    "average": ["{diffusion}", "--std", "0.07"],
+    "classify": ["{vae}", "--num", "20", "--samples", "1"],
+    "compare": ["{vae}", DIFFUSION, *SMALL],
+    "denoise": ["{vae}", *SMALL],
+    "diffuse": [DIFFUSION, "--columns", "3"],
+    "export": ["{vae}", "entry", "--checkpoint", "last"],
+    "export-features": ["{features}", "mine.safetensors", "--checkpoint", "last"],
+    "filmstrip": ["{vae}"],
+    "fit": ["-c", str(CONFIGS / "gan.yaml"), "--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"],
+    "inpaint": [DIFFUSION, "test/0", "--steps", "2"],
+    "interpolate": ["{vae}", *SMALL, "--points", "3"],
+    "latents": ["{vae}", "--side", "2"],
+    "likelihood": ["{vae}", "--num", "9", "--samples", "1"],
+    "play": [DIFFUSION, "--port", "{port}"],
+    "predict": ["{vae}", "--trainer.limit_predict_batches", "1"],
+    "presets": [],
+    "push": [DIFFUSION, "someone/digits"],
+    "reconstruct": ["{vae}", *SMALL],
+    "report": [DIFFUSION, "--num", "4"],
+    "restoration": [DIFFUSION, "--num", "2", "--steps", "2"],
+    "runs": [],
+    "sample": [DIFFUSION, *SMALL, "--steps", "2"],
+    "score": ["four.npz", "--against", "digits"],
+    "test": ["{features}"],
+    "tokens": ["zoo/shakespeare-mingru", "--prompt", "To be"],
+    "upscale": [DIFFUSION, "test/0", "--factor", "2", "--steps", "2"],
+    "validate": ["{vae}", "--evaluation.num_samples", "50"],
+    "vary": [DIFFUSION, "test/0", *SMALL, "--steps", "2"],
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder with three runs of two batches, and a small file of samples."""
+    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
+    more = {
+        "vae": ["-c", str(CONFIGS / "cvae.yaml"), "--model.init_args.latent_dim", "2", "--gallery.every_n_epochs", "1"],
+        "diffusion": ["--model.init_args.power_stds", "[0.05,0.1]"],
+        "features": [],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("verbs"))
+        for name, options in more.items():
+            assert main(["fit", *family(name), *options, *short, "--experiment", name]) == 0
+        assert main(["test", str(find("vae").path), "--checkpoint", "last", "--evaluation.num_samples", "50"]) == 0
+        assert main(["sample", DIFFUSION, "--num", "60", "--steps", "1", "--out", "four.npz"]) == 0
+        yield {name: str(find(name).path) for name in more}
+
+
+@pytest.mark.parametrize("verb", find_verbs())
+def test_a_verb_runs_and_reaches_for_no_other_machine(
+    verb: str, place: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verb in VERBS, f"{verb} is new: give VERBS the arguments of a quick call"
+    if verb == "push":
+        huggingface_hub = pytest.importorskip("huggingface_hub")
+        monkeypatch.setattr(FolderHub, "root", Path("hub"), raising=False)
+        monkeypatch.setattr(huggingface_hub, "HfApi", FolderHub)
+    if verb == "play":
+        monkeypatch.setattr(pytest.importorskip("gradio").Blocks, "block_thread", lambda page: page.close())
+    port = str(20_000 + os.getpid() % 10_000)
+    assert main([verb, *(word.format(port=port, **place) for word in VERBS[verb])]) == 0
+    assert attempts == []
