@@ -23,9 +23,10 @@ from genai.metrics.classes import MAX_SHARES, attribute_agreement, class_counts,
 from genai.metrics.features import FeatureNetwork, Features
 from genai.metrics.labels import expected_labels
 from genai.metrics.protocol import Comparison, Protocol, RealData, make_protocol
-from genai.metrics.reference import Subset, cache_path, real_features
+from genai.metrics.reference import Subset, cache_path, real_features, real_images
 from genai.metrics.registry import EDITION, all_metrics, compute_scores
 from genai.metrics.tables import WrappedTable
+from genai.metrics.two_sample import MAX_IMAGES
 
 NUM_WORST = 3  # attributes with the lowest agreement to print
 
@@ -147,15 +148,24 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """The real side of an evaluation: reference features, floor and protocol."""
+    """The real side of an evaluation: reference features, floor and protocol; for the two-sample test also reference images."""
 
     protocol: Protocol
     network: FeatureNetwork
     reference: Features
     floor: Measurement = field(repr=False)
+    images: Tensor | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, data: RealData, split: str, network: FeatureNetwork, num_samples: int, seed: int | None = 0) -> "Evaluator":
+    def of(
+        cls,
+        data: RealData,
+        split: str,
+        network: FeatureNetwork,
+        num_samples: int,
+        seed: int | None = 0,
+        two_sample: bool = False,
+    ) -> "Evaluator":
         """Compute reference features and floor, or read them from the cache.
 
         The reference is the whole split, at most `num_samples` images of it; the floor is measured on as many images of the
@@ -167,6 +177,7 @@ class Evaluator:
             network: the feature network, on the device to compute on.
             num_samples: number of samples to be measured, limited by the size of the training split.
             seed: of the samples, for the protocol; None if it is not known.
+            two_sample: train small networks to tell samples from reference images, a minute for 5,000 images of 28 pixels.
 
         Raises:
             UserError: a split has fewer than two images.
@@ -174,22 +185,27 @@ class Evaluator:
         protocol = make_protocol(data, split, network, num_samples, seed)
         subset = Subset(data.name, protocol.fingerprint, split, protocol.num_reference)
         reference = real_features(data.split(split), subset, network)
-        return cls(protocol, network, reference, _floor(data, protocol, network, reference))
+        images = real_images(data.split(split), subset, MAX_IMAGES) if two_sample else None
+        return cls(protocol, network, reference, _floor(data, protocol, network, reference, images), images)
 
-    def measure(self, samples: Features, labels: Tensor | None = None) -> EvaluationResult:
+    def measure(self, samples: Features, labels: Tensor | None = None, images: Tensor | None = None) -> EvaluationResult:
         """Evaluate the features of `protocol.num_samples` samples.
 
         Args:
             samples: features by `network`.
             labels: classes (N,) or attributes (N, K) that the samples should show, see `expected_labels`; None for an
                 unconditional model.
+            images: the samples themselves (N, C, H, W) uint8, for the two-sample test; its first 5,000 suffice.
 
         Raises:
-            ValueError: there are more or fewer samples.
+            ValueError: there are more or fewer samples, or the two-sample test has no images.
         """
         if len(samples.pool) != self.protocol.num_samples:
             raise ValueError(f"the protocol has {self.protocol.num_samples} samples, but there are {len(samples.pool)}")
-        sets = Comparison(samples.cpu(), self.reference, labels, self.network, self.protocol)
+        if self.images is not None and images is None:
+            raise ValueError("the two-sample test needs the samples: give `images`")
+        pair = None if self.images is None or images is None else (images.cpu(), self.images)
+        sets = Comparison(samples.cpu(), self.reference, labels, self.network, self.protocol, pair)
         has_shares = self.network.has_classes and self.reference.logits is not None
         return EvaluationResult(
             samples=measure(sets),
@@ -200,18 +216,22 @@ class Evaluator:
         )
 
 
-def _floor(data: RealData, protocol: Protocol, network: FeatureNetwork, reference: Features) -> Measurement:
-    """The measurement of training images, from the cache or computed."""
+def _floor(
+    data: RealData, protocol: Protocol, network: FeatureNetwork, reference: Features, images: Tensor | None
+) -> Measurement:
+    """The measurement of training images, from the cache or computed; with reference `images` also the two-sample test."""
     train = Subset(data.name, data.fingerprint("train"), "train", protocol.num_samples)
     names = [declared.name for declared in all_metrics()]
     key = {**asdict(protocol), "seed": None, "floor": train._asdict(), "metrics": names, "edition": EDITION}
+    key["two_sample"] = images is not None
     path = cache_path(key, ".json")
     try:
         return _read_measurement(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # not computed yet, or damaged
         features = real_features(data.split("train"), train, network)
         labels = expected_labels(data, "train", network, train.num_images)
-        floor = measure(Comparison(features, reference, labels, network, protocol))
+        pair = None if images is None else (real_images(data.split("train"), train, MAX_IMAGES), images)
+        floor = measure(Comparison(features, reference, labels, network, protocol, pair))
         write_atomically(path, json.dumps(asdict(floor)).encode())
         return floor
 

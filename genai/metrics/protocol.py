@@ -88,6 +88,7 @@ class Comparison:
         labels: classes (N,) int64 or attributes (N, K) that the samples should show; None for an unconditional model.
         network: the feature network.
         protocol: sizes, seeds and the parameters of the metrics.
+        images: uint8 samples (N, C, H, W) and reference images (M, C, H, W), for metrics on request; else None.
     """
 
     generated: Features
@@ -95,6 +96,7 @@ class Comparison:
     labels: Tensor | None
     network: FeatureNetwork
     protocol: Protocol
+    images: tuple[Tensor, Tensor] | None = None
 
 
 def make_protocol(data: RealData, split: str, network: FeatureNetwork, num_samples: int, seed: int | None) -> Protocol:

@@ -83,6 +83,12 @@ def real_features(images: RealImages, subset: Subset, network: FeatureNetwork) -
     return _cached_features(key, compute)
 
 
+def real_images(images: RealImages, subset: Subset, limit: int) -> Tensor:
+    """The first `limit` of a random order of the images of `subset`: uint8 (at most limit, C, H, W)."""
+    indices = np.random.RandomState(SUBSET_SEED).permutation(subset_indices(len(images), subset.num_images))
+    return images.batch(np.sort(indices[:limit])).images
+
+
 def cache_path(key: Mapping[str, Any], suffix: str) -> Path:
     """File of the cache entry with this key."""
     digest = hashlib.sha256(_dump(key).encode()).hexdigest()[:16]

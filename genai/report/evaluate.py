@@ -29,6 +29,7 @@ def evaluate(
     features: str = "auto",
     labels: Tensor | np.ndarray | None = None,
     device: str = "cpu",
+    two_sample: bool = False,
 ) -> EvaluationResult:
     """Compute every metric of `images` against a dataset, beside its floor; the result prints as a table.
 
@@ -43,6 +44,7 @@ def evaluate(
         labels: classes (N,) or attributes (N, K) that the images should show, for the label agreement; in the feature network's
             terms.
         device: where features are computed.
+        two_sample: also train three small networks to tell the images from real ones, a minute for 5,000 images of 28 pixels.
 
     Raises:
         UserError: the dataset is unknown, or the images have another shape, range or number.
@@ -64,9 +66,9 @@ def evaluate(
     if not 2 <= len(pixels) <= limit:
         raise UserError(f"there are {len(pixels)} images: an evaluation against {data.name} takes 2 to {limit}")
     network = load_extractor(default_features(data.name) if features == "auto" else features).to(device)
-    evaluator = Evaluator.of(data, split, network, len(pixels), seed=None)
+    evaluator = Evaluator.of(data, split, network, len(pixels), seed=None, two_sample=two_sample)
     expected = None if labels is None else torch.as_tensor(labels)
-    return evaluator.measure(extract(network, pixels.split(BATCH_SIZE)), expected)
+    return evaluator.measure(extract(network, pixels.split(BATCH_SIZE)), expected, pixels)
 
 
 def as_uint8(images: Tensor | np.ndarray) -> Tensor:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from genai.errors import UserError
 from genai.files import write_atomically
 from genai.metrics.cache import cache_folder
-from genai.metrics.registry import all_metrics
+from genai.metrics.registry import all_metrics, text_metrics
+from genai.metrics.text import TextProtocol
 from genai.runs.directory import Run
-from genai.runs.export import FILES
+from genai.runs.export import FILES, describe_protocol
 
 PREFIX = "hf://"
 Result = TypeVar("Result")
@@ -24,36 +25,35 @@ CARD = """\
 
 # {repository}
 
-{model} that generates images of {data}, trained with genai {version}. All its samples are synthetic images.
+{model} that generates {what} of {data}, trained with genai {version}. All its samples are synthetic {what}.
 
 ## Use
 
     pip install genai
-    genai sample hf://{repository} --num 64 --out grid.png
+    genai sample hf://{repository} {options}
 
 ```python
 import genai
 
-images = genai.sample("hf://{repository}", num=64)  # (64, {shape}) in [-1, 1]
+{python}
 ```
 
 ## Scores
 
-| metric | model | floor (real against real) |
+| metric | model | floor ({floor}) |
 |---|---|---|
 {rows}
 
-Protocol: {num_samples:,} samples (seed {seed}) against {num_reference:,} images of the {split} split of {data}, feature network
-`{features}` (sha256 {sha}).
+Protocol: {protocol}.
 
 ## Data and licence
 
-Trained on {data}: {images_seen:,} images seen, with `{command}`. {terms}
+Trained on {data}: {images_seen:,} {unit} seen, with `{command}`. {terms}
 
 ## Intended use
 
 Teaching and research on generative models. The model reproduces the biases of {data}. It is not meant for deciding about
-people, and its images should be marked as synthetic.
+people, and its {what} should be marked as synthetic.
 """
 
 
@@ -68,11 +68,9 @@ def push(run: Run, repository: str, licence: str, terms: str, private: bool) -> 
         private: of a new repository.
 
     Raises:
-        UserError: the entry has no scores or is a model of text, or the hub cannot be reached or refuses.
+        UserError: the entry has no scores, or the hub cannot be reached or refuses.
     """
     check_name(repository)
-    if "image_shape" not in run.record():
-        raise UserError(f"{run.path} is a model of text, and the card of the hub is for models of images: share the folder")
     if "test" not in run.scores():
         raise UserError(f"{run.path} has no test scores for its card: run `genai test {run.path}` first")
     hub = imported()
@@ -146,39 +144,65 @@ def hub_card(run: Run, repository: str, licence: str, terms: str) -> str:
 
     record, test = run.record(), run.scores()["test"]
     data, protocol = record["data"], test["protocol"]
-    metrics = [metric for metric in all_metrics() if metric.name in test["scores"]]
+    is_text = "tokenizer" in protocol
+    metrics = [metric for metric in (text_metrics() if is_text else all_metrics()) if metric.name in test["scores"]]
     cells = [(metric.heading, *(metric.text(test[part], with_std=True) for part in ("scores", "floor"))) for metric in metrics]
+    images_task = "text-to-image" if record.get("label_kind") == "text" else "unconditional-image-generation"
+    task = "text-generation" if is_text else images_task
+    kind = f"{protocol['tokenizer']} tokens" if is_text else f"features of {Path(protocol['features']).name}"
     results = [
         EvalResult(
-            task_type="unconditional-image-generation",
+            task_type=task,
             dataset_type=data,
             dataset_name=data,
             dataset_split=protocol["split"],
             metric_type=metric.name,
             metric_value=test["scores"][metric.name],
-            metric_name=f"{metric.title}, features of {Path(protocol['features']).name}",
+            metric_name=f"{metric.title}, {kind}",
         )
         for metric in metrics
     ]
     header = ModelCardData(
         license=licence,
         library_name="genai",
-        pipeline_tag="text-to-image" if record.get("label_kind") == "text" else "unconditional-image-generation",
+        pipeline_tag=task,
         tags=["generative", str(record["model"]).lower(), data],
         datasets=[data] if data == "mnist" else None,
         model_name=repository.partition("/")[2],
         eval_results=results,
     ).to_yaml()
-    facts: Mapping[str, Any] = {
-        "model": record["model"],
-        "data": data,
-        "version": record["versions"]["genai"],
-        "shape": ", ".join(map(str, record["image_shape"])),
-        "images_seen": test["images_seen"],
-        "command": record["command"],
-        "features": Path(protocol["features"]).name,
-        "sha": protocol["weights_sha256"][:16],
-        **{key: protocol[key] for key in ("num_samples", "num_reference", "seed", "split")},
+    return CARD.format(
+        header=header.strip(),
+        repository=repository,
+        rows="\n".join(f"| {' | '.join(row)} |" for row in cells),
+        terms=terms,
+        model=record["model"],
+        data=data,
+        version=record["versions"]["genai"],
+        images_seen=test["images_seen"],
+        command=record["command"],
+        protocol=TextProtocol(**protocol).describe() if is_text else describe_protocol(protocol, data),
+        **(words_of_text(repository) if is_text else words_of_images(repository, record["image_shape"])),
+    )
+
+
+def words_of_images(repository: str, shape: Sequence[int]) -> dict[str, str]:
+    """What the card of a model of images says: how to run it in the shell and in Python, and what it generates."""
+    return {
+        "what": "images",
+        "unit": "images",
+        "floor": "real against real",
+        "options": "--num 64 --out grid.png",
+        "python": f'images = genai.sample("hf://{repository}", num=64)  # (64, {", ".join(map(str, shape))}) in [-1, 1]',
     }
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in cells)
-    return CARD.format(header=header.strip(), repository=repository, rows=rows, terms=terms, **facts)
+
+
+def words_of_text(repository: str) -> dict[str, str]:
+    """The same of a model of text."""
+    return {
+        "what": "texts",
+        "unit": "tokens",
+        "floor": "real text",
+        "options": "--num 3 --tokens 300",
+        "python": f'model = genai.load("hf://{repository}")\ntokens = model.sample(range(3), num_tokens=300)  # (3, 300) int64',
+    }

@@ -44,7 +44,7 @@ def test_it_prints_a_table_of_80_columns(folder: Path, capsys: pytest.CaptureFix
     assert max(map(len, lines)) <= 80
     assert any(line.startswith("FID") for line in lines)
     assert any(line.startswith("Coverage") for line in lines)
-    assert any(line.startswith("two-sample accuracy") for line in lines)
+    assert any(line.startswith("Two-sample accuracy") for line in lines)
 
 
 def test_mistakes_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,21 @@ def test_the_card_has_the_hubs_header_and_scores_with_floors(hub: Path) -> None:
     assert "hf://someone/digits" in body
 
 
+def test_a_model_of_text_has_a_card_of_text(hub: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", "zoo/shakespeare-gpt", "someone/plays"]) == 0
+    assert capsys.readouterr().out.endswith("genai sample hf://someone/plays --num 3 --tokens 300\n")
+    _, header, body = (hub / "someone/plays/README.md").read_text().split("---\n", 2)
+    card = yaml.safe_load(header)
+    assert card["pipeline_tag"] == "text-generation"
+    metrics = {metric["type"]: metric["value"] for metric in card["model-index"][0]["results"][0]["metrics"]}
+    assert metrics["bits_per_byte"] == pytest.approx(2.281, abs=1e-3)
+    assert "| bits per byte ↓ | 2.281 | 2.007 |" in body
+    assert "image" not in body
+    model: Any = {"genai": genai}
+    exec(body.partition("```python\n")[2].partition("```")[0].replace("300", "5"), model)  # the card's own lines
+    assert model["tokens"].shape == (3, 5)
+
+
 @pytest.mark.parametrize("name", ["digits", "a/b/c", "../x", "someone/.."])
 def test_a_name_is_user_and_repository(name: str, hub: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", ENTRY, name]) == 2

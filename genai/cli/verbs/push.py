@@ -49,7 +49,8 @@ def run(arguments: list[str]) -> None:
             entry = Run(Path(temporary) / options.repository)
             export_run(source, entry.path, model, "float32", unused)
         address = push(entry, options.repository, licence, terms, options.private)
-    print(f"pushed {source.name}: genai sample {address} --out grid.png")
+    use = "--num 3 --tokens 300" if "vocab_size" in source.record() else "--out grid.png"
+    print(f"pushed {source.name}: genai sample {address} {use}")
 
 
 def unused(*arguments: Any) -> dict[str, Any]:

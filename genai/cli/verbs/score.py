@@ -6,12 +6,9 @@ Group: train and score
 import json
 from pathlib import Path
 
-import torch
 from rich.console import Console
-from rich.text import Text
 
 from genai.cli.options.arguments import VerbParser
-from genai.metrics.two_sample import classifier_accuracy
 from genai.report.evaluate import data_named, evaluate
 from genai.report.pictures import read_pictures
 
@@ -41,27 +38,16 @@ def run(arguments: list[str]) -> None:
     options = parser().parse(arguments)
     data = data_named(options.against)
     images, labels = read_pictures(options.path, data.image_shape)
-    result = evaluate(images, data, split=options.split, features=options.features, labels=labels, device=options.device)
-    content = result.to_dict()
-    if options.two_sample:
-        real, train = (torch.from_numpy(data.split(name).images[: len(images)].copy()) for name in (options.split, "train"))
-        content["two_sample"] = {
-            "samples": classifier_accuracy(images, real)._asdict(),
-            "floor": classifier_accuracy(train, real)._asdict(),
-        }
-    if options.json:
-        print(json.dumps(content, indent=2))
-        return
-    console = Console(highlight=False)
-    console.print(result)
-    if options.two_sample:
-        console.print(Text(describe(content["two_sample"])))
-
-
-def describe(accuracies: dict[str, dict[str, float]]) -> str:
-    """One line of the two-sample test."""
-    texts = {name: f"{found['value']:.3f} ± {found['std']:.3f}" for name, found in accuracies.items()}
-    return (
-        f"two-sample accuracy (3 seeds): {texts['samples']}, real against real {texts['floor']}; 0.5: a network cannot "
-        "tell the pictures from real ones"
+    result = evaluate(
+        images,
+        data,
+        split=options.split,
+        features=options.features,
+        labels=labels,
+        device=options.device,
+        two_sample=options.two_sample,
     )
+    if options.json:
+        print(json.dumps(result.to_dict(), indent=2))
+        return
+    Console(highlight=False).print(result)

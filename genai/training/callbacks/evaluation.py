@@ -1,7 +1,7 @@
 """Evaluation during training and testing: N samples of the averaged weights, one feature pass, every metric."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import rich
@@ -24,6 +24,13 @@ from genai.training.callbacks.run_directory import overrides_of, run_dir_of
 DEV_RUN_SAMPLES = 64  # with --trainer.fast_dev_run
 
 
+class Part(NamedTuple):
+    """A batch of samples: its features, and the uint8 images (N, C, H, W), or none of them."""
+
+    features: Features
+    images: Tensor
+
+
 class EvaluateSamples(L.Callback):
     """Evaluates samples against the validation split during `fit` and `validate`, against the test split during `test`.
 
@@ -40,6 +47,8 @@ class EvaluateSamples(L.Callback):
         every_n_epochs: evaluate each k-th epoch of a fit and the last one; 0 evaluates none. `validate` and `test` always do.
         batch_size: samples generated at once; no score depends on the number of processes.
         seed: of the samples, the same at every epoch.
+        two_sample: `validate` and `test` also train three small networks to tell samples from real images (a minute); their
+            held-out accuracy is 0.5 if they cannot.
 
     Raises:
         UserError: `num_samples` is less than 2, `batch_size` less than 1 or `every_n_epochs` less than 0.
@@ -53,6 +62,7 @@ class EvaluateSamples(L.Callback):
         every_n_epochs: int = 1,
         batch_size: int = 250,
         seed: int = 0,
+        two_sample: bool = False,
     ) -> None:
         if num_samples < 2:
             raise UserError(f"evaluation.num_samples {num_samples} is too few for a score: use 2 or more")
@@ -65,6 +75,7 @@ class EvaluateSamples(L.Callback):
         self.every_n_epochs = every_n_epochs
         self.batch_size = batch_size
         self.seed = seed
+        self.two_sample = two_sample
         self.last: EvaluationResult | None = None
         self._network: FeatureNetwork | None = None
         self._evaluators: dict[str, Evaluator] = {}
@@ -129,13 +140,15 @@ class EvaluateSamples(L.Callback):
         data = _data(trainer)
         num = self._num_samples(trainer, data)
         condition = cycle_labels(data.split(split).labels, num) if model.conditional else None
-        samples = self._sample_features(trainer, model, self._network.to(model.device), num, condition)
+        two_sample = self.two_sample and trainer.state.fn != "fit"
+        parts = self._sample_features(trainer, model, self._network.to(model.device), num, condition, two_sample)
         result = None
         if trainer.is_global_zero:
             if split not in self._evaluators:
-                self._evaluators[split] = Evaluator.of(data, split, self._network, num, self.seed)
+                self._evaluators[split] = Evaluator.of(data, split, self._network, num, self.seed, two_sample)
             labels = expected_labels(data, split, self._network, num) if model.conditional else None
-            result = self._evaluators[split].measure(samples, labels)
+            images = torch.cat([part.images for part in parts]) if two_sample else None
+            result = self._evaluators[split].measure(concatenate([part.features for part in parts]), labels, images)
         result = trainer.strategy.broadcast(result)
         assert result is not None
         self.last = result
@@ -147,9 +160,15 @@ class EvaluateSamples(L.Callback):
         return min(wanted, len(data.split("train")))
 
     def _sample_features(
-        self, trainer: L.Trainer, model: ImageModel, network: FeatureNetwork, num: int, condition: Tensor | None
-    ) -> Features:
-        """Features of `num` samples in the order of their seeds.
+        self,
+        trainer: L.Trainer,
+        model: ImageModel,
+        network: FeatureNetwork,
+        num: int,
+        condition: Tensor | None,
+        keep_images: bool,
+    ) -> list[Part]:
+        """Features of `num` samples in the order of their seeds, and the samples themselves if `keep_images`.
 
         Rank r generates batches r, r + world_size, ..., so a batch has the same images for any number of processes. Ranks
         without a batch repeat the last one, so that all ranks make the same number of calls.
@@ -161,8 +180,9 @@ class EvaluateSamples(L.Callback):
             stop_if_signalled(trainer)
             start = starts[min(first + trainer.global_rank, len(starts) - 1)]
             rows = slice(start, start + self.batch_size)
-            images = model.sample(seeds[rows], None if condition is None else condition[rows].to(model.device))
-            parts.append(network(to_uint8(images)).cpu())
+            condition_of_rows = None if condition is None else condition[rows].to(model.device)
+            images = to_uint8(model.sample(seeds[rows], condition_of_rows))
+            parts.append(Part(network(images).cpu(), images.cpu() if keep_images else images[:0].cpu()))
         return _gather(trainer, parts, len(starts))
 
     def _report(self, trainer: L.Trainer, model: ImageModel, split: str, result: EvaluationResult) -> None:
@@ -213,10 +233,10 @@ def _data(trainer: L.Trainer) -> Any:
     return data
 
 
-def _gather(trainer: L.Trainer, parts: list[Features], num_batches: int) -> Features:
-    """The features of all batches in order, on the CPU; rank r holds batches r, r + world_size, ..."""
+def _gather(trainer: L.Trainer, parts: list[Part], num_batches: int) -> list[Part]:
+    """All batches in order, on the CPU; rank r holds batches r, r + world_size, ..."""
     ranks = [parts]
     if trainer.world_size > 1:
         ranks = [[] for _ in range(trainer.world_size)]
         torch.distributed.all_gather_object(ranks, parts)
-    return concatenate([ranks[b % len(ranks)][b // len(ranks)] for b in range(num_batches)])
+    return [ranks[b % len(ranks)][b // len(ranks)] for b in range(num_batches)]

@@ -11,9 +11,11 @@ from torch.utils.data import DataLoader
 
 from genai.data.digits import Digits
 from genai.errors import UserError
+from genai.images import to_uint8
+from genai.metrics.two_sample import classifier_accuracy
 from genai.models.base import ImageModel
 from genai.models.ema import Averaged
-from genai.models.seeds import seeded_normal
+from genai.models.seeds import image_seeds, seeded_normal
 from genai.runs import merge_json
 from genai.training.callbacks.evaluation import EvaluateSamples, describe_sizes, network_sizes
 from genai.training.callbacks.run_directory import RunDirectory
@@ -102,6 +104,20 @@ def test_fit_evaluates_each_kth_epoch_and_the_last(callback):
     assert len(rows) == 2
     assert {f"val/{name}" for name in (*callback.last.scores, "fid_floor", "share_0")} <= rows[0].keys()
     assert float(fit.callback_metrics["val/fid"]) == pytest.approx(callback.last.scores["fid"], rel=1e-6)
+
+
+def test_the_two_sample_test_on_request(callback, tmp_path, capsys):
+    """`test` prints and writes it with its spread and floor; a fit does not spend the time."""
+    callback.two_sample = True
+    trainer(callback, RunDirectory(tmp_path)).test(Model(), datamodule=Data(), verbose=False)
+    test = json.loads((tmp_path / "metrics.json").read_text())["test"]
+    samples, real = to_uint8(Model().sample(image_seeds(0, 100))), Data().split("test").images
+    expected = classifier_accuracy(samples, real)
+    assert (test["scores"]["two_sample"], test["scores"]["two_sample_std"]) == expected
+    assert test["floor"]["two_sample"] == pytest.approx(0.5, abs=0.2)
+    assert "Two-sample accuracy" in capsys.readouterr().out
+    trainer(callback, max_epochs=1).fit(Model(), datamodule=Data())
+    assert "two_sample" not in callback.last.scores
 
 
 def test_options_that_the_config_lacks_stay_out_of_the_curves(callback, tmp_path):
