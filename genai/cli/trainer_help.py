@@ -50,6 +50,7 @@ interrupted.
   --checkpoint_every_n_steps N
                             also write last.ckpt every N training batches
   --best_metric NAME        metric that best.ckpt minimises (default: val/fid)
+  --energy true             measure the energy of the fit (genai[energy])
   --collapse.max_share_ratio X
                             report mode collapse if a class has X times its
                             real share (default: 2)

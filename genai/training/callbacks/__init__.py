@@ -6,6 +6,7 @@ axis.py            images_seen as the x-axis of every logger
 checkpoints.py     best.ckpt and last.ckpt
 collapse.py        mode collapse
 cost.py            time, memory and operations
+energy.py          energy, by codecarbon
 gallery.py         a grid of samples after an epoch
 options.py         options of an optimiser that were changed for a resumed run
 preemption.py      stopping by a signal
