@@ -50,7 +50,7 @@ from genai.training.devices import (
     strategy,
 )
 from genai.training.locks import RunLock
-from genai.training.loggers import Tracker, check_mode, loggers
+from genai.training.loggers import Tracker, WandbOptions, check_mode, loggers
 from genai.training.record import SaveConfig, write_record
 from genai.training.sharding import Sharded, ShardNetworks
 
@@ -105,6 +105,7 @@ class GenaiCLI(LightningCLI):
             "--init_from", type=str | None, default=None, help="a run or zoo entry whose averaged weights a new run starts with"
         )
         parser.add_argument("--tracker", type=Tracker, default="wandb", help="where metrics go besides metrics.csv")
+        parser.add_class_arguments(WandbOptions, "wandb", help="how the run is filed in Weights & Biases")
         parser.add_argument("--energy", type=bool, default=False, help="measure the energy of a fit, with codecarbon")
         parser.add_argument("--best_metric", type=str, default="val/fid", help="the metric that best.ckpt minimises")
         parser.add_argument(
@@ -254,9 +255,8 @@ class GenaiCLI(LightningCLI):
             return []
         record = write_record(run_dir, self.datamodule, self.model, int(self.options.seed_everything))
         config, axis = self.config_dump | {"run_dir": str(run_dir)}, f"{self.model.unit}_seen"
-        return loggers(
-            self.options.tracker, run_dir, record["tracker_id"], config, axis, explain_offline=self.subcommand == "fit"
-        )
+        filed, is_fit = self._get(self.config_init, "wandb"), self.subcommand == "fit"
+        return loggers(self.options.tracker, run_dir, record["tracker_id"], config, axis, filed, explain_offline=is_fit)
 
 
 def import_classes() -> None:

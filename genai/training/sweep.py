@@ -63,7 +63,7 @@ def run_trials(study: Study, question: Question, scoring: Scoring, num_trials: i
     Raises:
         UserError: a signal stopped the sweep, or the first trials all fail.
     """
-    start = [*with_preset(question.configs), *question.options]
+    start = [*with_preset(question.configs), f"--wandb.group={study.name}", *question.options]
     while found := study.next(num_trials, question.space):
         trial, values, lock = found
         report, error = ReportScores(trial, scoring.metric, scoring.every_n_epochs), "killed"

@@ -76,10 +76,11 @@ def test_values_become_options_and_short_names() -> None:
 
 WORKER = """
 import os, signal, sys
-from genai.training.study import Study
-from tests.training.test_sweep import QUESTION
-study = Study("shared", QUESTION, "val/fid")
-while found := study.next(int(sys.argv[1]), QUESTION.space):
+from genai.training.search import Parameter
+from genai.training.study import Question, Study
+question = Question(("digits/gan",), {"x": Parameter(0.0, 1.0)}, ())
+study = Study("shared", question, "val/fid")
+while found := study.next(int(sys.argv[1]), question.space):
     if sys.argv[2] == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     trial, values, lock = found
@@ -96,7 +97,7 @@ def start(*arguments: str) -> "subprocess.Popen[bytes]":
 def test_processes_share_a_study_and_a_kill_leaves_no_running_trial(workspace: Path) -> None:
     killed = start("6", "die")
     assert killed.wait() == -signal.SIGKILL
-    study = Study("shared", QUESTION)
+    study = Study("shared", None)
     assert [trial.state.name for trial in study.trials()] == ["RUNNING"]
     assert study.num_running() == 0
     workers = [start("6", "work"), start("6", "work")]
