@@ -161,7 +161,7 @@ def test_a_pruned_fit_ends_with_its_epoch_like_any_fit(workspace: Path, capsys: 
     assert run_dir is not None
     scores = runs.Run(run_dir).scores()
     assert report.is_pruned
-    assert trial.reported == [(scores["val"]["scores"]["fid"], 2)]
+    assert trial.reported == [(pytest.approx(scores["val"]["scores"]["fid"]), 2)]
     assert scores["cost"]["seconds"] > 0
     assert (run_dir / "checkpoints/best.ckpt").is_file()
 
@@ -174,7 +174,7 @@ def test_a_sweep_from_the_first_trial_to_the_seeds(workspace: Path, capfd: pytes
     assert main([*sweep, "--trials", "2", "--seeds", "2"]) == 0
     output = capfd.readouterr()
     lines = output.out.splitlines()
-    assert [line.split(":")[0] for line in lines if line.startswith("trial ")] == ["trial 0", "trial 1"]
+    assert [line.split(":")[0] for line in lines if ": val/fid" in line and line.startswith("trial")] == ["trial 0", "trial 1"]
     assert "best trial with seed 2" in output.out
     assert any(line.startswith("FID") and "±" in line for line in lines)
     assert "Traceback" not in output.err
