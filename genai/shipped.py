@@ -55,7 +55,7 @@ class Preset(NamedTuple):
 
 
 def preset_paths(folder: Path = CONFIGS) -> dict[str, Path]:
-    """Every preset and trainer file by name: `mnist/gan`, `trainer/gpu`, ..."""
+    """Every preset, trainer file and search space by name: `mnist/gan`, `trainer/gpu`, `sweeps/gan`, ..."""
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
@@ -99,5 +99,7 @@ def read_preset(name: str, path: Path) -> Preset:
 
 
 def presets(folder: Path = CONFIGS) -> list[Preset]:
-    """All presets, without the files of `configs/trainer`, which set hardware alone."""
-    return [read_preset(name, path) for name, path in preset_paths(folder).items() if not name.startswith("trainer/")]
+    """All presets, without `configs/trainer`, which sets hardware alone, and the search spaces in `configs/sweeps`."""
+    return [
+        read_preset(name, path) for name, path in preset_paths(folder).items() if not name.startswith(("trainer/", "sweeps/"))
+    ]

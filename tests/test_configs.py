@@ -18,7 +18,7 @@ from genai.models.base import Model
 from genai.models.precision import is_slow
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "trainer")
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("trainer", "sweeps"))
 TRAINERS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
 QUICK = ["--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 PRECISION = "32" if is_slow("bf16-mixed", torch.device("cpu")) else "bf16-mixed"

@@ -19,6 +19,8 @@ common options; every dotted option of the YAML works, such as
                             feature network of the scores
   --tracker NAME            wandb (offline without an account), csv,
                             tensorboard or none; metrics.csv is always written
+  --wandb.project NAME      also group, tags, notes and name; W&B's variables,
+                            such as WANDB_RUN_GROUP, set what is not given
   --seed_everything N       seed of the run (default: 0)
   --trust PACKAGE           a package besides genai and torch whose classes the
                             run's config may name; may be repeated
@@ -50,6 +52,7 @@ interrupted.
   --checkpoint_every_n_steps N
                             also write last.ckpt every N training batches
   --best_metric NAME        metric that best.ckpt minimises (default: val/fid)
+  --energy true             measure the energy of the fit (genai[energy])
   --collapse.max_share_ratio X
                             report mode collapse if a class has X times its
                             real share (default: 2)

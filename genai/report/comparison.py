@@ -18,11 +18,16 @@ from genai.metrics.text import TextProtocol
 from genai.runs import Run, all_runs, find
 
 SEEDS = "@seeds"
-COSTS = {  # of metrics.json: title, scale, format
+COSTS = {  # of `cost_of`: title, scale, format
     "seconds": ("training, min", 1 / 60, ".1f"),
-    "sample_flops": ("one sample, GFLOP", 1e-9, ".3g"),
+    "train_flops": ("training, TFLOP", 1e-12, ".3g"),
+    "energy_kwh": ("training, Wh", 1000, ".3g"),
     "peak_memory": ("peak memory, GB", 1e-9, ".2f"),
+    "sample_flops": ("one sample, GFLOP", 1e-9, ".3g"),
+    "sample_seconds": ("one sample, ms", 1000, ".3g"),
 }
+STEP = "{} step, GFLOP"  # a row for each network
+ENERGY = "energy"  # the row that says where the energy comes from
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,32 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(ttest_ind(first, second, equal_var=False).pvalue)
 
 
+def cost_of(run: Run) -> dict[str, Any]:
+    """What a run's metrics.json says about its cost: see `Cost`, `Energy` and `EvaluateSamples`; empty if it says nothing."""
+    scores = run.scores()
+    sampling = scores.get("sampling", {})
+    return scores.get("cost", {}) | ({"sample_seconds": sampling["seconds"]} if "seconds" in sampling else {})
+
+
+def cost_texts(cost: Mapping[str, Any]) -> dict[str, str]:
+    """A cost as text by title; operations of a step for each network."""
+    texts = {title: format(scale * cost[key], form) for key, (title, scale, form) in COSTS.items() if key in cost}
+    texts |= {STEP.format(name): f"{1e-9 * flops:.3g}" for name, flops in cost.get("step_flops", {}).items()}
+    return texts | ({ENERGY: cost["energy_source"]} if "energy_source" in cost else {})
+
+
+def mean_cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of several costs: of each value over those that have it; the energy's sources are joined."""
+    mean: dict[str, Any] = {}
+    for key in COSTS:
+        if values := [cost[key] for cost in costs if key in cost]:
+            mean[key] = fmean(values)
+    steps = [cost.get("step_flops", {}) for cost in costs]
+    mean["step_flops"] = {name: fmean(s[name] for s in steps if name in s) for own in steps for name in own}
+    sources = dict.fromkeys(cost["energy_source"] for cost in costs if "energy_source" in cost)
+    return mean | ({"energy_source": " or ".join(sources)} if sources else {})
+
+
 def costs_of(groups: Sequence[Group]) -> dict[str, list[str]]:
     """Parameters, images seen and what was measured of the cost, by title: a cell for each group, the mean over its runs."""
     found: dict[str, list[str]] = {}
@@ -141,10 +172,9 @@ def costs_of(groups: Sequence[Group]) -> dict[str, list[str]]:
     found["tokens seen" if is_text else "images seen"] = [
         f"{fmean(t['images_seen'] for t in test):,.0f}" if test else "" for test in tests
     ]
-    for key, (title, scale, form) in COSTS.items():
-        values = [[cost[key] for run in group.runs if key in (cost := run.scores().get("cost", {}))] for group in groups]
-        if any(values):
-            found[title] = [format(scale * fmean(value), form) if value else "" for value in values]
+    texts = [cost_texts(mean_cost([cost_of(run) for run in group.runs])) for group in groups]
+    for title in dict.fromkeys(title for own in texts for title in own):
+        found[title] = [own.get(title, "") for own in texts]
     return found
 
 
@@ -205,6 +235,6 @@ def as_csv(groups: Sequence[Group]) -> str:
 def as_json(groups: Sequence[Group]) -> dict[str, Any]:
     """Runs, rows and costs of the groups."""
     runs = {group.name: [str(run.path) for run in group.runs] for group in groups}
-    costs = {group.name: [run.scores().get("cost") for run in group.runs] for group in groups}
+    costs = {group.name: [cost_of(run) for run in group.runs] for group in groups}
     test = "Welch's t-test over seeds against the first group"
     return {"runs": runs, "test": test, "metrics": rows_of(groups), "costs": costs}

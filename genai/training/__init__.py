@@ -10,5 +10,8 @@ cluster.py         SLURM and torchrun
 sharding.py        FSDP
 locks.py           one fit at a time in a run directory
 loggers.py         metrics.csv and trackers
+sweep.py           trials of a sweep, and the seeds of its winner
+study.py           the trials in SQLite, by Optuna
+search.py          search spaces
 callbacks/         callbacks of a fit
 """

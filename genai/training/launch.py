@@ -58,8 +58,11 @@ def quiet_libraries() -> None:
         logging.getLogger(name).addFilter(lambda record: not CHATTER_OF_LOG.search(record.getMessage()))
 
 
-def run(verb: str, arguments: list[str]) -> None:
-    """Run one of Lightning's verbs with `arguments` (what follows the verb)."""
+def run(verb: str, arguments: list[str], callbacks: Sequence[L.Callback] = ()) -> Path | None:
+    """Run one of Lightning's verbs with `arguments` (what follows the verb), and `callbacks` besides those of the arguments.
+
+    Returns the run directory, if there is one.
+    """
     request = parse(arguments)
     words, policy = list(request.rest), None
     if "--help-all" in words:
@@ -69,7 +72,10 @@ def run(verb: str, arguments: list[str]) -> None:
     quiet_libraries()
     policy = policy or Policy(Path(), unrestricted=True)
     with policy.enforced():
-        run_verb(verb, GenaiCLI(verb, words, request.trust, policy, request.changed_data))
+        cli = GenaiCLI(verb, words, request.trust, policy, request.changed_data)
+        cli.trainer.callbacks += callbacks  # type: ignore[attr-defined]
+        run_verb(verb, cli)
+    return Path(cli.options.run_dir) if cli.options.run_dir else None
 
 
 def ready_cli(verb: str, arguments: Sequence[str], trust: Sequence[str] = ()) -> GenaiCLI:

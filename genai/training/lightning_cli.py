@@ -31,6 +31,7 @@ from genai.training.callbacks.axis import ImagesSeenAxis
 from genai.training.callbacks.checkpoints import AtomicCheckpointIO, CheckpointPaths, checkpoint_callbacks
 from genai.training.callbacks.collapse import Collapse
 from genai.training.callbacks.cost import Cost
+from genai.training.callbacks.energy import Energy
 from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.gallery import Gallery
 from genai.training.callbacks.options import OptimizerOptions
@@ -58,7 +59,7 @@ from genai.training.devices import (
     strategy,
 )
 from genai.training.locks import RunLock
-from genai.training.loggers import Tracker, check_mode, loggers
+from genai.training.loggers import Tracker, WandbOptions, check_mode, loggers
 from genai.training.record import SaveConfig, write_record
 from genai.training.sharding import Sharded, ShardNetworks
 
@@ -113,6 +114,8 @@ class GenaiCLI(LightningCLI):
             "--init_from", type=str | None, default=None, help="a run or zoo entry whose averaged weights a new run starts with"
         )
         parser.add_argument("--tracker", type=Tracker, default="wandb", help="where metrics go besides metrics.csv")
+        parser.add_class_arguments(WandbOptions, "wandb", help="how the run is filed in Weights & Biases")
+        parser.add_argument("--energy", type=bool, default=False, help="measure the energy of a fit, with codecarbon")
         parser.add_argument("--best_metric", type=str, default="val/fid", help="the metric that best.ckpt minimises")
         parser.add_argument(
             "--checkpoint_every_n_steps",
@@ -251,7 +254,7 @@ class GenaiCLI(LightningCLI):
             return found
         found.append(RunDirectory(run_dir, self.overrides))
         if self.subcommand == "fit":
-            found += [Preemption(), Cost()]
+            found += [Preemption(), Cost(), *([Energy()] if options.energy else [])]
             if options.trainer.enable_checkpointing is not False:
                 every_n_epochs = self._get(self.config_init, "evaluation").every_n_epochs
                 folder, every_n_steps = run_dir / "checkpoints", options.checkpoint_every_n_steps
@@ -265,9 +268,8 @@ class GenaiCLI(LightningCLI):
             return []
         record = write_record(run_dir, self.datamodule, self.model, int(self.options.seed_everything))
         config, axis = self.config_dump | {"run_dir": str(run_dir)}, f"{self.model.unit}_seen"
-        return loggers(
-            self.options.tracker, run_dir, record["tracker_id"], config, axis, explain_offline=self.subcommand == "fit"
-        )
+        filed, is_fit = self._get(self.config_init, "wandb"), self.subcommand == "fit"
+        return loggers(self.options.tracker, run_dir, record["tracker_id"], config, axis, filed, explain_offline=is_fit)
 
 
 def import_classes() -> None:

@@ -12,6 +12,7 @@ import urllib.request
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,6 +125,25 @@ class MetricsCSV(Logger):
         self.write()
 
 
+@dataclass(frozen=True)
+class WandbOptions:
+    """How a run is filed in Weights & Biases. What is not given here comes from W&B's own environment variables.
+
+    Args:
+        project: the project; else $WANDB_PROJECT, else `genai`.
+        group: of runs, such as the seeds of one model; else $WANDB_RUN_GROUP.
+        tags: words to filter by; else $WANDB_TAGS, separated by commas.
+        notes: a text about the run; else $WANDB_NOTES.
+        name: of the run; else $WANDB_NAME, else `experiment/run`.
+    """
+
+    project: str | None = None
+    group: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
+    name: str | None = None
+
+
 def check_mode() -> str:
     """$WANDB_MODE, or an empty string; UserError for one that W&B does not know."""
     mode = os.environ.get("WANDB_MODE", "")
@@ -164,7 +184,9 @@ def is_reached(url: str) -> bool:
     return True
 
 
-def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any], explain_offline: bool = True) -> WandbLogger:
+def wandb_logger(
+    run_dir: Path, tracker_id: str, config: dict[str, Any], options: WandbOptions, explain_offline: bool = True
+) -> WandbLogger:
     """The run's W&B logger; if it is offline and `explain_offline`, lines say why and how to upload the run later.
 
     Raises:
@@ -177,8 +199,10 @@ def wandb_logger(run_dir: Path, tracker_id: str, config: dict[str, Any], explain
     mode, reason = wandb_mode()
     folder = run_dir / "logs"
     make_folder(folder)
-    name = f"{run_dir.parent.name}/{run_dir.name}"
-    logger = WandbLogger(name=name, save_dir=folder, project="genai", id=tracker_id, resume="allow", mode=mode)
+    name = options.name or os.environ.get("WANDB_NAME") or f"{run_dir.parent.name}/{run_dir.name}"
+    project = options.project or os.environ.get("WANDB_PROJECT") or "genai"
+    filed = {"group": options.group, "tags": options.tags, "notes": options.notes}  # None: W&B reads its variables
+    logger = WandbLogger(name=name, save_dir=folder, project=project, id=tracker_id, resume="allow", mode=mode, **filed)
     with redirect_stderr(io.StringIO()) if mode == "offline" else nullcontext():  # W&B warns of what Lightning passes
         try:
             logger.log_hyperparams(config)
@@ -198,12 +222,18 @@ def finish(loggers: Sequence[Logger]) -> None:
 
 
 def loggers(
-    tracker: Tracker, run_dir: Path, tracker_id: str, config: dict[str, Any], axis: str, explain_offline: bool = True
+    tracker: Tracker,
+    run_dir: Path,
+    tracker_id: str,
+    config: dict[str, Any],
+    axis: str,
+    options: WandbOptions,
+    explain_offline: bool = True,
 ) -> list[Logger]:
     """metrics.csv and the chosen tracker; the other arguments are those of `MetricsCSV` and `wandb_logger`."""
     chosen: list[Logger] = [MetricsCSV(run_dir, axis)]
     if tracker == "wandb":
-        chosen.append(wandb_logger(run_dir, tracker_id, config, explain_offline))
+        chosen.append(wandb_logger(run_dir, tracker_id, config, options, explain_offline))
     elif tracker == "tensorboard":
         chosen.append(TensorBoardLogger(run_dir / "logs", name="", version="tensorboard"))
     return chosen

@@ -1,17 +1,27 @@
 import csv
+import io
+import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
+from contextlib import redirect_stdout
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+import wandb
+import yaml
 
 from genai import runs
 from genai.cli import main
+from genai.training.callbacks.gallery import captions_of
 from genai.training.loggers import MetricsCSV, is_reached, wandb_mode
-from tests.cli.test_cli import DIGITS, QUICK
+from tests.cli.test_cli import QUICK
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -88,19 +98,98 @@ def test_a_server_is_reached_whatever_it_answers() -> None:
     assert not is_reached(f"http://127.0.0.1:{server.server_port}")
 
 
-@pytest.mark.slow
-def test_an_offline_wandb_run_holds_scores_config_and_pictures(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def offline_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[runs.Run, str, wandb.Run]:
+    """A run of one epoch that W&B recorded offline, with options and variables of W&B; what the fit printed; W&B's run."""
     options = [option for option in QUICK if option not in ("--tracker", "none")]
-    fit = ["fit", "-c", DIGITS, *options, "--trainer.max_epochs", "1", "--evaluation.num_samples", "100"]
-    assert main([*fit, "--evaluation.every_n_epochs", "1", "--trainer.limit_train_batches", "3"]) == 0
-    assert "wandb sync" in "".join(capfd.readouterr())
-    run = runs.find("digits-gan")
-    folder = next(run.path.glob("logs/wandb/offline-run-*"))
+    fit = ["fit", "-c", "digits/cgan", *options, "--trainer.max_epochs", "1", "--evaluation.num_samples", "100"]
+    fit += ["--evaluation.every_n_epochs", "1", "--trainer.limit_train_batches", "3", "--gallery.num", "12"]
+    fit += ["--wandb.project", "thesis", "--wandb.tags", "[first, small]", "--wandb.name", "a name"]
+    printed, started = io.StringIO(), []
+    init = wandb.init
+
+    def recorded(**options: Any) -> wandb.Run:
+        started.append(init(**options))
+        return started[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("wandb"))
+        patch.setenv("GENAI_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("WANDB_PROJECT", "not this one")
+        patch.setenv("WANDB_RUN_GROUP", "seeds")
+        patch.setenv("WANDB_NOTES", "what was tried")
+        patch.setattr(wandb, "init", recorded)
+        with redirect_stdout(printed):
+            assert main(fit) == 0
+        run = runs.find("digits-cgan")
+    return run, printed.getvalue(), started[0]
+
+
+def wandb_folder(run: runs.Run) -> Path:
+    return next(run.path.glob("logs/wandb/offline-run-*"))
+
+
+@pytest.mark.slow
+def test_an_offline_wandb_run_holds_scores_config_and_pictures(offline_run: tuple[runs.Run, str, wandb.Run]) -> None:
+    run, printed, _ = offline_run
+    assert "wandb sync" in printed
+    folder = wandb_folder(run)
     assert run.record()["tracker_id"] in folder.name
-    wandb = shutil.which("wandb", path=str(Path(sys.executable).parent))
-    assert wandb is not None
-    inspect = [wandb, "leet", "inspect", "--summary", str(next(folder.glob("*.wandb")))]
+    program = shutil.which("wandb", path=str(Path(sys.executable).parent))
+    assert program is not None
+    inspect = [program, "leet", "inspect", "--summary", str(next(folder.glob("*.wandb")))]
     summary = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
     assert "val/fid" in summary
     assert "ema_halflife_kimg" in summary
+    assert "epoch 1, 192 images, seed 0" in summary
     assert list(folder.glob("files/media/images/samples_*.png"))
+
+
+@pytest.mark.slow
+def test_options_of_wandb_win_over_its_variables(offline_run: tuple[runs.Run, str, wandb.Run]) -> None:
+    run = offline_run[2]
+    assert (run.project, run.name, list(run.tags or ())) == ("thesis", "a name", ["first", "small"])
+    assert (run.group, run.notes) == ("seeds", "what was tried")
+
+
+@pytest.mark.slow
+def test_the_last_samples_are_a_table_with_captions(offline_run: tuple[runs.Run, str, wandb.Run]) -> None:
+    (path,) = wandb_folder(offline_run[0]).glob("files/media/table/samples_table_*.json")
+    table = json.loads(path.read_text())
+    assert table["columns"] == ["image", "caption", "index"]
+    assert [row[1] for row in table["data"]] == [str(i % 10) for i in range(12)]
+    assert table["data"][0][0]["_type"] == "image-file"
+
+
+def test_captions_name_what_a_sample_is_conditioned_on() -> None:
+    def captions(kind: str, condition: list[Any]) -> list[str]:
+        data = SimpleNamespace(label_kind=kind, class_names=["", "?", "red", "hat"])
+        return captions_of(torch.tensor(condition), data, len(condition))
+
+    assert captions("class", [2, 3]) == ["red", "hat"]
+    assert captions("attributes", [[0, 0, 1, 1], [0, 0, 0, 0]]) == ["red, hat", ""]
+    assert captions("text", [[2, 3, 0]]) == ["red hat"]
+    assert captions_of(None, None, 2) == ["", ""]
+
+
+SWEEPS = sorted((Path(__file__).parents[2] / "configs/sweeps").glob("wandb-*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_the_command_of_a_wandb_sweep_runs(path: Path, workspace: Path) -> None:
+    """As the agent of W&B expands it: one `--name=value` for each parameter."""
+    sweep = yaml.safe_load(path.read_text())
+    assert sweep["metric"] == {"name": "val/fid", "goal": "minimize"}
+    values = {name: p["values"][0] if "values" in p else p["min"] for name, p in sweep["parameters"].items()}
+    macros = {
+        "${env}": ["/usr/bin/env"],
+        "${interpreter}": [sys.executable],
+        "${program}": [sweep["program"]],
+        "${args}": [f"--{name}={value}" for name, value in values.items()],
+    }
+    command = [part for word in sweep["command"] for part in macros.get(word, [word])]
+    quick = ["--trainer.fast_dev_run", "1", "--trainer.enable_progress_bar", "false", "--tracker", "none"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([*command, *quick], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr

@@ -15,12 +15,14 @@ from genai.cli.options.arguments import VerbParser, add_trust_option, command
 from genai.errors import DamagedFileError, UserError
 from genai.metrics.registry import Metric, all_metrics, text_metrics
 from genai.metrics.tables import WrappedTable
+from genai.report.comparison import COSTS, cost_of
 from genai.runs import Run, all_runs, is_run, runs_folder
 from genai.shipped import SHIPPED, ZOO
 
 MARKS = {"*": "*: scored with model options that the run's config does not have", "(val)": "(val): on the validation split"}
 FLOOR = "  floor"  # first cell of the row of floors
 ABOUT = ("data", "features", "seed", "minutes")
+COST = {"train_flops": "TFLOP", "peak_memory": "GB", "energy_kwh": "Wh", "sample_seconds": "ms/sample"}  # heading of each
 
 
 def parser() -> VerbParser:
@@ -112,18 +114,25 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
     measured = {name for newest in listed if newest.evaluation for name in newest.evaluation["scores"]}
     metrics = [metric for metric in (*all_metrics(), *text_metrics()) if metric.name in measured]
     first, others = metrics[:1], metrics[1:]  # the columns of every run stand behind the first score
-    headings = ["run", "kimg", *map(heading, first), *ABOUT, *map(heading, others)]
+    costs = {newest.run.path: readable_cost(newest.run) for newest in listed}
+    cost_keys = [key for key in COST if any(key in cost for cost in costs.values())]
+    headings = ["run", "kimg", *map(heading, first), *ABOUT, *map(heading, others), *(COST[key] for key in cost_keys)]
     rows = []
     for _, group in groupby(listed, key=lambda newest: [floor_text(newest, metric) for metric in metrics]):
         members = list(group)
-        rows += [row_of(newest, first, others) for newest in members]
+        for newest in members:
+            cost = costs[newest.run.path]
+            texts = [format(COSTS[key][1] * cost[key], COSTS[key][2]) if key in cost else "" for key in cost_keys]
+            rows.append([*row_of(newest, first, others), *texts])
         floors = {metric.name: floor_text(members[0], metric) for metric in metrics}
         if any(floors.values()):
             cells = [*(floors[m.name] for m in first), *[""] * len(ABOUT), *(floors[m.name] for m in others)]
-            rows.append([FLOOR, "", *cells])
+            rows.append([FLOOR, "", *cells, *[""] * len(cost_keys)])
     notes = ["kimg: thousands of images seen", "floor: real against real", "minutes: of training"]
     if is_text(runs[0]):
         notes = ["kimg: thousands of tokens seen", "floor: real text"]
+    if width is None and cost_keys:
+        notes.append("TFLOP, GB, Wh: of training; ms/sample: batch time per image")
     notes += [note for mark, note in MARKS.items() if any(mark in row[0] for row in rows)]
     shown = list(range(len(headings)))
     if width is not None and len(bands := WrappedTable(headings, rows).bands(width)) > 1:
@@ -155,12 +164,21 @@ def row_of(newest: Newest, first: Sequence[Metric], others: Sequence[Metric]) ->
     return [name, f"{evaluation['images_seen'] / 1000:,.0f}", *ahead, *about(run, evaluation), *behind]
 
 
+def readable_cost(run: Run) -> dict[str, Any]:
+    """The cost of a run; empty where its files are damaged."""
+    try:
+        return cost_of(run)
+    except UserError:
+        return {}
+
+
 def about(run: Run, evaluation: Mapping[str, Any]) -> list[str]:
     """The cells of ABOUT: empty where the run does not say it or its files are damaged."""
     try:
-        record, cost = run.raw_record(), run.scores().get("cost", {})
+        record = run.raw_record()
     except UserError:
         return [""] * len(ABOUT)
+    cost = readable_cost(run)
     minutes = f"{cost['seconds'] / 60:,.1f}" if "seconds" in cost else ""
     features = evaluation.get("protocol", {}).get("features", "")
     return [str(record.get("data", "")), Path(str(features)).stem, str(record.get("seed", "")), minutes]

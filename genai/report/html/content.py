@@ -14,7 +14,7 @@ from genai.data.base import ImageDataModule
 from genai.images import to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
-from genai.report.comparison import COSTS
+from genai.report.comparison import COSTS, cost_of, cost_texts
 from genai.report.html.nearest import Neighbours, nearest
 from genai.report.html.pictures import epoch_grids
 from genai.runs import Run
@@ -25,6 +25,7 @@ from genai.runs.sampling import default_condition
 NUM_COMPARED = 8  # samples that are shown beside their nearest training images
 NUM_NEAREST = 4
 NUM_REAL = 200  # test images whose distances to the training images are the floor
+SHOWN_ALONE = [COSTS[key][0] for key in ("seconds", "sample_seconds")]  # measured times, in sentences of their own
 UNCOMPARED = ("experiment", "run_dir", "ckpt_path", "weights_only")  # settings that say where a run is, not what it is
 
 
@@ -99,7 +100,7 @@ def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> Run
     images = to_uint8(model.sample(image_seeds(seed, num), condition)).cpu()
     sampling_seconds = (time.perf_counter() - start) / num
     curves = read_curves(run.path / "metrics.csv")
-    cost = scores.get("cost") or {}
+    cost = cost_of(run)
     return RunContent(
         run=run,
         name=name,
@@ -112,11 +113,7 @@ def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> Run
         images=images,
         sampling_seconds=sampling_seconds,
         seconds=training_seconds(cost, curves),
-        cost={
-            title: format(scale * cost[key], form)
-            for key, (title, scale, form) in COSTS.items()
-            if key in cost and key != "seconds"  # the training time is shown by itself
-        },
+        cost={title: text for title, text in cost_texts(redaction.value(cost)).items() if title not in SHOWN_ALONE},
     )
 
 

@@ -6,10 +6,12 @@ axis.py            images_seen as the x-axis of every logger
 checkpoints.py     best.ckpt and last.ckpt
 collapse.py        mode collapse
 cost.py            time, memory and operations
+energy.py          energy, by codecarbon
 gallery.py         a grid of samples after an epoch
 options.py         options of an optimiser that were changed for a resumed run
 preemption.py      stopping by a signal
 progress.py        progress bar or lines
+pruning.py         scores of a trial of a sweep, and its early end
 evaluation.py      metrics of samples while fitting, validating and testing
 randomness.py      random numbers as a function of the images seen
 record.py          a run directory for a fit without the command line

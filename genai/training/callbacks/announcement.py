@@ -68,10 +68,15 @@ def describe_networks(model: nn.Module) -> str:
 def describe_rate(optimizer: Optimizer, model: nn.Module) -> str:
     """`generator 0.0002 (Adam)`."""
     groups = optimizer.param_groups
-    ours = {id(parameter) for group in groups for parameter in group["params"]}
-    name = next(name for name, child in model.named_children() if any(id(p) in ours for p in child.parameters()))
+    name = trained_network(optimizer, model)
     rate = groups[0].get("initial_lr", groups[0]["lr"])
     parts = getattr(optimizer, "optimizers", None)
     if parts:  # a CombinedOptimizer
         return ", ".join(describe_rate(part, model) for part in parts)
     return f"{name} {float(rate):g} ({type(optimizer).__name__})"
+
+
+def trained_network(optimizer: Optimizer, model: nn.Module) -> str:
+    """The name of the first network of a model that an optimiser trains."""
+    ours = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return next(name for name, child in model.named_children() if any(id(p) in ours for p in child.parameters()))

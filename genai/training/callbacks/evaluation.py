@@ -1,5 +1,6 @@
 """Evaluation during training and testing: N samples of the averaged weights, one feature pass, every metric."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from genai.metrics.protocol import RealData
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.runs import merge_json
+from genai.training.callbacks.cost import name_of
 from genai.training.callbacks.preemption import stop_if_signalled
 from genai.training.callbacks.run_directory import overrides_of, run_dir_of
 
@@ -141,7 +143,8 @@ class EvaluateSamples(L.Callback):
         num = self._num_samples(trainer, data)
         condition = cycle_labels(data.split(split).labels, num) if model.conditional else None
         two_sample = self.two_sample and trainer.state.fn != "fit"
-        parts = self._sample_features(trainer, model, self._network.to(model.device), num, condition, two_sample)
+        network = self._network.to(model.device)
+        parts, sample_seconds = self._sample_features(trainer, model, network, num, condition, two_sample)
         result = None
         if trainer.is_global_zero:
             if split not in self._evaluators:
@@ -152,7 +155,7 @@ class EvaluateSamples(L.Callback):
         result = trainer.strategy.broadcast(result)
         assert result is not None
         self.last = result
-        self._report(trainer, model, split, result)
+        self._report(trainer, model, split, result, sample_seconds)
 
     def _num_samples(self, trainer: L.Trainer, data: Any) -> int:
         is_dev_run = bool(getattr(trainer, "fast_dev_run", False))
@@ -167,25 +170,33 @@ class EvaluateSamples(L.Callback):
         num: int,
         condition: Tensor | None,
         keep_images: bool,
-    ) -> list[Part]:
+    ) -> tuple[list[Part], float]:
         """Features of `num` samples in the order of their seeds, and the samples themselves if `keep_images`.
+
+        Also the seconds that this device took to sample one image.
 
         Rank r generates batches r, r + world_size, ..., so a batch has the same images for any number of processes. Ranks
         without a batch repeat the last one, so that all ranks make the same number of calls.
         """
         seeds = image_seeds(self.seed, num)
         starts = range(0, num, self.batch_size)
-        parts = []
+        parts, sampled, seconds = [], 0, 0.0
         for first in range(0, len(starts), trainer.world_size):
             stop_if_signalled(trainer)
             start = starts[min(first + trainer.global_rank, len(starts) - 1)]
             rows = slice(start, start + self.batch_size)
             condition_of_rows = None if condition is None else condition[rows].to(model.device)
+            begin = time.perf_counter()
             images = to_uint8(model.sample(seeds[rows], condition_of_rows))
+            if model.device.type == "cuda":
+                torch.cuda.synchronize(model.device)
+            sampled, seconds = sampled + len(images), seconds + time.perf_counter() - begin
             parts.append(Part(network(images).cpu(), images.cpu() if keep_images else images[:0].cpu()))
-        return _gather(trainer, parts, len(starts))
+        return _gather(trainer, parts, len(starts)), seconds / max(sampled, 1)
 
-    def _report(self, trainer: L.Trainer, model: ImageModel, split: str, result: EvaluationResult) -> None:
+    def _report(
+        self, trainer: L.Trainer, model: ImageModel, split: str, result: EvaluationResult, sample_seconds: float
+    ) -> None:
         """Log the metrics, merge them into metrics.json and, outside of a fit, print them.
 
         Options that differ from the run's config stay out of its curves, and are named in metrics.json.
@@ -204,6 +215,8 @@ class EvaluateSamples(L.Callback):
             about = {"parameters": sizes, "images_seen": model.images_seen, "overrides": list(overrides)}
             keep = not is_fit  # the epochs of a fit are in metrics.csv
             merge_json(run_dir / "metrics.json", {split: result.to_dict() | about}, keep)
+            sampling = {"seconds": sample_seconds, "device": name_of(model.device)}  # for one image
+            merge_json(run_dir / "metrics.json", {"sampling": sampling})
         if not is_fit:
             rich.print(result)
             if sizes:

@@ -18,6 +18,7 @@ from genai.training.callbacks.run_directory import run_dir_of
 class Gallery(L.Callback):
     """Writes a grid of samples to RUN/samples, and to Weights & Biases, at the end of every k-th epoch.
 
+    Weights & Biases gets the images of the last grid in a table too, each with its class, attributes or words as caption.
     It does nothing if the Trainer has no `RunDirectory`.
 
     Args:
@@ -40,7 +41,9 @@ class Gallery(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch, run_dir = trainer.current_epoch + 1, run_dir_of(trainer)
-        if not isinstance(pl_module, ImageModel) or not self.is_due(epoch, trainer.max_epochs):
+        if not isinstance(pl_module, ImageModel) or not self.is_due(
+            epoch, epoch if trainer.should_stop else trainer.max_epochs
+        ):
             return
         if not trainer.is_global_zero or run_dir is None:
             return
@@ -49,9 +52,17 @@ class Gallery(L.Callback):
         path = run_dir / "samples" / f"epoch-{epoch:04d}.png"
         metadata = {"Run": f"{run_dir.parent.name}/{run_dir.name}", "Epoch": str(epoch), "Seed": str(self.seed)}
         save_png(grid(to_uint8(images)), path, metadata | {"Model": type(pl_module).__name__})
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("samples", [str(path)], step=step_of(trainer))
+        tracked = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        for logger in tracked:
+            text = f"epoch {epoch}, {int(pl_module.images_seen):,} images, seed {self.seed}"
+            logger.log_image("samples", [str(path)], step=step_of(trainer), caption=[text])
+        if epoch == trainer.max_epochs or trainer.should_stop:
+            captions = captions_of(condition, getattr(trainer, "datamodule", None), self.num)
+            for logger in tracked:
+                rows = [
+                    [logger_image(image), caption, i] for i, (image, caption) in enumerate(zip(images, captions, strict=True))
+                ]
+                logger.log_table("samples_table", ["image", "caption", "index"], rows, step=step_of(trainer))
 
     def is_due(self, epoch: int, max_epochs: int | None) -> bool:
         """Whether the epoch, counted from 1, has a grid."""
@@ -70,3 +81,24 @@ def gallery_condition(model: ImageModel, data: Any, num: int) -> Tensor | None:
         return torch.arange(num) % model.num_classes
     labels = torch.as_tensor(data.split("val").labels[:num])
     return labels[torch.arange(num) % len(labels)]
+
+
+def captions_of(condition: Tensor | None, data: Any, num: int) -> list[str]:
+    """A text for each of `num` images: the class, attributes or words that it is conditioned on; empty for no condition."""
+    names = [str(name) for name in getattr(data, "class_names", ())]
+    kind = getattr(data, "label_kind", "class")
+    if condition is None or not names:
+        return [""] * num
+    if kind == "attributes":
+        return [", ".join(name for name, value in zip(names, row, strict=True) if value) for row in condition]
+    if kind == "text":  # the vocabulary; 0 is padding
+        return [" ".join(names[int(token)] for token in row if token) for row in condition]
+    return [names[int(label)] for label in condition]
+
+
+def logger_image(image: Tensor) -> Any:
+    """An image (C, H, W) in [-1, 1] for a table of Weights & Biases."""
+    import wandb
+
+    pixels = to_uint8(image[None])[0].permute(1, 2, 0).cpu().numpy()  # (H, W, C)
+    return wandb.Image(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)

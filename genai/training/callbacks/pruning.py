@@ -1,0 +1,44 @@
+"""Reports the validation scores of a trial to its study, and ends a trial that is worse than the others."""
+
+import math
+from typing import Any
+
+import lightning as L
+
+from genai.errors import UserError
+
+
+class ReportScores(L.Callback):
+    """Reports the metric that best.ckpt minimises, at the epochs at which best.ckpt is chosen.
+
+    A pruned fit ends with its epoch: its checkpoint, scores and cost are written as those of any fit.
+
+    Args:
+        trial: has Optuna's `report` and `should_prune`.
+        monitor: the metric, such as `val/fid`.
+        every_n_epochs: epochs between evaluations.
+
+    Raises:
+        UserError: in a fit, where the score is infinite or NaN.
+    """
+
+    def __init__(self, trial: Any, monitor: str, every_n_epochs: int) -> None:
+        self.trial = trial
+        self.monitor = monitor
+        self.every_n_epochs = every_n_epochs
+        self.best: float | None = None
+        self.epoch = 0
+        self.is_pruned = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if trainer.sanity_checking or epoch % self.every_n_epochs or self.monitor not in trainer.callback_metrics:
+            return
+        score = float(trainer.callback_metrics[self.monitor])
+        if not math.isfinite(score):
+            raise UserError(f"{self.monitor} is {score} at epoch {epoch}")
+        self.trial.report(score, epoch)
+        if self.best is None or score < self.best:
+            self.best, self.epoch = score, epoch
+        if self.trial.should_prune():
+            self.is_pruned = trainer.should_stop = True
