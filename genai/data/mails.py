@@ -1,10 +1,11 @@
 """Mails, spam or not: a CSV file of labels and texts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from genai.data.labelled import LabelledText
 from genai.data.module import data_roots
-from genai.data.text import TextDataModule
 from genai.data.text_reading import file_identity, read_table
 from genai.data.text_splits import split_documents
 from genai.data.token_cache import Documents, TextDocument
@@ -15,7 +16,7 @@ FILES = ("spam/mails.csv.gz", "spam/mails.csv")
 COLUMNS = ("label", "text")
 
 
-class Mails(TextDataModule):
+class Mails(LabelledText):
     """Mails with a label each: `<root>/spam/mails.csv.gz`, or `root` itself, a CSV file with the columns label and text.
 
     A document is the text of one mail, split by mail. Its name is its number and its label.
@@ -23,6 +24,7 @@ class Mails(TextDataModule):
     Args:
         root: the CSV file, or a folder that has one.
         tokens: bytes by default, since mails have rare characters.
+        classes, labels, num_train, subset_seed: see `LabelledText`.
         bpe_size, context_length, batch_size, num_workers, seed: see `TextDataModule`.
     """
 
@@ -31,6 +33,10 @@ class Mails(TextDataModule):
     def __init__(
         self,
         root: str | None = None,
+        classes: Sequence[str] = ("ham", "spam"),
+        labels: bool = False,
+        num_train: int | None = None,
+        subset_seed: int = 0,
         tokens: TokenizerKind = "bytes",
         bpe_size: int = 1024,
         context_length: int = 128,
@@ -38,7 +44,8 @@ class Mails(TextDataModule):
         num_workers: int = 0,
         seed: int | None = None,
     ) -> None:
-        super().__init__(root, tokens, bpe_size, context_length, batch_size, num_workers, seed)
+        text = root, tokens, bpe_size, context_length, batch_size, num_workers, seed
+        super().__init__(classes, labels, num_train, subset_seed, *text)
 
     def file(self) -> Path:
         """The CSV file; UserError if there is none."""
@@ -54,7 +61,7 @@ class Mails(TextDataModule):
     def source(self) -> Any:
         return file_identity([self.file()])
 
-    def documents(self) -> Documents:
+    def labelled_documents(self) -> Documents:
         rows = read_table(self.file(), COLUMNS)
         found = [TextDocument(f"{number:06d} {label}", text) for number, (label, text) in enumerate(rows) if text]
         return split_documents(found, "document")
