@@ -19,6 +19,7 @@ stdlib_code.py    the sources of Python's standard library
 text_files.py     your own text
 mails.py          mails, spam or not
 authors.py        lines of several authors
+arithmetic.py     sums, some of them wrong
 
 module.py         DataModule: what images and text share
 text.py           TextDataModule: loaders, resume
