@@ -29,6 +29,8 @@ NEEDS = {
     "mnist": "MNIST/raw/train-images-idx3-ubyte",
     "faces": "utkface/UTKFace.tar.gz",
     "shakespeare": "tinyshakespeare/input.txt",
+    "mails": "spam/mails.csv.gz",
+    "authors": "plays/milton/paradise_lost.txt",
 }
 
 

@@ -18,9 +18,12 @@ pydocs.py         the reference of Python, which every Python has
 stdlib_code.py    the sources of Python's standard library
 text_files.py     your own text
 mails.py          mails, spam or not
+authors.py        lines of several authors
+arithmetic.py     sums, some of them wrong
 
 module.py         DataModule: what images and text share
 text.py           TextDataModule: loaders, resume
+labelled.py       LabelledText: documents with a label each
 windows.py        windows of tokens, their order in training
 text_splits.py    documents -> train, val and test
 tokenizers.py     characters, bytes, byte-pair encoding

@@ -1,10 +1,11 @@
 """Mails, spam or not: a CSV file of labels and texts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from genai.data.labelled import LabelledText
 from genai.data.module import data_roots
-from genai.data.text import TextDataModule
 from genai.data.text_reading import file_identity, read_columns
 from genai.data.text_splits import split_documents
 from genai.data.token_cache import Documents, TextDocument
@@ -15,7 +16,7 @@ FILES = ("spam/mails.csv.gz", "spam/mails.csv")
 COLUMNS = ("label", "text")
 
 
-class Mails(TextDataModule):
+class Mails(LabelledText):
     """Mails with a label each: `<root>/spam/mails.csv.gz`, or `root` itself, a CSV file with the columns label and text.
 
     A document is the text of one mail, split by mail. Its name is its number and its label.
@@ -23,12 +24,13 @@ class Mails(TextDataModule):
     Args:
         root: the CSV file, or a folder that has one.
         tokens: bytes by default, since mails have rare characters.
+        classes: names of the labels.
     """
 
     name = "mails"
 
-    def __init__(self, tokens: TokenizerKind = "bytes", **options: Any) -> None:
-        super().__init__(tokens=tokens, **options)
+    def __init__(self, classes: Sequence[str] = ("ham", "spam"), tokens: TokenizerKind = "bytes", **options: Any) -> None:
+        super().__init__(classes=classes, tokens=tokens, **options)
 
     def file(self) -> Path:
         """The CSV file; UserError if there is none."""
@@ -44,7 +46,7 @@ class Mails(TextDataModule):
     def source(self) -> Any:
         return file_identity([self.file()])
 
-    def documents(self) -> Documents:
+    def labelled_documents(self) -> Documents:
         rows = read_columns(self.file(), COLUMNS)
         found = [TextDocument(f"{number:06d} {label}", text) for number, (label, text) in enumerate(rows) if text]
         return split_documents(found, "document")

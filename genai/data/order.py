@@ -4,15 +4,15 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sized
 from itertools import count, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from genai.data.arrays import ImageArray
 from genai.errors import UserError
 
 
@@ -110,7 +110,7 @@ class EpochSampler(DistributedSampler):
     """
 
     def __init__(
-        self, images: ImageArray, num_ranks: int, rank: int, seed: int, start_pass: Callable[[], tuple[int, int]]
+        self, images: Dataset[Any], num_ranks: int, rank: int, seed: int, start_pass: Callable[[], tuple[int, int]]
     ) -> None:
         super().__init__(images, num_ranks, rank, shuffle=True, seed=seed, drop_last=len(images) >= num_ranks)
         self.start_pass = start_pass

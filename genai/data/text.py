@@ -9,11 +9,14 @@ from torch.utils.data import DataLoader
 from genai.data.arrays import SPLITS, Split
 from genai.data.cache import key_of
 from genai.data.module import DataModule, ranks
-from genai.data.order import StridedSampler, even_batch_size
+from genai.data.order import EpochSampler, StridedSampler, even_batch_size
 from genai.data.token_cache import Documents, TokenEntry, TokenSplit, open_or_build_tokens
 from genai.data.tokenizers import TextTokenizer, TokenizerKind, train_tokenizer
-from genai.data.windows import TokenBatch, Windows, WindowSampler
+from genai.data.windows import DocumentBatch, DocumentWindows, TokenBatch, Windows, WindowSampler
 from genai.errors import UserError, check_at_least
+
+TextBatch = TokenBatch | DocumentBatch
+TextLoader = DataLoader[TokenBatch] | DataLoader[DocumentBatch]
 
 
 class TokenData(DataModule):
@@ -108,7 +111,8 @@ class TextDataModule(TokenData):
     at a random offset in each epoch and come in random order. Those of val and test start at the first token, and the last
     one is padded. A window may cross the border of documents. The tokenizer is trained on the training split.
 
-    A subclass sets `name` and implements `documents` and `source`.
+    A subclass sets `name` and implements `documents` and `source`. Where it sets `by_document`, a window is one document, cut
+    after `context_length` tokens, see `DocumentWindows`.
 
     The options are those of `TokenData` and `DataModule`.
 
@@ -116,13 +120,15 @@ class TextDataModule(TokenData):
         UserError: a number is out of range.
     """
 
+    by_document: bool = False
+
     def prepare_data(self) -> None:
         """Make the tokens if they are missing.
 
         Raises:
             UserError: there is no text, it cannot be read, or it is shorter than the context.
         """
-        fewest = self.context_length + 1
+        fewest = 2 if self.by_document else self.context_length + 1
         if len(self.split("train")) < fewest:
             raise UserError(
                 f"the training text of {self.name} has {len(self.split('train')):,} tokens, and a context of "
@@ -132,16 +138,23 @@ class TextDataModule(TokenData):
             if len(self.split(split)) < 2:
                 raise UserError(f"the {split} split of {self.name} has no text: use more text")
 
-    def train_dataloader(self) -> DataLoader[TokenBatch]:
-        windows = Windows(self.split("train").tokens, self.tokenizer.num_bytes, self.context_length, stride=1)
+    def train_dataloader(self) -> TextLoader:
         self.order.start(self.trainer, self.seed, self.batch_size)
-        sampler = WindowSampler(windows, *ranks(self.trainer), self.order)
+        windows: Windows | DocumentWindows
+        sampler: WindowSampler | EpochSampler
+        if self.by_document:
+            windows = document_windows(self, "train")
+            seed = self.order.settings["seed"]
+            sampler = EpochSampler(windows, *ranks(self.trainer), seed, self.order.start_pass)
+        else:
+            windows = Windows(self.split("train").tokens, self.tokenizer.num_bytes, self.context_length, stride=1)
+            sampler = WindowSampler(windows, *ranks(self.trainer), self.order)
         return make_text_loader(self, windows, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
 
-    def val_dataloader(self) -> DataLoader[TokenBatch]:
+    def val_dataloader(self) -> TextLoader:
         return text_evaluation_loader(self, "val")
 
-    def test_dataloader(self) -> DataLoader[TokenBatch]:
+    def test_dataloader(self) -> TextLoader:
         return text_evaluation_loader(self, "test")
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
@@ -160,17 +173,29 @@ class TextDataModule(TokenData):
             )
         super().load_state_dict(order)
 
-    def on_after_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
+    def on_after_batch_transfer(self, batch: TextBatch, dataloader_idx: int) -> TextBatch:
         """Lightning's hook: count a training batch, so that a checkpoint knows the next one."""
         if self.trainer is not None and self.trainer.training:
             self.order.receive()
         return batch
 
 
-def text_evaluation_loader(data: TextDataModule, split: Split) -> DataLoader[TokenBatch]:
+def document_windows(data: TextDataModule, split: Split) -> DocumentWindows:
+    """The documents of a split; their labels too, where the data have classes."""
+    tokenizer = data.tokenizer
+    assert tokenizer.end is not None  # data by document have at least two
+    classes = data.class_names if data.num_classes else ()
+    return DocumentWindows(data.split(split), tokenizer.end, tokenizer.num_bytes, data.context_length, classes)
+
+
+def text_evaluation_loader(data: TextDataModule, split: Split) -> TextLoader:
     """Each token of the split but the first is the target of one window, over all processes together."""
     length = data.context_length
-    windows = Windows(data.split(split).tokens, data.tokenizer.num_bytes, length, stride=length)
+    windows: Windows | DocumentWindows
+    if data.by_document:
+        windows = document_windows(data, split)
+    else:
+        windows = Windows(data.split(split).tokens, data.tokenizer.num_bytes, length, stride=length)
     num_ranks, rank = ranks(data.trainer)
     if num_ranks == 1:
         return make_text_loader(data, windows)
@@ -178,13 +203,13 @@ def text_evaluation_loader(data: TextDataModule, split: Split) -> DataLoader[Tok
     return make_text_loader(data, windows, sampler=StridedSampler(windows, num_ranks, rank), batch_size=batch_size)
 
 
-def make_text_loader(data: TextDataModule, windows: Windows, **options: Any) -> DataLoader[TokenBatch]:
+def make_text_loader(data: TextDataModule, windows: Windows | DocumentWindows, **options: Any) -> TextLoader:
     """A loader of whole batches, with the data module's batch size and number of workers."""
     settings: dict[str, Any] = {"batch_size": data.batch_size, "num_workers": data.num_workers, "collate_fn": whole}
     settings |= {"pin_memory": torch.cuda.is_available(), "persistent_workers": data.num_workers > 0}
-    return DataLoader(windows, **settings | options)
+    return DataLoader(windows, **settings | options)  # type: ignore[arg-type,return-value]
 
 
-def whole(batch: TokenBatch) -> TokenBatch:
-    """Collate nothing: `Windows.__getitems__` returns whole batches."""
+def whole(batch: TextBatch) -> TextBatch:
+    """Collate nothing: `__getitems__` returns whole batches."""
     return batch

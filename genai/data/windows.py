@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from genai.data.order import TrainingOrder
+from genai.data.token_cache import TokenSplit
 from genai.errors import UserError
 
 
@@ -58,6 +59,58 @@ class Windows(Dataset[TokenBatch]):
         is_text = at < len(self.tokens)
         num_bytes = np.where(is_text, self.num_bytes[tokens], 0)
         return TokenBatch(torch.from_numpy(np.where(is_text, tokens, -1)), torch.from_numpy(num_bytes))
+
+
+class DocumentBatch(NamedTuple):
+    """A batch of documents.
+
+    tokens, num_bytes: (N, context_length + 1) int64, as in `TokenBatch`; the first token is the end of a document.
+    labels: (N,) int64, the classes; zeros where there are none.
+    """
+
+    tokens: Tensor
+    num_bytes: Tensor
+    labels: Tensor
+
+
+class DocumentWindows(Dataset[DocumentBatch]):
+    """Documents: the end-of-document token, then the first `length` tokens of a document with its own end, then -1.
+
+    Args:
+        split: its documents.
+        end: the token at the end of a document.
+        num_bytes: of each token of the vocabulary.
+        length: of the context.
+        classes: names of the classes; the last word of a document's name is one of them. Empty for no labels.
+    """
+
+    def __init__(self, split: TokenSplit, end: int, num_bytes: np.ndarray, length: int, classes: Sequence[str] = ()) -> None:
+        self.tokens = split.tokens
+        self.spans = split.documents
+        self.end = end
+        self.num_bytes = num_bytes
+        self.length = length
+        numbers = [classes.index(span.name.rpartition(" ")[2]) if classes else 0 for span in self.spans]
+        self.labels = np.array(numbers, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __getitem__(self, index: int) -> DocumentBatch:
+        """One document, a batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> DocumentBatch:
+        """DataLoader's protocol for a whole batch in one call."""
+        tokens = np.full((len(indices), self.length + 1), -1, np.int64)
+        tokens[:, 0] = self.end
+        for row, index in zip(tokens, indices, strict=True):
+            _, start, stop = self.spans[index]
+            own = self.tokens[start : min(stop, start + self.length)]
+            row[1 : 1 + len(own)] = own
+        num_bytes = np.where(tokens >= 0, self.num_bytes[tokens], 0)
+        labels = torch.from_numpy(self.labels[list(indices)])
+        return DocumentBatch(torch.from_numpy(tokens), torch.from_numpy(num_bytes), labels)
 
 
 class WindowSampler(DistributedSampler):

@@ -18,9 +18,21 @@ class Classification(NamedTuple):
     calibration_error: float
 
 
+class Reliability(NamedTuple):
+    """Mean confidence and accuracy of the predictions in each bin of confidence that has at least 5, (B,) each."""
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
 def posterior(log_likelihood: Tensor, prior: Tensor) -> Tensor:
     """Bayes' rule: ln p(x|y) (N, K) and p(y) (K,) -> p(y|x) (N, K)."""
-    return (log_likelihood + prior.to(log_likelihood).log()).softmax(dim=1)
+    return log_posterior(log_likelihood, prior).exp()
+
+
+def log_posterior(log_likelihood: Tensor, prior: Tensor) -> Tensor:
+    """`posterior` in logarithms, for texts, whose likelihoods differ by hundreds of nats: ln p(y|x) (N, K)."""
+    return (log_likelihood + prior.to(log_likelihood).log()).log_softmax(dim=1)
 
 
 def classification(probabilities: Tensor, labels: Tensor) -> Classification:
@@ -35,6 +47,15 @@ def classification(probabilities: Tensor, labels: Tensor) -> Classification:
     accuracy = (probabilities.argmax(dim=1) == labels).double().mean()
     error = multiclass_calibration_error(probabilities.float(), labels, probabilities.shape[1], n_bins=CALIBRATION_BINS)
     return Classification(float(accuracy), float(error))
+
+
+def reliability(probabilities: Tensor, labels: Tensor, bins: int = 10) -> Reliability:
+    """The reliability diagram (Guo et al. 2017, section 2): class probabilities (N, K), labels (N,)."""
+    confidence, predicted = (part.numpy() for part in probabilities.double().max(dim=1))
+    is_right = (predicted == labels.numpy()).astype(float)
+    numbers = np.minimum((confidence * bins).astype(int), bins - 1)
+    own = [numbers == number for number in range(bins) if (numbers == number).sum() >= 5]
+    return Reliability(np.array([confidence[rows].mean() for rows in own]), np.array([is_right[rows].mean() for rows in own]))
 
 
 def naive_bayes(num_images: int) -> Any:

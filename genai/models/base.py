@@ -35,6 +35,7 @@ class Model(L.LightningModule):
     """
 
     unit: str = "images"
+    needs_start: bool = False  # whether a fit has to begin with the weights of another run
     averaged: Averaged
     not_compiled: tuple[nn.Module | None, ...] = ()
     val_metrics: tuple[str, ...] | None = None

@@ -10,6 +10,7 @@ from torchmetrics import SumMetric
 
 from genai.errors import UserError
 from genai.models.base import Model
+from genai.models.conditions import encode_labels
 from genai.models.seeds import seeded_uniform
 from genai.models.token_sampling import TokenSampling
 from genai.networks.transformer import Cache
@@ -27,6 +28,7 @@ class TextModel(Model):
         vocab_size: number of tokens, linked from the data.
         context_length: of the training windows, linked from the data.
         compile: see `Model`.
+        num_classes: of a class-conditional model, linked from the data; 0 for none.
     """
 
     unit = "tokens"
@@ -34,8 +36,9 @@ class TextModel(Model):
     sample_chunk: int = 8
     network: nn.Module
 
-    def __init__(self, vocab_size: int, context_length: int, compile: bool | str = False) -> None:
+    def __init__(self, vocab_size: int, context_length: int, compile: bool | str = False, num_classes: int = 0) -> None:
         super().__init__(compile)
+        self.num_classes = num_classes
         self.vocab_size = vocab_size
         self.context_length = context_length
         self.sums = TokenSums()
@@ -49,9 +52,15 @@ class TextModel(Model):
 
     # -- likelihood -----------------------------------------------------------------------------------------------------
 
-    def log_probs(self, tokens: Tensor) -> Tensor:
-        """ln p of each token given the tokens before it in its row: (N, L), L <= context_length + 1 -> (N, L)."""
-        return log_probs_of(self.inference_network()(tokens[:, :-1]), tokens)
+    def log_probs(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
+        """ln p of each token given the tokens before it in its row: (N, L), L <= context_length + 1 -> (N, L).
+
+        Args:
+            tokens: (N, L).
+            condition: (N,) int64 labels of a class-conditional model.
+        """
+        one_hot = None if condition is None else encode_labels(condition, self.num_classes)
+        return log_probs_of(self.inference_network()(tokens[:, :-1], one_hot), tokens)
 
     @torch.no_grad()
     def text_log_probs(self, tokens: Tensor, stride: int | None = None) -> Tensor:
@@ -146,11 +155,12 @@ class TextModel(Model):
 
     # -- evaluation -----------------------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """Add a batch of windows; the first token of a window is the last target of the one before it."""
-        tokens, num_bytes = batch
+        tokens, num_bytes, *labels = batch
         is_text = tokens[:, 1:] >= 0
-        log_probs = self.log_probs(tokens.clamp(min=0))[:, 1:].double()
+        condition = labels if self.num_classes else ()
+        log_probs = self.log_probs(tokens.clamp(min=0), *condition)[:, 1:].double()
         self.sums.update(-log_probs[is_text].sum(), is_text.sum(), num_bytes[:, 1:].sum())
 
     test_step = validation_step

@@ -104,7 +104,8 @@ def build_model(config: dict[str, Any], record: dict[str, Any], policy: Policy |
     """
     policy = policy or Policy(Path("config.yaml"), unrestricted=True)
     policy.check(config["model"], "model")
-    names = TEXT_SIZES if "vocab_size" in record else IMAGE_SIZES
+    of_text = (*TEXT_SIZES, *(["num_classes"] if "num_classes" in record else []))
+    names = of_text if "vocab_size" in record else IMAGE_SIZES
     sizes = {name: record.get(name) for name in names}
     numbers = [number for value in sizes.values() for number in (value if isinstance(value, list) else [value])]
     if not all(isinstance(number, int) for number in numbers) or not isinstance(sizes.get("image_shape", []), list):

@@ -177,6 +177,8 @@ class GenaiCLI(LightningCLI):
             self.check_fit(has_callbacks=bool(chosen.callbacks))
         if self.subcommand == "fit" and options.init_from and not options.ckpt_path:
             initialise(self.model, options.init_from, self.trust)
+        elif self.subcommand == "fit" and not options.ckpt_path and getattr(self.model, "needs_start", False):
+            raise UserError(f"a {type(self.model).__name__} continues the training of a run: add --init_from RUN")
         is_new, run_dir = options.run_dir is None, self.choose_run_dir()
         try:
             return self.build_trainer(run_dir, chosen, **kwargs)

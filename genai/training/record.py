@@ -42,7 +42,7 @@ def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed
     record = {
         "format": runs.FORMAT,
         "seed_scheme": SEED_SCHEME,
-        **size_record(data),
+        **size_record(data, model),
         "class_names": list(data.class_names),
         **label_record(data),
         "data": data.name,
@@ -76,10 +76,12 @@ def command_line() -> str:
     return shlex.join(["genai", *Redaction(paths=False).words(sys.argv[1:])])
 
 
-def size_record(data: DataModule) -> dict[str, Any]:
+def size_record(data: DataModule, model: L.LightningModule) -> dict[str, Any]:
     """The sizes that the model takes from the data; of text also the tokenizer, so that texts need no data."""
     if isinstance(data, TextDataModule):
         sizes = {"vocab_size": data.vocab_size, "context_length": data.context_length}
+        if num_classes := getattr(model, "num_classes", 0):
+            sizes["num_classes"] = num_classes
         return {**sizes, "tokenizer": data.tokenizer.spec()}
     assert isinstance(data, ImageDataModule)
     return {"image_shape": list(data.image_shape), "num_classes": data.num_classes}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from genai.data.authors import Authors
 from genai.data.mails import Mails
 from genai.data.plays import Plays
 from genai.data.pydocs import PyDocs
@@ -190,3 +191,56 @@ def test_a_table_without_its_column_is_refused(tmp_path: Path) -> None:
 
 def test_a_network_of_text_needs_no_more_than_two_numbers() -> None:
     assert HiddenMarkov(5, 7, num_states=3)(torch.zeros(1, 2, dtype=torch.long)).shape == (1, 3, 5)
+
+
+def mails_file(folder: Path, num: int = 60) -> str:
+    """A CSV file of mails; those that are spam have an exclamation mark."""
+    path = folder / "mails.csv"
+    rows = [f'spam,"buy {i}!"' if i % 3 == 0 else f'ham,"letter {i}"' for i in range(num)]
+    path.write_text("label,text\n" + "\n".join(rows) + "\n")
+    return str(path)
+
+
+def test_a_labelled_window_is_one_document_from_its_start(tmp_path: Path) -> None:
+    data = Mails(mails_file(tmp_path), labels=True, context_length=8, batch_size=5)
+    end = data.tokenizer.end
+    found = list(data.val_dataloader())
+    for tokens, num_bytes, labels in zip(*(torch.cat(part) for part in zip(*found, strict=True)), strict=True):
+        text = tokens[tokens >= 0]
+        assert text[0] == end
+        assert len(tokens) == 9
+        assert int(num_bytes.sum()) == len(data.tokenizer.text(text))
+        assert data.tokenizer.text(text).startswith("buy" if labels == 1 else "letter")
+        assert (text[-1] == end) == (len(data.tokenizer.text(text)) < 8)
+    assert sum(len(batch.labels) for batch in found) == len(data.split("val").documents) == 6
+
+
+def test_smaller_training_sets_are_parts_of_larger_ones(tmp_path: Path) -> None:
+    file = mails_file(tmp_path)
+    names = [
+        {span.name for span in Mails(file, labels=True, num_train=num, subset_seed=seed).split("train").documents}
+        for num, seed in ((10, 0), (20, 0), (10, 1))
+    ]
+    assert [len(part) for part in names] == [10, 20, 10]
+    assert names[0] < names[1]
+    assert names[0] != names[2]
+
+
+def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="classes"):
+        Mails(mails_file(tmp_path), classes=("ham", "virus")).split("train")
+
+
+def test_authors_have_as_many_lines_each_and_no_work_in_two_splits(tmp_path: Path) -> None:
+    for author, lines in (("shakespeare", 30), ("milton", 10)):
+        (tmp_path / "plays" / author).mkdir(parents=True)
+        for work in range(3):
+            text = "".join(f"{author} wrote this line, number {i}\n" for i in range(lines))
+            (tmp_path / "plays" / author / f"work{work}.txt").write_text(f"ACT\n{text}")
+    data = Authors(str(tmp_path))
+    works = []
+    for split in ("train", "val", "test"):
+        spans = data.split(split).documents
+        assert sorted(span.name.split()[1] for span in spans) == ["milton"] * 10 + ["shakespeare"] * 10
+        works.append({(span.name.split(":")[0], span.name.split()[1]) for span in spans})
+    assert sum(map(len, works)) == len(set.union(*works)) == 6

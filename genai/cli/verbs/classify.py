@@ -6,23 +6,22 @@ Group: inspect
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
-from genai import files
+from genai.cli.classification import Row, plot, scored, show, write
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Loaded, RunOptions, add_seed_option
+from genai.cli.text_classification import text_rows
 from genai.data.base import ImageDataModule
+from genai.data.labelled import LabelledText
 from genai.errors import UserError
 from genai.images import to_float
-from genai.metrics.discriminative import BASELINES, baseline, classification, posterior
+from genai.metrics.discriminative import BASELINES, baseline, posterior
 from genai.metrics.reference import subset_indices
 from genai.models.capabilities import Classifies, EvaluatesBound
 from genai.models.seeds import image_seeds
@@ -30,27 +29,20 @@ from genai.models.seeds import image_seeds
 BATCH_SIZE = 50
 
 
-class Row(NamedTuple):
-    """A method, its number of training images, and its scores on the test images."""
-
-    method: str
-    training_images: int
-    accuracy: float
-    calibration_error: float
-    seconds: float
-
-
 def parser() -> VerbParser:
     """The options of `genai classify`."""
     verb = VerbParser(
         "classify",
         "RUN... [options]",
-        "Classify test images and compare: conditional generative models by Bayes' rule, argmax of ln p(x|y) + ln p(y); "
-        "classifiers; and naive Bayes, QDA and logistic regression on the same training images.",
+        "Classify test images or documents and compare: conditional generative models by Bayes' rule, argmax of "
+        "ln p(x|y) + ln p(y); classifiers; and naive Bayes, logistic regression and QDA (of text: n-grams) on the same "
+        "training data.",
     )
     verb.add_argument("runs", metavar="RUN", nargs="+", help="runs of one dataset")
     RunOptions.add_model_options(verb)
-    verb.add_argument("--num", type=positive, default=1000, metavar="N", help="number of test images (default: 1000)")
+    verb.add_argument(
+        "--num", type=positive, default=1000, metavar="N", help="number of test images or documents (default: 1000)"
+    )
     verb.add_argument("--samples", type=positive, default=32, metavar="N", help="importance samples per bound (default: 32)")
     add_seed_option(verb, "seed of the importance samples (default: 0)")
     OutputOptions.add_to(verb, "the CSV to write; the plot is written beside it")
@@ -67,30 +59,38 @@ def run(arguments: list[str]) -> None:
     if len({part.name for part in data}) > 1:
         names = " and ".join(sorted({part.name for part in data}))
         raise UserError(f"the runs are of {names}: compare runs of one dataset")
-    split = data[0].split("test")
-    images, labels = split.batch(subset_indices(len(split), options.num))
-    rows = []
-    for source, own in zip(sources, data, strict=True):
-        began = time.perf_counter()
-        method, probabilities = predict(source, own, images, options.samples, options.seed)
-        rows.append(row(method, len(own.split("train")), probabilities, labels, began))
-    rows += baseline_rows(data, images, labels)
-    rows.sort(key=lambda row: (row.training_images, row.accuracy))
-    show(rows, len(images))
+    if isinstance(data[0], LabelledText):
+        what, num = "documents", min(options.num, len(data[0].split("test").documents))
+        rows = list(text_rows(sources, data, num))
+    else:
+        what, num = "images", min(options.num, len(data[0].split("test")))
+        rows = list(image_rows(sources, data, num, options.samples, options.seed))
+    rows.sort(key=lambda row: (row.num_train, row.accuracy))
+    show(rows, num, what)
     write(rows, table)
-    plot(rows, plot_path)
+    plot(rows, plot_path, what)
     print(f"wrote {table} and {plot_path}")
 
 
-def opened(source: Loaded) -> ImageDataModule:
+def opened(source: Loaded) -> Any:
     """The run's data; UserError if they have no classes."""
     data = source.data()
     if data.label_kind != "class":
-        raise UserError(f"{data.name} has no classes: name runs of mnist or digits")
+        raise UserError(f"{data.name} has no classes: name runs of mnist, digits or configs/mails/gpt.yaml")
     return data
 
 
-# -- methods -------------------------------------------------------------------------------------------------------------
+def image_rows(
+    sources: Sequence[Loaded], data: Sequence[ImageDataModule], num: int, num_samples: int, seed: int
+) -> Iterator[Row]:
+    """A row for each run, and one for each baseline and each set of training images."""
+    split = data[0].split("test")
+    images, labels = split.batch(subset_indices(len(split), num))
+    for source, own in zip(sources, data, strict=True):
+        began = time.perf_counter()
+        method, probabilities = predict(source, own, images, num_samples, seed)
+        yield scored(method, len(own.split("train")), probabilities, labels, began)
+    yield from baseline_rows(data, images, labels)
 
 
 def predict(source: Loaded, data: ImageDataModule, images: Tensor, num_samples: int, seed: int) -> tuple[str, Tensor]:
@@ -131,43 +131,4 @@ def baseline_rows(data: Sequence[ImageDataModule], images: Tensor, labels: Tenso
         for name in BASELINES:
             began = time.perf_counter()
             probabilities = baseline(name, np.asarray(train.images), np.asarray(train.labels), images.numpy())
-            yield row(name, len(train), probabilities, labels, began)
-
-
-def row(method: str, num: int, probabilities: Tensor, labels: Tensor, began: float) -> Row:
-    """The scores of one method."""
-    return Row(method, num, *classification(probabilities, labels), seconds=time.perf_counter() - began)
-
-
-# -- results -------------------------------------------------------------------------------------------------------------
-
-
-def show(rows: Sequence[Row], num: int) -> None:
-    """Print the table."""
-    table = Table(caption=f"{num:,} test images; ECE: expected calibration error")
-    for column in ("training images", "method", "accuracy (%)", "ECE (%)", "seconds"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for r in rows:
-        scores = (f"{100 * r.accuracy:.1f}", f"{100 * r.calibration_error:.1f}", f"{r.seconds:.1f}")
-        table.add_row(f"{r.training_images:,}", r.method, *scores)
-    Console().print(table)
-
-
-def write(rows: Sequence[Row], path: Path) -> None:
-    """The table as CSV."""
-    files.write_csv(path, [Row._fields, *rows])
-
-
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """Accuracy by the number of training images, a line for each method."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for method in dict.fromkeys(r.method for r in rows):
-        points = sorted((r.training_images, 100 * r.accuracy) for r in rows if r.method == method)
-        axes.plot(*zip(*points, strict=True), "o-", label=method)
-    axes.set(xlabel="training images", ylabel="accuracy on the test split, %", xscale="log")
-    axes.legend()
-    with files.open_atomically(path) as file:
-        figure.savefig(file, dpi=120, format="png")
+            yield scored(name, len(train), probabilities, labels, began)

@@ -1,0 +1,199 @@
+"""Fine-tuning of a text model with a reward: REINFORCE on its own samples, with a KL penalty to the start."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+from torchmetrics import MeanMetric
+
+from genai.errors import UserError, check_at_least
+from genai.models.autoregressive.network_model import TokenNetworkModel
+from genai.models.autoregressive.rewards import Reward
+from genai.networks.transformer import Cache
+
+
+class Completions(NamedTuple):
+    """Sampled continuations.
+
+    tokens: (N, P + C) int64, the prompt and the new tokens; what follows the end of a document is not of the text.
+    is_new: (N, P + C) bool, the new tokens up to the end of the document, which is among them.
+    """
+
+    tokens: Tensor
+    is_new: Tensor
+
+
+class Reinforce(TokenNetworkModel):
+    """REINFORCE (Williams 1992) with a baseline for each prompt, on the model's own samples.
+
+    The prompts are the first tokens of the training windows. Each has `group_size` completions, sampled at temperature 1; the
+    advantage of a completion is its reward less the mean of its group, without division by the standard deviation. The loss is
+    a mean over all new tokens (Yu et al. 2025, arXiv:2503.14476, section 3.3), so that a long completion counts as many times
+    as it has tokens. There is one step on each batch of samples, so there is no ratio to clip.
+
+    It begins with the weights of another run, `--init_from RUN`, and keeps them as `start`.
+
+    Args:
+        vocab_size: number of tokens, linked from the data.
+        context_length: of the training windows, linked from the data.
+        reward: of a prompt and its completion.
+        prompt_tokens: tokens of a prompt, without the end-of-document token at the start of a document.
+        new_tokens: the most tokens of a completion; it ends at the end of a document before that.
+        group_size: completions of a prompt, at least 2.
+        kl_weight: of the KL divergence to the start, in rewards per nat; 0 for none.
+        options: of `TokenNetworkModel`.
+
+    Raises:
+        UserError: a number is out of range, or the prompt and the completion are longer than the context.
+    """
+
+    needs_start = True
+    val_metrics = ("loss", "bits_per_byte", "reward", "start_reward", "kl", "cost")
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int,
+        reward: Reward,
+        prompt_tokens: int,
+        new_tokens: int,
+        group_size: int = 16,
+        kl_weight: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(vocab_size, context_length, **options)
+        check_at_least("prompt_tokens", prompt_tokens, 1)
+        check_at_least("new_tokens", new_tokens, 1)
+        check_at_least("group_size", group_size, 2)
+        check_at_least("kl_weight", kl_weight, 0)
+        if prompt_tokens + new_tokens > context_length:
+            raise UserError(
+                f"{prompt_tokens} prompt_tokens and {new_tokens} new_tokens exceed the context length {context_length}: "
+                "use fewer, or a longer data.init_args.context_length"
+            )
+        self.reward = reward
+        self.prompt_tokens = prompt_tokens
+        self.new_tokens = new_tokens
+        self.group_size = group_size
+        self.kl_weight = kl_weight
+        self.start = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.means = nn.ModuleDict({name: MeanMetric() for name in ("reward", "start_reward", "kl")})
+
+    def initialise_from(self, state: Mapping[str, Tensor]) -> None:
+        super().initialise_from(state)
+        self.start.load_state_dict(state)
+
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
+        prompts = self.prompts_of(batch).repeat_interleave(self.group_size, dim=0)  # (N G, P)
+        sampled = sample_completions(self.network, prompts, self.new_tokens, self.end_token)
+        rewards = self.rewards_of(sampled)  # (N G,)
+        advantages = group_advantages(rewards, self.group_size)
+        log_p = log_softmax(self.network(sampled.tokens[:, :-1]).float(), dim=-1)  # (N G, P + C, V)
+        with torch.no_grad():
+            log_p_start = log_softmax(self.start(sampled.tokens[:, :-1]).float(), dim=-1)
+        kl = kl_of_tokens(log_p, log_p_start)
+        loss = reinforce_loss(log_p, sampled, advantages) + self.kl_weight * token_mean(kl, sampled.is_new)
+        self.log_dict(
+            {
+                "train/loss": loss,
+                "train/reward": rewards.mean(),
+                "train/kl": (kl * sampled.is_new).sum(dim=1).mean(),
+                "train/length": sampled.is_new.sum(dim=1).float().mean(),
+            },
+            prog_bar=True,
+            sync_dist=True,
+        )
+        self.count_images(int(sampled.is_new.numel()))
+        return loss
+
+    def rewards_of(self, sampled: Completions) -> Tensor:
+        """The reward of each completion: (N,) float32."""
+        text = self.trainer.datamodule.tokenizer.text  # type: ignore[attr-defined]
+        prompts = [text(row[: self.prompt_tokens + 1]) for row in sampled.tokens.tolist()]
+        completions = [text(row[is_new].tolist()) for row, is_new in zip(sampled.tokens, sampled.is_new, strict=True)]
+        return torch.tensor(self.reward(prompts, completions), dtype=torch.float32, device=sampled.tokens.device)
+
+    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
+        """Besides the likelihood: the reward of a completion of each prompt, that of the start, and the KL divergence to it."""
+        super().validation_step(batch, batch_idx)
+        prompts = self.prompts_of(batch)
+        for name, network in (("reward", self.inference_network()), ("start_reward", self.start)):
+            generator = torch.Generator(prompts.device).manual_seed(batch_idx)
+            sampled = sample_completions(network, prompts, self.new_tokens, self.end_token, generator)
+            self.means[name].update(self.rewards_of(sampled))
+            if name == "reward":
+                log_p, log_p_start = (log_softmax(n(sampled.tokens[:, :-1]).float(), dim=-1) for n in (network, self.start))
+                self.means["kl"].update((kl_of_tokens(log_p, log_p_start) * sampled.is_new).sum(dim=1))
+
+    test_step = validation_step
+
+    def log_sums(self, split: str) -> None:
+        """Log the means of rewards and KL too; SPLIT/cost is minus the reward, for `best_metric`."""
+        super().log_sums(split)
+        values = {name: mean.compute() for name, mean in self.means.items()}  # type: ignore[operator]
+        values["cost"] = -values["reward"]
+        self.log_dict({f"{split}/{name}": value for name, value in values.items()}, prog_bar=True)
+        for mean in self.means.values():
+            mean.reset()  # type: ignore[operator]
+
+    def prompts_of(self, batch: Sequence[Tensor]) -> Tensor:
+        """The first tokens of each window: (N, 1 + prompt_tokens); UserError if a document is shorter."""
+        prompts = batch[0][:, : self.prompt_tokens + 1]
+        if bool((prompts < 0).any()):
+            raise UserError(f"a document is shorter than {self.prompt_tokens} prompt_tokens: use fewer (model.init_args)")
+        return prompts
+
+    @property
+    def end_token(self) -> int | None:
+        """The token at the end of a document; None where there is none."""
+        end: int | None = self.trainer.datamodule.tokenizer.end  # type: ignore[attr-defined]
+        return end
+
+
+@torch.no_grad()
+def sample_completions(
+    network: nn.Module, prompts: Tensor, num: int, end: int | None, generator: torch.Generator | None = None
+) -> Completions:
+    """Continue prompts (N, P) by `num` tokens at temperature 1; what follows the token `end` is not new text."""
+    cache, rows, is_open = Cache(), [prompts], torch.ones(len(prompts), dtype=torch.bool, device=prompts.device)
+    is_new = [torch.zeros_like(prompts, dtype=torch.bool)]
+    for _ in range(num):
+        p = network(rows[-1], cache=cache)[:, -1].float().softmax(dim=-1)
+        rows.append(torch.multinomial(p, 1, generator=generator))  # (N, 1)
+        is_new.append(is_open[:, None])
+        if end is not None:
+            is_open = is_open & (rows[-1][:, 0] != end)
+    return Completions(torch.cat(rows, dim=1), torch.cat(is_new, dim=1))
+
+
+def group_advantages(rewards: Tensor, group_size: int) -> Tensor:
+    """The reward less the mean of its group: (N G,) -> (N G,), groups one after another."""
+    groups = rewards.view(-1, group_size)
+    return (groups - groups.mean(dim=1, keepdim=True)).flatten()
+
+
+def reinforce_loss(log_p: Tensor, sampled: Completions, advantages: Tensor) -> Tensor:
+    """-sum of A_i ln p(y_it) over all new tokens, divided by their number.
+
+    Its gradient is that of TRL's loss types `bnpo` and `dapo` with one update for each batch of samples, where the ratio is 1.
+
+    Args:
+        log_p: of every token at each position, (N, L, V).
+        sampled: (N, L).
+        advantages: A (N,).
+    """
+    log_p_sampled = log_p.gather(-1, sampled.tokens[..., None])[..., 0]
+    return -token_mean(advantages[:, None] * log_p_sampled, sampled.is_new)
+
+
+def kl_of_tokens(log_p: Tensor, log_p_start: Tensor) -> Tensor:
+    """KL(p || p_start) of the next token at each position, exact: (N, L, V) -> (N, L) nats."""
+    return (log_p.exp() * (log_p - log_p_start)).sum(dim=-1)
+
+
+def token_mean(values: Tensor, is_new: Tensor) -> Tensor:
+    """The mean of values (N, L) over the new tokens of all rows."""
+    return (values * is_new).sum() / is_new.sum()
