@@ -27,7 +27,7 @@ class Mails(TextDataModule):
 
     name = "mails"
 
-    def __init__(self, tokens: TokenizerKind = "bytes", **options: Any) -> None:
+    def __init__(self, *, tokens: TokenizerKind = "bytes", **options: Any) -> None:
         super().__init__(tokens=tokens, **options)
 
     def file(self) -> Path:

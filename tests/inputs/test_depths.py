@@ -59,7 +59,11 @@ def test_the_range_of_a_set_is_full_whatever_its_depth(tmp_path: Path, bits: int
 @pytest.mark.parametrize("format", ["TIFF", "PNG"])
 def test_pictures_of_a_set_keep_their_relative_brightness(tmp_path: Path, format: str) -> None:
     values = [np.full((8, 8), 65535 if i % 2 else 4000, np.uint16) for i in range(NUM)]
-    images = ImageFolder(folder(tmp_path, [encoded(Image.fromarray(v), format) for v in values]), 8, 1).cache_entry().images
+    images = (
+        ImageFolder(folder(tmp_path, [encoded(Image.fromarray(v), format) for v in values]), size=8, channels=1)
+        .cache_entry()
+        .images
+    )
     assert sorted(set(images.flatten().tolist())) == [15, 255]
 
 
