@@ -118,7 +118,7 @@ def test_hard_links_empty_folders_and_panoramas(tmp_path: Path) -> None:
 
 def test_a_thousand_folders_of_one_picture(tmp_path: Path) -> None:
     source = write(tmp_path / "photos.tar", {f"{i:04d}/front.png": PNG for i in range(1000)})
-    sizes = [len(ImageFolder(str(source), 4, group_by="folder").split(split)) for split in ("train", "val", "test")]
+    sizes = [len(ImageFolder(str(source), size=4, group_by="folder").split(split)) for split in ("train", "val", "test")]
     assert sum(sizes) == 1000
     assert min(sizes) > 50
 
