@@ -34,7 +34,7 @@ class CelebA(Photos):
 
     name = "celeba"
 
-    def __init__(self, labels: Literal["none", "attributes"] = "none", **options: Any) -> None:
+    def __init__(self, *, labels: Literal["none", "attributes"] = "none", **options: Any) -> None:
         super().__init__(**options)
         self.labels = labels
         self.label_kind = labels

@@ -37,6 +37,7 @@ class ImageFolder(Photos):
     def __init__(
         self,
         root: str,
+        *,
         group_by: Literal["image", "folder"] = "image",
         bit_depth: int | None = None,
         **options: Any,

@@ -25,7 +25,7 @@ class StdlibCode(TextDataModule):
 
     name = "stdlib-code"
 
-    def __init__(self, tokens: TokenizerKind = "bytes", **options: Any) -> None:
+    def __init__(self, *, tokens: TokenizerKind = "bytes", **options: Any) -> None:
         super().__init__(tokens=tokens, **options)
 
     def source(self) -> Any:

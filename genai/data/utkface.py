@@ -41,7 +41,7 @@ class UTKFace(Photos):
 
     name = "utkface"
 
-    def __init__(self, labels: Labels = "none", **options: Any) -> None:
+    def __init__(self, *, labels: Labels = "none", **options: Any) -> None:
         super().__init__(**options)
         self.labels = labels
         self.class_names = CLASS_NAMES[labels]

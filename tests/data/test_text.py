@@ -202,7 +202,7 @@ def mails_file(folder: Path, num: int = 60) -> str:
 
 
 def test_a_labelled_window_is_one_document_from_its_start(tmp_path: Path) -> None:
-    data = Mails(mails_file(tmp_path), labels=True, context_length=8, batch_size=5)
+    data = Mails(root=mails_file(tmp_path), labels=True, context_length=8, batch_size=5)
     end = data.tokenizer.end
     found = list(data.val_dataloader())
     for tokens, num_bytes, labels in zip(*(torch.cat(part) for part in zip(*found, strict=True)), strict=True):
@@ -218,7 +218,7 @@ def test_a_labelled_window_is_one_document_from_its_start(tmp_path: Path) -> Non
 def test_smaller_training_sets_are_parts_of_larger_ones(tmp_path: Path) -> None:
     file = mails_file(tmp_path)
     names = [
-        {span.name for span in Mails(file, labels=True, num_train=num, subset_seed=seed).split("train").documents}
+        {span.name for span in Mails(root=file, labels=True, num_train=num, subset_seed=seed).split("train").documents}
         for num, seed in ((10, 0), (20, 0), (10, 1))
     ]
     assert [len(part) for part in names] == [10, 20, 10]
@@ -228,7 +228,7 @@ def test_smaller_training_sets_are_parts_of_larger_ones(tmp_path: Path) -> None:
 
 def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="classes"):
-        Mails(mails_file(tmp_path), classes=("ham", "virus")).split("train")
+        Mails(root=mails_file(tmp_path), classes=("ham", "virus")).split("train")
 
 
 def test_authors_have_as_many_lines_each_and_no_work_in_two_splits(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_authors_have_as_many_lines_each_and_no_work_in_two_splits(tmp_path: Pat
         for work in range(3):
             text = "".join(f"{author} wrote this line, number {i}\n" for i in range(lines))
             (tmp_path / "plays" / author / f"work{work}.txt").write_text(f"ACT\n{text}")
-    data = Authors(str(tmp_path))
+    data = Authors(root=str(tmp_path))
     works = []
     for split in ("train", "val", "test"):
         spans = data.split(split).documents

@@ -59,13 +59,21 @@ def test_the_range_of_a_set_is_full_whatever_its_depth(tmp_path: Path, bits: int
 @pytest.mark.parametrize("format", ["TIFF", "PNG"])
 def test_pictures_of_a_set_keep_their_relative_brightness(tmp_path: Path, format: str) -> None:
     values = [np.full((8, 8), 65535 if i % 2 else 4000, np.uint16) for i in range(NUM)]
-    images = ImageFolder(folder(tmp_path, [encoded(Image.fromarray(v), format) for v in values]), 8, 1).cache_entry().images
+    images = (
+        ImageFolder(folder(tmp_path, [encoded(Image.fromarray(v), format) for v in values]), size=8, channels=1)
+        .cache_entry()
+        .images
+    )
     assert sorted(set(images.flatten().tolist())) == [15, 255]
 
 
 def test_floats_of_a_set_keep_their_relative_brightness(tmp_path: Path) -> None:
     values = [np.full((8, 8), 200 if i % 2 else 1, np.float32) for i in range(NUM)]
-    images = ImageFolder(folder(tmp_path, [encoded(Image.fromarray(v), "TIFF") for v in values]), 8, 1).cache_entry().images
+    images = (
+        ImageFolder(folder(tmp_path, [encoded(Image.fromarray(v), "TIFF") for v in values]), size=8, channels=1)
+        .cache_entry()
+        .images
+    )
     assert sorted(set(images.flatten().tolist())) == [1, 200]
 
 
@@ -92,5 +100,5 @@ def test_the_orientation_of_deep_pictures_is_applied(tmp_path: Path, turn: Calla
     exif = Image.Exif()
     exif[0x0112] = 1 if upright else 3
     content = encoded(Image.fromarray(np.ascontiguousarray(turn(ramp))), "PNG", exif=exif)
-    images = ImageFolder(folder(tmp_path, [content] * NUM), 8, 1).cache_entry().images
+    images = ImageFolder(folder(tmp_path, [content] * NUM), size=8, channels=1).cache_entry().images
     assert (images[0, 0] == ramp // 257).all()
