@@ -167,3 +167,5 @@ def test_a_fit_with_a_reward_needs_a_run_and_resumes_exactly(workspace: Path, ca
     whole, parts = (torch.load(find(name).path / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "parts"))
     assert all(torch.equal(value, parts["state_dict"][name]) for name, value in whole["state_dict"].items())
     assert main(["sample", "whole", "--prompt", "17+25=", "--tokens", "4"]) == 0
+    assert main(["test", "arithmetic-gpt", "--tracker", "none", "--evaluation.num_samples", "2"]) == 0
+    assert "bits per byte" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import rich
 import torch
 from rich.text import Text
 
-from genai.data.text import TextDataModule
+from genai.data.text import TextDataModule, document_windows
 from genai.data.token_cache import TokenSplit
 from genai.metrics.text import TextComparison, TextLikelihood, TextProtocol, TextResult, compute_text_scores
 from genai.models.seeds import image_seeds
@@ -70,9 +70,10 @@ def score_text(model: TextModel, data: TextDataModule, split: Any, num_samples: 
     """The scores of a model on a split, and those of real text."""
     held_out, training, tokenizer = data.split(split), data.split("train"), data.tokenizer
     prompt = None if tokenizer.end is None else torch.tensor([tokenizer.end])
-    samples = model.sample(image_seeds(seed, num_samples), prompt, num_tokens=SAMPLE_TOKENS)
+    num_tokens = min(SAMPLE_TOKENS, data.context_length - 1) if data.by_document else SAMPLE_TOKENS
+    samples = model.sample(image_seeds(seed, num_samples), prompt, num_tokens=num_tokens)
     texts = [tokenizer.decode(row) for row in samples.tolist()]
-    excerpts = [tokenizer.decode(row) for row in excerpts_of(held_out, num_samples)]
+    excerpts = [tokenizer.decode(row) for row in excerpts_of(held_out, num_samples, num_tokens)]
     text = tokenizer.decode(training.tokens)
     protocol = TextProtocol(
         data=data.name,
@@ -84,12 +85,17 @@ def score_text(model: TextModel, data: TextDataModule, split: Any, num_samples: 
         num_tokens=len(held_out),
         num_bytes=int(tokenizer.num_bytes[held_out.tokens].sum()),
         num_samples=num_samples,
-        sample_tokens=SAMPLE_TOKENS,
+        sample_tokens=num_tokens,
         seed=seed,
     )
-    seen = likelihood(model, training.tokens[: len(held_out)], tokenizer.num_bytes)
+    if data.by_document:
+        of_split = document_likelihood(model, data, split, len(held_out.documents))
+        seen = document_likelihood(model, data, "train", len(held_out.documents))
+    else:
+        of_split = likelihood(model, held_out.tokens, tokenizer.num_bytes)
+        seen = likelihood(model, training.tokens[: len(held_out)], tokenizer.num_bytes)
     return TextResult(
-        scores=compute_text_scores(TextComparison(likelihood(model, held_out.tokens, tokenizer.num_bytes), texts, text)),
+        scores=compute_text_scores(TextComparison(of_split, texts, text)),
         floor=compute_text_scores(TextComparison(seen, excerpts, text)),
         protocol=protocol,
     )
@@ -101,7 +107,23 @@ def likelihood(model: TextModel, tokens: np.ndarray, num_bytes: np.ndarray) -> T
     return TextLikelihood(-float(log_probs.sum()), len(tokens) - 1, int(num_bytes[tokens[1:]].sum()))
 
 
-def excerpts_of(split: TokenSplit, num: int) -> list[np.ndarray]:
-    """`num` excerpts as long as samples, spread evenly over a split; shorter if the split is."""
-    last = max(len(split) - SAMPLE_TOKENS, 0)
-    return [split.tokens[start : start + SAMPLE_TOKENS] for start in np.linspace(0, last, num).astype(int)]
+@torch.no_grad()
+def document_likelihood(model: TextModel, data: TextDataModule, split: Any, num: int) -> TextLikelihood:
+    """Of the first `num` documents of a split, each cut after the context, given their labels if the model takes them."""
+    windows = document_windows(data, split)
+    nats, num_tokens, num_bytes = 0.0, 0, 0
+    for start in range(0, min(num, len(windows)), data.batch_size):
+        tokens, sizes, labels = windows.__getitems__(range(start, min(start + data.batch_size, num, len(windows))))
+        tokens, is_text = tokens.to(model.device), tokens[:, 1:] >= 0
+        condition = [labels.to(model.device)] if model.num_classes else []
+        log_probs = model.log_probs(tokens.clamp(min=0), *condition)[:, 1:].double().cpu()
+        nats -= float(log_probs[is_text].sum())
+        num_tokens += int(is_text.sum())
+        num_bytes += int(sizes[:, 1:].sum())
+    return TextLikelihood(nats, num_tokens, num_bytes)
+
+
+def excerpts_of(split: TokenSplit, num: int, num_tokens: int) -> list[np.ndarray]:
+    """`num` excerpts of `num_tokens` tokens, spread evenly over a split; shorter if the split is."""
+    last = max(len(split) - num_tokens, 0)
+    return [split.tokens[start : start + num_tokens] for start in np.linspace(0, last, num).astype(int)]
