@@ -123,8 +123,9 @@ def check_checkpoint(
     """
     checkpoint = read_checkpoint(path)
     check_types(checkpoint, {"epoch": int}, path)
-    if max_epochs not in (None, -1) and (epoch := checkpoint["epoch"]) > max_epochs:
-        raise UserError(f"{path} is beyond epoch {max_epochs}: resume with --trainer.max_epochs {epoch + 1} or more")
+    if max_epochs is not None and -1 < max_epochs < checkpoint["epoch"]:
+        least = checkpoint["epoch"] + 1
+        raise UserError(f"{path} is beyond epoch {max_epochs}: resume with --trainer.max_epochs {least} or more")
     state = checkpoint.get(type(data).__qualname__)
     if data is not None and isinstance(state, dict) and data.has_changed(state):
         raise UserError(
