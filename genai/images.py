@@ -28,6 +28,26 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.to(torch.float32).add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def match_histogram(images: Tensor, samples: Tensor, real: Tensor) -> Tensor:
+    """Histogram matching: map pixel values of a model so that they are distributed as those of real images.
+
+    The map rises monotonically and is the same for every pixel: the quantile of a value among `samples` -> the value of `real`
+    at that quantile. It changes the output of a model after sampling, so scores of such images are not those of the model.
+
+    Args:
+        images: to be changed, float in [-1, 1], any shape.
+        samples: other samples of the same model, float in [-1, 1], to estimate the quantiles.
+        real: uint8 training images; never those of the split that the scores are of.
+
+    Returns:
+        uint8 images of the shape of `images`.
+    """
+    own, wanted = samples.flatten().sort().values, real.flatten().sort().values
+    rank = torch.searchsorted(own, images.contiguous()) + torch.searchsorted(own, images.contiguous(), right=True)
+    quantile = rank.double() / (2 * len(own))
+    return wanted[(quantile * len(wanted)).long().clamp(max=len(wanted) - 1)]
+
+
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     """uint8 images (N, C, H, W) -> one picture, row by row; tiles below 56 pixels are enlarged without smoothing."""
     from torchvision.utils import make_grid  # slow to import

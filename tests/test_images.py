@@ -8,7 +8,18 @@ import torch
 from PIL import Image
 
 from genai.errors import WriteError
-from genai.images import CAPTION, GAP, HEADING, captioned, grid, save_animation, save_png, to_float, to_uint8
+from genai.images import (
+    CAPTION,
+    GAP,
+    HEADING,
+    captioned,
+    grid,
+    match_histogram,
+    save_animation,
+    save_png,
+    to_float,
+    to_uint8,
+)
 
 
 def test_all_256_values_come_back() -> None:
@@ -19,6 +30,16 @@ def test_all_256_values_come_back() -> None:
 
 def test_values_outside_are_clamped() -> None:
     assert to_uint8(torch.tensor([-1.5, -1, 0.999, 1, 7])).tolist() == [0, 0, 255, 255, 255]
+
+
+def test_histogram_matching_gives_the_values_of_real_images_and_keeps_their_order() -> None:
+    """A black background that a model leaves grey becomes black; brighter pixels stay brighter."""
+    real = torch.tensor([0] * 80 + [10] * 5 + [255] * 15, dtype=torch.uint8)
+    samples = torch.cat([torch.linspace(-1, -0.8, 80), torch.linspace(-0.7, 0.9, 20)])
+    matched = match_histogram(samples[torch.randperm(100, generator=torch.Generator().manual_seed(0))], samples, real)
+    assert torch.equal(matched.sort().values, real)
+    assert torch.equal(match_histogram(samples, samples, real), real)
+    assert match_histogram(torch.full((2, 1, 3, 3), -1.0), samples, real).shape == (2, 1, 3, 3)
 
 
 def test_the_input_is_left_alone() -> None:

@@ -1,5 +1,7 @@
 """Two-sample test (Lopez-Paz and Oquab 2017, arXiv:1610.06545): can a small network tell samples from real images?"""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -40,7 +42,11 @@ def classifier_accuracy(samples: Tensor, real: Tensor, seeds: tuple[int, ...] = 
 
 
 def held_out_accuracy(images: Tensor, targets: Tensor, seed: int) -> float:
-    """Train on half of the images (2N, C, H, W) with targets (2N,) 0 or 1; the accuracy on the other half."""
+    """Train on half of the images (2N, C, H, W) with targets (2N,) 0 or 1; the accuracy on the other half.
+
+    The learning rate decays to zero over the second half of the steps. With a constant one the running statistics of the batch
+    normalisation lag behind, and the accuracy depends on the seed: 0.50 to 0.74 for zoo/mnist-gan, against 0.68 to 0.78.
+    """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         half = len(images) // 4  # of each class
@@ -48,12 +54,15 @@ def held_out_accuracy(images: Tensor, targets: Tensor, seed: int) -> float:
         train, test = (torch.cat([part[rows] for part in parts]) for rows in (slice(0, half), slice(half, None)))
         network = small_network(images.shape[1])
         optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+        num_steps = EPOCHS * math.ceil(len(train) / BATCH_SIZE)
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 2 * (1 - step / num_steps)))
         for _ in range(EPOCHS):
             for rows in train[torch.randperm(len(train))].split(BATCH_SIZE):
                 loss = binary_cross_entropy_with_logits(network(images[rows])[:, 0], targets[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                decay.step()
     network.eval()
     with torch.no_grad():
         logits = torch.cat([network(images[rows])[:, 0] for rows in test.split(500)])
