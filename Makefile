@@ -1,6 +1,7 @@
 # Two commands do everything: `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
+MARKERS := not slow
 BIN := $(VENV)/bin
 
 # Compiled modules are kept, whatever the environment says: without them each process compiles torch and Lightning again (10 s).
@@ -25,7 +26,7 @@ demo: $(VENV)/ready
 	$(BIN)/genai report demo-gan demo-diffusion --out runs/demo.html --force
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(MARKERS)" tests
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

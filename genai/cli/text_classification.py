@@ -30,10 +30,11 @@ def text_rows(sources: Sequence[Loaded], data: Sequence[LabelledText], num: int)
     """
     for source, own in zip(sources, data, strict=True):
         began = time.perf_counter()
-        found = Fitted(*(by_bayes_rule(source, own, split, num) for split in ("val", "test")), choice="")
+        val, test = (by_bayes_rule(source, own, split, num) for split in ("val", "test"))
+        found = Fitted(val, test, choice="")
         yield text_row("transformer by Bayes' rule", own, found, num, began)
     for own in {part.fingerprint("train"): part for part in data}.values():
-        splits = {split: labelled(own, split, None if split == "train" else num) for split in SPLITS}
+        splits: dict[str, Labelled] = {split: labelled(own, split, None if split == "train" else num) for split in SPLITS}
         for name in TEXT_BASELINES:
             began = time.perf_counter()
             yield text_row(name, own, text_baseline(name, splits, own.num_classes), num, began)

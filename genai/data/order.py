@@ -112,7 +112,7 @@ class EpochSampler(DistributedSampler):
     def __init__(
         self, images: Dataset[Any], num_ranks: int, rank: int, seed: int, start_pass: Callable[[], tuple[int, int]]
     ) -> None:
-        super().__init__(images, num_ranks, rank, shuffle=True, seed=seed, drop_last=len(images) >= num_ranks)
+        super().__init__(images, num_ranks, rank, shuffle=True, seed=seed, drop_last=len(images) >= num_ranks)  # type: ignore[arg-type]
         self.start_pass = start_pass
 
     def __iter__(self) -> Iterator[int]:

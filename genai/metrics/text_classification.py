@@ -1,6 +1,7 @@
 """Classification of texts: naive Bayes, an n-gram model for each class, logistic regression; choices and temperature on val."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,7 +70,12 @@ def ngrams_of_classes(train: Labelled, num_classes: int) -> Iterator[tuple[str, 
                 if own := [text for text, label in part if label == k]:
                     model.add(padded(own)[0])
             models.append(model)
-        yield f"n {order}", lambda texts, models=models: log_posterior(log_likelihoods(models, texts), prior)
+        yield f"n {order}", partial(n_gram_posterior, models, prior)
+
+
+def n_gram_posterior(models: Sequence[KneserNey], prior: Tensor, texts: Sequence[str]) -> Tensor:
+    """ln p(class | text) of texts: (N, K) float64."""
+    return log_posterior(log_likelihoods(models, texts), prior)
 
 
 def log_likelihoods(models: Sequence[KneserNey], texts: Sequence[str]) -> Tensor:

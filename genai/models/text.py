@@ -32,7 +32,7 @@ class TextModel(Model):
     """
 
     unit = "tokens"
-    val_metrics = ("loss", "bits_per_byte")
+    val_metrics: tuple[str, ...] | None = ("loss", "bits_per_byte")
     sample_chunk: int = 8
     network: nn.Module
 

@@ -34,7 +34,7 @@ class NGram(TextModel):
         self.network.add(tokens.flatten(0, -2))  # type: ignore[operator]
         self.count_images(batch[0][:, 1:].numel())
 
-    def log_probs(self, tokens: Tensor, condition: None = None) -> Tensor:
+    def log_probs(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         log_probs: Tensor = self.network.log_probs(tokens)  # type: ignore[operator]
         return log_probs
 

@@ -79,7 +79,7 @@ class Reinforce(TokenNetworkModel):
         self.new_tokens = new_tokens
         self.group_size = group_size
         self.kl_weight = kl_weight
-        self.start = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.start: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.means = nn.ModuleDict({name: MeanMetric() for name in ("reward", "start_reward", "kl")})
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:

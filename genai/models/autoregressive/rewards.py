@@ -38,4 +38,6 @@ class LastDigit(Reward):
     def score(self, prompt: str, completion: str) -> float:
         operands = re.fullmatch(r"(\d+)\+(\d+)=", prompt)
         answer = re.fullmatch(r"(\d+)\n", completion)
-        return float(None not in (operands, answer) and (int(operands[1]) + int(operands[2]) - int(answer[1])) % 10 == 0)
+        if operands is None or answer is None:
+            return 0.0
+        return float((int(operands[1]) + int(operands[2]) - int(answer[1])) % 10 == 0)
