@@ -7,7 +7,6 @@ Importing this module does not import torch.
 """
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -53,7 +52,7 @@ class Run:
     def checkpoint(self, which: str = "best") -> Path:
         """The checkpoint `best` (by validation FID), `last`, or a file of that name.
 
-        A line on stderr says so where `last` stands in for `best`, since no epoch was scored.
+        `last` stands in for `best` where no epoch was scored.
 
         Raises:
             UserError: there is no such checkpoint.
@@ -62,8 +61,6 @@ class Run:
         candidates = [folder / "best.ckpt", folder / "last.ckpt"] if which == "best" else [folder / f"{which}.ckpt"]
         for path in [*candidates, Path(which)]:
             if path.is_file():
-                if path.name == "last.ckpt" and which == "best" and is_first_process():
-                    print(f"{self.path} has no best.ckpt, since no epoch was scored: using last.ckpt", file=sys.stderr)
                 return path
         there = ", ".join(sorted(path.stem for path in folder.glob("*.ckpt"))) or "none; train it with `genai fit`"
         raise UserError(f"{self.path} has no checkpoint `{which}` (there: {there})")
@@ -184,11 +181,6 @@ def create(experiment: str, folder: Path | None = None) -> Run:
             path.mkdir(parents=True)
             return Run(path)
     raise UserError(f"could not make a new folder in {path.parent}: start the run again")
-
-
-def is_first_process() -> bool:
-    """Whether this process prints for all processes of its command, by the environment of torchrun, Lightning or SLURM."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def load(run: "str | Path | Run", checkpoint: str = "best", device: str = "cpu", trust: Sequence[str] = ()) -> "Model":

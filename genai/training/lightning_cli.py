@@ -115,6 +115,8 @@ class GenaiCLI(LightningCLI):
         )
         parser.add_argument("--tracker", type=Tracker, default="wandb", help="where metrics go besides metrics.csv")
         parser.add_class_arguments(WandbOptions, "wandb", help="how the run is filed in Weights & Biases")
+        about = "count the operations of the first steps; a resumed fit is then equal up to rounding"
+        parser.add_argument("--flops", type=bool, default=False, help=about)
         parser.add_argument("--energy", type=bool, default=False, help="measure the energy of a fit, with codecarbon")
         parser.add_argument("--best_metric", type=str, default="val/fid", help="the metric that best.ckpt minimises")
         parser.add_argument(
@@ -256,7 +258,7 @@ class GenaiCLI(LightningCLI):
             return found
         found.append(RunDirectory(run_dir, self.overrides))
         if self.subcommand == "fit":
-            found += [Preemption(), Cost(), *([Energy()] if options.energy else [])]
+            found += [Preemption(), Cost(options.flops), *([Energy()] if options.energy else [])]
             if options.trainer.enable_checkpointing is not False:
                 every_n_epochs = self._get(self.config_init, "evaluation").every_n_epochs
                 folder, every_n_steps = run_dir / "checkpoints", options.checkpoint_every_n_steps

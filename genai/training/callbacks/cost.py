@@ -84,18 +84,24 @@ class Cost(L.Callback):
     seconds: wall-clock time of training and validation, over all the fits that continued the run.
     peak_memory: bytes of the largest process, or of the GPU where there is one.
     step_flops: floating-point operations of one step of each network on all devices, the mean of the first `COUNTED_STEPS`.
-    train_flops: those of all steps, over all the fits that continued the run. Both are absent where `is_countable` is false.
+    train_flops: those of all steps, over all the fits that continued the run. Both are absent without `count_flops`, and
+        where `is_countable` is false.
     sample_flops: those of one sample: one multiply-add counts as two.
     device: the GPU or processor.
+
+    Args:
+        count_flops: count the operations of steps. Counted steps may round otherwise than others, so a resumed fit is then
+            equal to one without an interruption up to rounding only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count_flops: bool = False) -> None:
+        self.count_flops = count_flops
         self.start = 0.0
         self.flops: StepFlops | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.start = time.perf_counter()
-        if trainer.is_global_zero and is_countable(pl_module):
+        if self.count_flops and trainer.is_global_zero and is_countable(pl_module):
             optimizers = [optimizer for optimizer in trainer.optimizers if optimizer.param_groups]  # no mock
             self.flops = StepFlops({trained_network(optimizer, pl_module): optimizer for optimizer in optimizers})
 

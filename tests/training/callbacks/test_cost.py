@@ -45,7 +45,7 @@ def train(callbacks: list[L.Callback], **options: Any) -> GAN:
 
 
 def cost_of_fit(folder: Path, **options: Any) -> dict[str, Any]:
-    train([RunDirectory(folder), Cost()], **options)
+    train([RunDirectory(folder), Cost(count_flops=True)], **options)
     return json.loads((folder / "metrics.json").read_text())["cost"]
 
 
@@ -68,7 +68,7 @@ def test_steps_of_different_frequency_are_counted_apart(tmp_path: Path) -> None:
 
 
 def test_measuring_changes_no_weight(tmp_path: Path) -> None:
-    plain, measured = train([]), train([RunDirectory(tmp_path), Cost()])
+    plain, measured = train([]), train([RunDirectory(tmp_path), Cost(count_flops=True)])
     for name, weight in plain.state_dict().items():
         assert torch.equal(weight, measured.state_dict()[name]), name
 
