@@ -21,7 +21,7 @@ def parser() -> VerbParser:
     """The options of `genai sweep`."""
     verb = VerbParser(
         "sweep",
-        "-c PRESET --study NAME [--trials N] [--seeds K] [options of genai fit]",
+        "-c PRESET --study NAME [options]",
         "Search for better options of a preset. Each trial is a run in runs/NAME-trials/, chosen by Optuna from the scores on "
         "the validation split; trials that are worse than the others end early. The best options are then trained with K other "
         "seeds in runs/NAME/ and scored on the test split. The study is runs/NAME-trials/study.db: several processes may work "
