@@ -20,7 +20,7 @@ VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two ba
     "anomalies": ["{vae}", "test", "--num", "9", "--samples", "2", "--score", "bound"],
     "average": ["{diffusion}", "--std", "0.07"],
     "classify": ["{vae}", "--num", "20", "--samples", "1"],
-    "compare": ["{vae}", DIFFUSION, *SMALL],
+    "compare": ["{vae}", *SMALL],
     "denoise": ["{vae}", *SMALL],
     "diffuse": [DIFFUSION, "--columns", "3"],
     "export": ["{vae}", "entry", "--checkpoint", "last"],
@@ -72,6 +72,8 @@ def test_a_verb_runs_and_reaches_for_no_other_machine(
     verb: str, place: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert verb in VERBS, f"{verb} is new: give VERBS the arguments of a quick call"
+    if verb == "export-features":
+        pytest.skip("needs a network with features: tests/models/test_classifier.py exports one")
     if verb == "push":
         huggingface_hub = pytest.importorskip("huggingface_hub")
         monkeypatch.setattr(FolderHub, "root", Path("hub"), raising=False)

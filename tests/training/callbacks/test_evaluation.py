@@ -164,7 +164,7 @@ def test_validation_and_test_merge_into_metrics_json(callback, tmp_path, capsys)
     run.validate(Model(), datamodule=Data(), verbose=False)
     run.test(Model(), datamodule=Data(), verbose=False)
     content = json.loads((tmp_path / "metrics.json").read_text())
-    assert content.keys() == {"other", "val", "test"}
+    assert content.keys() == {"other", "sampling", "val", "test"}
     assert content["val"]["protocol"]["num_reference"] == 60
     assert content["test"]["protocol"]["num_reference"] == 80
     assert content["test"]["scores"]["fid"] == callback.last.scores["fid"]
