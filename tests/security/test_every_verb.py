@@ -67,13 +67,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield {name: str(find(name).path) for name in more}
 
 
+TESTED_ELSEWHERE = {
+    "export-features": "needs a network with features: tests/models/test_classifier.py exports one",
+    "sweep": "takes several fits: tests/training/test_sweep.py runs one",
+}
+
+
 @pytest.mark.parametrize("verb", find_verbs())
 def test_a_verb_runs_and_reaches_for_no_other_machine(
     verb: str, place: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if verb in TESTED_ELSEWHERE:
+        pytest.skip(TESTED_ELSEWHERE[verb])
     assert verb in VERBS, f"{verb} is new: give VERBS the arguments of a quick call"
-    if verb == "export-features":
-        pytest.skip("needs a network with features: tests/models/test_classifier.py exports one")
     if verb == "push":
         huggingface_hub = pytest.importorskip("huggingface_hub")
         monkeypatch.setattr(FolderHub, "root", Path("hub"), raising=False)
