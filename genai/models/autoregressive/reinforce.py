@@ -123,10 +123,10 @@ class Reinforce(TokenNetworkModel):
         for name, network in (("reward", self.inference_network()), ("start_reward", self.start)):
             generator = torch.Generator(prompts.device).manual_seed(batch_idx)
             sampled = sample_completions(network, prompts, self.new_tokens, self.end_token, generator)
-            self.means[name].update(self.rewards_of(sampled))
+            self.means[name].update(self.rewards_of(sampled))  # type: ignore[operator]
             if name == "reward":
                 log_p, log_p_start = (log_softmax(n(sampled.tokens[:, :-1]).float(), dim=-1) for n in (network, self.start))
-                self.means["kl"].update((kl_of_tokens(log_p, log_p_start) * sampled.is_new).sum(dim=1))
+                self.means["kl"].update((kl_of_tokens(log_p, log_p_start) * sampled.is_new).sum(dim=1))  # type: ignore[operator]
 
     test_step = validation_step
 
