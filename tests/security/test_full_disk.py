@@ -104,7 +104,7 @@ WRITES: dict[str, Write] = {
     "classify, table": lambda folder: classify.write([ROW], folder / "x.csv"),
     "classify, chart": lambda folder: classify.plot([ROW], folder / "x.png"),
     "cache": lambda folder: cache.open_or_build("toy", cache.Recipe({}, "source", build)),
-    "W&B": lambda folder: loggers.wandb_logger(folder, "abc", {}),
+    "W&B": lambda folder: loggers.wandb_logger(folder, "abc", {}, loggers.WandbOptions()),
 }
 
 

@@ -21,7 +21,7 @@ from genai.runs.signature import is_own
 from genai.runs.trust import Policy, check_places
 from genai.training.callbacks.checkpoints import AtomicCheckpointIO, rebased
 from genai.training.locks import RunLock
-from genai.training.loggers import wandb_logger
+from genai.training.loggers import WandbOptions, wandb_logger
 from genai.training.record import write_config
 from tests.families import family
 
@@ -253,4 +253,4 @@ def test_a_run_from_elsewhere_stays_one_when_it_is_continued(workspace: Path, mo
 
 def test_a_tracker_id_that_is_a_path_is_refused(workspace: Path) -> None:
     with pytest.raises(UserError, match="tracker_id"):
-        wandb_logger(workspace, "../../elsewhere", {})
+        wandb_logger(workspace, "../../elsewhere", {}, WandbOptions())
