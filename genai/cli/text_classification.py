@@ -1,7 +1,7 @@
 """Rows of `genai classify` for text: class-conditional models by Bayes' rule, and baselines of the same training documents."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 from genai.cli.classification import Row, scored
 from genai.cli.options.run import Loaded
 from genai.data.arrays import SPLITS
-from genai.data.labelled import LabelledText, label_of
+from genai.data.labelled import LabelledText
 from genai.data.text import document_windows
+from genai.data.token_cache import label_of
 from genai.errors import UserError
 from genai.metrics.discriminative import log_posterior
 from genai.metrics.reference import subset_indices
@@ -31,20 +32,30 @@ def text_rows(sources: Sequence[Loaded], data: Sequence[LabelledText], num: int)
     for source, own in zip(sources, data, strict=True):
         began = time.perf_counter()
         val, test = (by_bayes_rule(source, own, split, num) for split in ("val", "test"))
-        found = Fitted(val, test, choice="")
-        yield text_row("transformer by Bayes' rule", own, found, num, began)
+        labels = {split: labelled(own, split, num).labels for split in ("val", "test")}
+        size = len(own.split("train").documents)
+        yield text_row("transformer by Bayes' rule", size, Fitted(val, test, choice=""), labels, began)
     for own in {part.fingerprint("train"): part for part in data}.values():
         splits: dict[str, Labelled] = {split: labelled(own, split, None if split == "train" else num) for split in SPLITS}
         for name in TEXT_BASELINES:
             began = time.perf_counter()
-            yield text_row(name, own, text_baseline(name, splits, own.num_classes), num, began)
+            found = text_baseline(name, splits, own.num_classes)
+            labels = {split: part.labels for split, part in splits.items()}
+            yield text_row(name, len(splits["train"].texts), found, labels, began)
 
 
-def text_row(method: str, data: LabelledText, found: Fitted, num: int, began: float) -> Row:
-    """The scores of one method on the test documents; its temperature is fitted to the validation documents."""
-    val, test = (torch.from_numpy(labelled(data, split, num).labels) for split in ("val", "test"))
+def text_row(method: str, size: int, found: Fitted, labels: Mapping[str, np.ndarray], began: float) -> Row:
+    """The scores of one method on the test documents; its temperature is fitted to the validation documents.
+
+    Args:
+        method: its name.
+        size: number of training documents.
+        found: its log-probabilities.
+        labels: (N,) int64 of the val and the test documents.
+        began: time.perf_counter() before it was fitted.
+    """
+    val, test = (torch.from_numpy(labels[split]) for split in ("val", "test"))
     temperature = fitted_temperature(found.val, val)
-    size = len(data.split("train").documents)
     return scored(method, size, found.test.softmax(dim=1), test, began, (found.test / temperature).softmax(dim=1), found.choice)
 
 

@@ -53,6 +53,7 @@ interrupted.
                             also write last.ckpt every N training batches
   --best_metric NAME        metric that best.ckpt minimises (default: val/fid)
   --energy true             measure the energy of the fit (genai[energy])
+  --flops true              count the operations of the first steps
   --collapse.max_share_ratio X
                             report mode collapse if a class has X times its
                             real share (default: 2)

@@ -23,7 +23,7 @@ class Sums(TextDataModule):
     Args:
         num_sums: number of training sums; val and test have a tenth of it each.
         wrong: share of wrong answers, in all splits.
-        max_operand: the largest operand, 10 to 99; the smallest is 10.
+        max_operand: the largest operand, 19 to 99; the smallest is 10.
         data_seed: of the sums.
         tokens, context_length, batch_size, options: see `TextDataModule`.
 

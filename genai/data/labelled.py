@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from genai.data.text import TextDataModule
-from genai.data.token_cache import Documents, TextDocument
+from genai.data.token_cache import Documents, TextDocument, label_of
 from genai.errors import UserError
 
 
@@ -66,11 +66,6 @@ class LabelledText(TextDataModule):
                     f"{', '.join(self.class_names)}: set data.init_args.classes"
                 )
         return {**documents, "train": subset(documents["train"], self.num_train, self.subset_seed)}
-
-
-def label_of(name: str) -> str:
-    """The label of the document `name`."""
-    return name.rpartition(" ")[2]
 
 
 def subset(documents: Sequence[TextDocument], num: int | None, seed: int) -> Sequence[TextDocument]:

@@ -81,6 +81,11 @@ def open_or_build_tokens(name: str, options: Mapping[str, Any], source: Any, bui
     return entry
 
 
+def label_of(name: str) -> str:
+    """The label of the document `name`, where documents have one: its last word."""
+    return name.rpartition(" ")[2]
+
+
 def write_entry(folder: Path, source: Any, documents: Documents, tokenizer: TextTokenizer) -> None:
     """Encode the documents; the caller holds the entry's lock."""
     with new_folder(folder) as temporary:

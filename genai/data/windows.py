@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from genai.data.order import TrainingOrder
-from genai.data.token_cache import TokenSplit
+from genai.data.token_cache import TokenSplit, label_of
 from genai.errors import UserError
 
 
@@ -90,7 +90,7 @@ class DocumentWindows(Dataset[DocumentBatch]):
         self.end = end
         self.num_bytes = num_bytes
         self.length = length
-        numbers = [classes.index(span.name.rpartition(" ")[2]) if classes else 0 for span in self.spans]
+        numbers = [classes.index(label_of(span.name)) if classes else 0 for span in self.spans]
         self.labels = np.array(numbers, np.int64)
 
     def __len__(self) -> int:

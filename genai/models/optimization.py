@@ -49,7 +49,11 @@ def optimizer_and_schedule(
         schedule: factor on the initial learning rate as a function of the images seen; None for a constant learning rate.
         model: counts the images seen.
     """
-    optimizer = build_optimizer(factory, network)
+    return with_schedule(build_optimizer(factory, network), schedule, model)
+
+
+def with_schedule(optimizer: Optimizer, schedule: Callable[[int], float] | None, model: Model) -> Optimizer | dict[str, Any]:
+    """`optimizer_and_schedule` of an optimiser that is there already."""
     if schedule is None:
         return optimizer
     scheduler = ImagesSeenLR(optimizer, lambda: schedule(model.images_seen))

@@ -201,11 +201,7 @@ def wandb_logger(
     make_folder(folder)
     name = options.name or os.environ.get("WANDB_NAME") or f"{run_dir.parent.name}/{run_dir.name}"
     project = options.project or os.environ.get("WANDB_PROJECT") or "genai"
-    filed: dict[str, Any] = {
-        "group": options.group,
-        "tags": options.tags,
-        "notes": options.notes,
-    }  # None: W&B reads its variables
+    filed: dict[str, Any] = {"group": options.group, "tags": options.tags, "notes": options.notes}  # else W&B's variables
     logger = WandbLogger(name=name, save_dir=folder, project=project, id=tracker_id, resume="allow", mode=mode, **filed)
     with redirect_stderr(io.StringIO()) if mode == "offline" else nullcontext():  # W&B warns of what Lightning passes
         try:

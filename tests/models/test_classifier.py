@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from genai.cli import main
 from genai.cli.verbs import export_features
 from genai.data.digits import Digits
 from genai.data.mnist import MNIST
@@ -23,6 +24,7 @@ from genai.metrics.features.trained import WEIGHTS
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.networks.convnet import ConvNet
+from tests.families import TRUST, family
 
 SHAPE = (1, 8, 8)
 
@@ -246,3 +248,11 @@ def test_the_header_rebuilds_the_network() -> None:
     assert spec["class_path"] == "genai.networks.convnet.ConvNet"
     assert spec["init_args"]["image_shape"] == [1, 8, 8]
     assert {"data", "split", "accuracy", "command", "seed", "images_seen"} <= about.keys()
+
+
+def test_a_network_without_features_is_refused(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *family("features"), "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]) == 0
+    capsys.readouterr()
+    assert main(["export-features", "digits-features", "mine.safetensors", "--checkpoint", "last", *TRUST]) == 2
+    assert "tests.families.Logits, which is no feature network" in capsys.readouterr().err
+    assert not list(workspace.glob("mine*"))

@@ -15,7 +15,10 @@ from tests.runs.test_hub import FolderHub
 
 pytestmark = pytest.mark.slow
 DIFFUSION = "zoo/digits-diffusion"
+CONVNET = "genai.networks.convnet.ConvNet"
 SMALL = ["--num", "2"]
+SCORED = ["--evaluation.every_n_epochs", "1", "--evaluation.num_samples", "60", "--gallery.every_n_epochs", "0"]
+QUICK = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.precision", "32", "--tracker", "none"]
 VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two batches
     "anomalies": ["{vae}", "test", "--num", "9", "--samples", "2", "--score", "bound"],
     "average": ["{diffusion}", "--std", "0.07"],
@@ -41,6 +44,7 @@ VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two ba
     "runs": [],
     "sample": [DIFFUSION, *SMALL, "--steps", "2"],
     "score": ["four.npz", "--against", "digits"],
+    "sweep": ["-c", "digits/gan", "--study", "one", "--trials", "1", "--seeds", "0", *SCORED, *QUICK],
     "test": ["{features}"],
     "tokens": ["zoo/shakespeare-mingru", "--prompt", "To be"],
     "upscale": [DIFFUSION, "test/0", "--factor", "2", "--steps", "2"],
@@ -56,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
     more = {
         "vae": ["-c", str(CONFIGS / "cvae.yaml"), "--model.init_args.latent_dim", "2", "--gallery.every_n_epochs", "1"],
         "diffusion": ["--model.init_args.power_stds", "[0.05,0.1]"],
-        "features": [],
+        "features": [f"--model.init_args.network={CONVNET}", "--model.init_args.network.init_args.channels=[8,16]"],
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("verbs"))
@@ -67,18 +71,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield {name: str(find(name).path) for name in more}
 
 
-TESTED_ELSEWHERE = {
-    "export-features": "needs a network with features: tests/models/test_classifier.py exports one",
-    "sweep": "takes several fits: tests/training/test_sweep.py runs one",
-}
-
-
 @pytest.mark.parametrize("verb", find_verbs())
 def test_a_verb_runs_and_reaches_for_no_other_machine(
     verb: str, place: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if verb in TESTED_ELSEWHERE:
-        pytest.skip(TESTED_ELSEWHERE[verb])
     assert verb in VERBS, f"{verb} is new: give VERBS the arguments of a quick call"
     if verb == "push":
         huggingface_hub = pytest.importorskip("huggingface_hub")

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,7 @@ def test_an_offline_wandb_run_holds_scores_config_and_pictures(offline_run: tupl
     summary = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
     assert "val/fid" in summary
     assert "ema_halflife_kimg" in summary
+    assert b"epoch 1, 192 images, seed 0" in next(folder.glob("*.wandb")).read_bytes()  # the caption of the grid
     assert list(folder.glob("files/media/images/samples_*.png"))
 
 
@@ -157,7 +159,9 @@ def test_the_last_samples_are_a_table_with_captions(offline_run: tuple[runs.Run,
     table = json.loads(path.read_text())
     assert table["columns"] == ["image", "caption", "index"]
     assert [row[1] for row in table["data"]] == [str(i % 10) for i in range(12)]
-    assert all(row[0] for row in table["data"])
+    content = next(wandb_folder(offline_run[0]).glob("*.wandb")).read_bytes()  # the images are an artifact of the run
+    assert b"-samples_table" in content
+    assert len(set(re.findall(rb"media/images/[0-9a-f]{20}\.png", content))) == 12
 
 
 def test_captions_name_what_a_sample_is_conditioned_on() -> None:

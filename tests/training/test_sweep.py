@@ -200,7 +200,7 @@ def refuse_in_one_line(sweep: Sequence[str], capfd: pytest.CaptureFixture[str]) 
         (["--seeds", "1"], "use 2 or more"),
         (["--seed_everything", "1"], "is chosen by the sweep"),
         (["--evaluation.every_n_epochs", "0", "--study", "new"], "no epoch of a trial is scored"),
-        (["--trainer.max_epoch", "3", "--study", "new"], "did you mean `trainer.max_epochs`"),
+        (["--trainer.max_epochz", "3", "--study", "new"], "did you mean `trainer.max_epochs`"),
         (["--space", "nowhere.yaml"], "there is no search space nowhere.yaml"),
         (["--best", "--study", "nowhere"], "there is no study nowhere"),
     ):

@@ -64,12 +64,7 @@ class RunOptions(Options):
     def add_model_options(parser: VerbParser) -> None:
         """Add --checkpoint, --device and --trust."""
         group = parser.add_argument_group("model")
-        group.add_argument(
-            "--checkpoint",
-            default="best",
-            metavar="NAME",
-            help="best, last or a file (default: best)",
-        )
+        group.add_argument("--checkpoint", default="best", metavar="NAME", help="best, last or a file (default: best)")
         group.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
         add_trust_option(group)
 

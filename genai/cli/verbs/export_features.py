@@ -194,6 +194,9 @@ def run(arguments: list[str]) -> None:
     path = target(options.name)
     source = RunOptions.from_namespace(options).load(CLASSIFY)
     run, model, data = source.run, source.model, source.data()
+    class_path = network_spec(run, model)["class_path"]
+    if not class_path.startswith("genai.networks.") or not hasattr(model.network, "feature_dim"):
+        raise UserError(f"{run.path} has the network {class_path}, which is no feature network: train a genai ConvNet")
     split = data.split("test")
     dtype = choose_dtype(model, data.split("val"), data.class_names)
     scores = measure(model, split, data.class_names)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from genai.errors import UserError
 from genai.models.autoregressive.optimizers import check_matrices, optimizer_of
 from genai.models.ema import Averaged
-from genai.models.optimization import ImagesSeenLR
+from genai.models.optimization import with_schedule
 from genai.models.schedules import Cosine
 from genai.models.text import TextModel
 
@@ -60,10 +60,7 @@ class TokenNetworkModel(TextModel):
 
     def configure_optimizers(self) -> Any:
         optimizer = optimizer_of(self.network, self.optimizer, self.matrix_optimizer, self._trainer)
-        if self.lr_schedule is None:
-            return optimizer
-        scheduler = ImagesSeenLR(optimizer, lambda: self.lr_schedule(self.images_seen))  # type: ignore[misc]
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "train/lr"}}
+        return with_schedule(optimizer, self.lr_schedule, self)
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:
         """Load the averaged weights of another model, from its `export_state`."""

@@ -16,7 +16,7 @@ from genai.models.base import ImageModel, Shape
 from genai.models.capabilities import LikelihoodEstimate
 from genai.models.conditions import check_labels, drop_condition, encode_labels
 from genai.models.ema import Averaged
-from genai.models.optimization import ImagesSeenLR
+from genai.models.optimization import with_schedule
 from genai.models.schedules import Cosine
 from genai.models.seeds import SeededRandom
 from genai.models.token_sampling import TokenSampling
@@ -133,10 +133,7 @@ class PixelSequence(ImageModel):
 
     def configure_optimizers(self) -> Any:
         optimizer = optimizer_of(self.network, self.optimizer, self.matrix_optimizer, self._trainer)
-        if self.lr_schedule is None:
-            return optimizer
-        scheduler = ImagesSeenLR(optimizer, lambda: self.lr_schedule(self.images_seen))  # type: ignore[misc]
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "train/lr"}}
+        return with_schedule(optimizer, self.lr_schedule, self)
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:
         """Load the averaged weights of another model, from its `export_state`."""

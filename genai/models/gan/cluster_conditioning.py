@@ -93,10 +93,8 @@ class Clusters(nn.Module):
             raise UserError(f"{len(images)} images are too few for {self.num_clusters} clusters: set a smaller num_clusters")
         for group, pixels in enumerate(self.grouped(images).unbind(dim=1)):
             means = MiniBatchKMeans(self.num_clusters, batch_size=2048, n_init=3, random_state=0).fit(pixels.cpu().numpy())
-            centroids, labels = (
-                torch.from_numpy(means.cluster_centers_).to(pixels),
-                torch.from_numpy(means.labels_).long().to(pixels.device),
-            )
+            centroids = torch.from_numpy(means.cluster_centers_).to(pixels)
+            labels = torch.from_numpy(means.labels_).long().to(pixels.device)
             counts = torch.bincount(labels, minlength=self.num_clusters)
             distances = (pixels - centroids[labels]).square().sum(dim=1)
             self.centroids[group] = centroids
