@@ -18,12 +18,13 @@ import torch
 from PIL import Image
 
 from genai import runs
-from genai.cli import main
-from genai.cli.verbs import anomalies, classify, sample
+from genai.cli import classification, main
+from genai.cli.verbs import anomalies, sample
 from genai.data import cache
 from genai.errors import UserError
 from genai.files import locked, write_atomically, write_csv
 from genai.images import save_png
+from genai.metrics.discriminative import Reliability
 from genai.models.ema import PowerAveraged
 from genai.runs import export
 from genai.training import launch, loggers, record
@@ -80,7 +81,7 @@ def named(*names: str) -> anomalies.Named:
     return anomalies.Named(torch.zeros(len(names), 1, 8, 8, dtype=torch.uint8), list(names), [""] * len(names))
 
 
-ROW = classify.Row(10, "model", 0.5, 0.1, 1.0)
+ROW = classification.Row("model", 10, 0.5, 0.1, 0.1, 1.0, "", Reliability(np.array([0.5]), np.array([0.5])))
 SAMPLES = sample.Samples(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), None, None)
 WRITES: dict[str, Write] = {
     "text": lambda folder: write_atomically(folder / "x", "text"),
@@ -101,8 +102,8 @@ WRITES: dict[str, Write] = {
     "predictions": lambda folder: launch.write_predictions(folder, [torch.zeros(2, 3)]),
     "samples, NPZ": lambda folder: sample.write(SAMPLES, folder / "x.npz", None, {}),
     "samples, folder": lambda folder: sample.write(SAMPLES, folder / "samples", None, {}),
-    "classify, table": lambda folder: classify.write([ROW], folder / "x.csv"),
-    "classify, chart": lambda folder: classify.plot([ROW], folder / "x.png"),
+    "classify, table": lambda folder: classification.write([ROW], folder / "x.csv"),
+    "classify, chart": lambda folder: classification.plot([ROW], folder / "x.png", "images"),
     "cache": lambda folder: cache.open_or_build("toy", cache.Recipe({}, "source", build)),
     "W&B": lambda folder: loggers.wandb_logger(folder, "abc", {}, loggers.WandbOptions()),
 }

@@ -167,7 +167,6 @@ def test_a_pruned_fit_ends_with_its_epoch_like_any_fit(workspace: Path, capsys: 
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_sweep_from_the_first_trial_to_the_seeds(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("space.yaml").write_text("model.init_args.ema_halflife_kimg: {low: 0.1, high: 1.0, log: true}\n")
     sweep = ["sweep", "-c", "digits/gan", "--study", "tiny", "--space", "space.yaml", *QUICK, "--trainer.max_epochs", "1"]
