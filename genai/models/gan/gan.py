@@ -13,7 +13,7 @@ from genai.errors import UserError
 from genai.models.base import ImageModel, NetworkFactory, Shape
 from genai.models.conditions import check_labels
 from genai.models.ema import Averaged
-from genai.models.gan.augmentation import AugmentationControl, DiffAugment, augmented_logits
+from genai.models.gan.augmentation import ADAPT_EVERY_N_BATCHES, AugmentationControl, DiffAugment, augmented_logits
 from genai.models.gan.cluster_conditioning import (
     ClusterConditioning,
     ClusterLatents,
@@ -199,7 +199,7 @@ class GAN(ImageModel):
         self.update_averages()
         count_batch(self.trainer)
 
-        if self.augmentation_control and self.global_step % self.augmentation_control.every_n_batches == 0:
+        if self.augmentation_control and self.global_step % ADAPT_EVERY_N_BATCHES == 0:
             with torch.no_grad():
                 self.augmentation_control.adapt(self, real, (fake or generate(z, condition)).images, condition)
         self.log("train/lr", g_optimizer.param_groups[0]["lr"])
