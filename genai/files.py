@@ -13,10 +13,14 @@ from typing import IO, Any
 
 from filelock import FileLock
 
-from genai.errors import DamagedFileError, WriteError
+from genai.errors import DamagedFileError, UserError, WriteError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class NewPath(type(Path())):  # type: ignore[misc]
+    """A path that has to be new when its file is written, and so have those that are made of it: `path / "x"`."""
 
 
 @contextmanager
@@ -42,10 +46,12 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
 
     The content goes to a new file of a random name in the same folder (created if it is missing), is flushed to the disk and
     renamed, so other processes see the old content or the new, never a part. Processes that write at once do not disturb each
-    other: the last one wins. A symbolic link at `path` is replaced; the file that it leads to stays as it is.
+    other: the last one wins, or the first one if `path` is a NewPath. A symbolic link at `path` is replaced; the file that it
+    leads to stays as it is.
 
     Raises:
         WriteError: the system refuses to write, at whatever point of the block.
+        UserError: `path` is a NewPath, and by now there is a file.
     """
     temporary = temporary_beside(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -57,9 +63,29 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if isinstance(path, NewPath):
+                claim(temporary, path)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def claim(temporary: Path, path: Path) -> None:
+    """Give a file the second name `path`, or reserve that name where the file system has no hard links.
+
+    Raises:
+        UserError: there is a file of that name; another command wrote it.
+        OSError: the system refuses to write.
+    """
+    try:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        raise UserError(f"{path} was written meanwhile, and stays as it is: run the command again with another --out") from None
 
 
 def temporary_beside(path: Path) -> Path:

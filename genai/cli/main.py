@@ -104,6 +104,17 @@ def user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, numpy or torch found no memory, on the CPU or on a GPU."""
+    words = ("can't allocate memory", "out of memory", "Unable to allocate")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 2 for a user's mistake, which is printed as one line."""
     keep_freed_memory()
@@ -128,6 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"genai: {error.filename or 'standard output, or a file,'} cannot be used ({error.strerror}): {advice}",
             file=sys.stderr,
         )
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"genai: out of memory ({first_line(error)}): ask for less at once, such as a smaller --num", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("genai: interrupted", file=sys.stderr)
