@@ -11,12 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import platformdirs
 from filelock import FileLock
 
 from genai.errors import DamagedFileError, UserError, WriteError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def cache_folder() -> Path:
+    """$GENAI_CACHE, or the user's cache folder: decoded images, tokens, reference features, locks."""
+    return Path(os.environ.get("GENAI_CACHE") or platformdirs.user_cache_dir("genai"))
 
 
 class NewPath(type(Path())):  # type: ignore[misc]
@@ -36,6 +42,8 @@ def write_error(path: str | Path, error: OSError) -> WriteError:
     """The WriteError for a write to `path` that the system refused."""
     reason = error.strerror or str(error).split("\n")[0] or type(error).__name__
     advice = "choose a folder that you can write to" if error.errno in FORBIDDEN else "check the path and the disk"
+    if cache_folder() in Path(path).parents:
+        advice = "set GENAI_CACHE to a folder that you can write to"
     advice = "free some space, then run the command again" if error.errno in FULL else advice
     return WriteError(f"could not write {path} ({reason}): {advice}", reason)
 
@@ -115,6 +123,13 @@ def read_csv(path: Path) -> tuple[list[dict[str, str]], int]:
     whole = [line for line in lines if line.endswith(("\n", "\r")) and len(line) < csv.field_size_limit()]
     rows = [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]
     return rows, len(lines) - len(rows) - bool(whole and whole[0] is lines[0])
+
+
+def check_writable(path: Path) -> None:
+    """Raise WriteError if a file or folder `path` could not be made, as far as the folder above it says."""
+    above = next((folder for folder in path.absolute().parents if os.path.lexists(folder)), path)
+    if above.is_dir() and not os.access(above, os.W_OK | os.X_OK):
+        raise write_error(path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def make_folder(path: Path) -> None:

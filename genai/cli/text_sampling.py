@@ -12,6 +12,7 @@ from genai.errors import UserError
 from genai.files import write_atomically
 from genai.memory import check_memory
 from genai.models.seeds import image_seeds
+from genai.terminal import visible
 
 DEFAULT_NUM, DEFAULT_TOKENS = 1, 300
 BYTES_OF_SAMPLE, BYTES_OF_TOKEN = 1000, 16  # at least
@@ -65,6 +66,6 @@ def joined(texts: Sequence[str], seed: int) -> str:
 
 
 def show(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(text)
+    """Print at once; to a terminal, without what steers it: the text is that of a model, perhaps of somebody else."""
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()

@@ -10,7 +10,7 @@ from torch import Tensor
 from genai.cli.options.arguments import Options, VerbParser
 from genai.cli.options.run import Loaded
 from genai.errors import UserError
-from genai.files import NewPath
+from genai.files import NewPath, check_writable
 from genai.images import ANIMATIONS, grid, save_animation, save_png, to_uint8
 from genai.runs import Run
 
@@ -88,7 +88,9 @@ def checked(path: Path, force: bool) -> Path:
 
     Raises:
         UserError: it is a file or a folder that is not empty, and `force` is not set.
+        WriteError: its folder cannot be written.
     """
+    check_writable(path)
     if force:
         return Path(path)
     if any(path.iterdir()) if path.is_dir() else os.path.lexists(path):
@@ -97,11 +99,14 @@ def checked(path: Path, force: bool) -> Path:
 
 
 def free_path(path: Path) -> NewPath:
-    """`path`, with the smallest number appended that makes it and a PNG of its name new."""
+    """`path`, with the smallest number appended that makes it and a PNG of its name new; WriteError
+    where its folder cannot be written.
+    """
     candidate, count = NewPath(path), 1
     while os.path.lexists(candidate) or os.path.lexists(candidate.with_suffix(".png")):
         candidate = NewPath(path).with_stem(f"{path.stem}-{count}")
         count += 1
+    check_writable(candidate)
     return candidate
 
 
