@@ -24,6 +24,10 @@ class WriteError(UserError):
         self.reason = reason
 
 
+class Notice(UserWarning):
+    """What a user should know of a result; the command line prints it in one line after the result."""
+
+
 def check_at_least(option: str, value: float, least: float) -> None:
     """Raise UserError for a value of an option that is below `least`, or no number."""
     if not value >= least:

@@ -3,23 +3,28 @@
 import difflib
 import errno
 import importlib
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from genai import __version__
 from genai.cli.memory import keep_freed_memory
 from genai.cli.streams import print_any_text
-from genai.errors import UserError
+from genai.errors import Notice, UserError
 from genai.files import FORBIDDEN, FULL
+from genai.terminal import visible
 
 # Before torch is loaded: waiting threads sleep. By default libgomp's threads spin, which makes a training that shares its
 # cores with another program several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+LONGEST_LINE = 1000  # characters of a message
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 GROUPS = ("train and score", "sample and edit", "inspect", "share")  # in the order of the help; others follow
 EXAMPLES = """\
@@ -104,18 +109,58 @@ def user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, numpy or torch found no memory, on the CPU or on a GPU."""
+    words = ("can't allocate memory", "out of memory", "Unable to allocate")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def print_error(text: str) -> None:
+    """Print a message as one line on standard error; what would steer the terminal, or is very long, is left out."""
+    line = " ".join(text.split())
+    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+    print(f"genai: {visible(line)}", file=sys.stderr)
+
+
+@contextmanager
+def notices_last() -> Iterator[None]:
+    """Print each Notice once, after the results of the block, if it raises nothing."""
+    notices: dict[str, None] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        show = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, Notice):
+                notices[str(message)] = None
+            else:
+                show(message, category, *where)
+
+        warnings.showwarning = keep
+        yield
+    for notice in notices:
+        print_error(notice)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 2 for a user's mistake, which is printed as one line."""
     keep_freed_memory()
     print_any_text()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it cannot write its cache, for one
     try:
         check_folder()
-        run_verb(sys.argv[1:] if arguments is None else arguments)
+        with notices_last():
+            run_verb(sys.argv[1:] if arguments is None else arguments)
     except (UserError, ValueError) as error:
         mistake = user_error(error)
         if mistake is None:
             raise
-        print(f"genai: {' '.join(str(mistake).split())}", file=sys.stderr)
+        print_error(str(mistake))
         return 2
     except BrokenPipeError:
         return 1
@@ -124,12 +169,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         advice = "check the path" if error.errno in NO_PATH else "choose a place that you can read and write"
         advice = "free some space" if error.errno in FULL else advice
-        print(
-            f"genai: {error.filename or 'standard output, or a file,'} cannot be used ({error.strerror}): {advice}",
-            file=sys.stderr,
-        )
+        print_error(f"{error.filename or 'standard output, or a file,'} cannot be used ({error.strerror}): {advice}")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print_error(f"out of memory ({first_line(error)}): ask for less at once, such as a smaller --num")
         return 2
     except KeyboardInterrupt:
-        print("genai: interrupted", file=sys.stderr)
+        print_error("interrupted")
         return 130
     return 0

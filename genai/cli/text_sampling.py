@@ -10,9 +10,12 @@ from genai.cli.options.run import Loaded
 from genai.cli.options.text import TokenOptions, prompt_tokens, tokenizer_of
 from genai.errors import UserError
 from genai.files import write_atomically
+from genai.memory import check_memory
 from genai.models.seeds import image_seeds
+from genai.terminal import visible
 
 DEFAULT_NUM, DEFAULT_TOKENS = 1, 300
+BYTES_OF_SAMPLE, BYTES_OF_TOKEN = 1000, 16  # at least
 
 
 def sample_text(
@@ -28,6 +31,11 @@ def sample_text(
         raise UserError(f"--out {path} should end in .txt for a model of text")
     tokenizer, num = tokenizer_of(source.run), num or DEFAULT_NUM
     seeds, settings = image_seeds(seed, num), options.settings()
+    check_memory(
+        num * (BYTES_OF_SAMPLE + BYTES_OF_TOKEN * (options.tokens or DEFAULT_TOKENS)),
+        f"{num:,} texts of {options.tokens or DEFAULT_TOKENS:,} tokens",
+        "generate fewer at a time, each time with another --seed",
+    )
     steps = source.model.stream(seeds, prompt_tokens(prompt, tokenizer), options.tokens or DEFAULT_TOKENS, **settings)
     rows: list[list[int]] = [[] for _ in seeds]
     heading = f"--- seed {seed}, sample {{}} ---\n" if num > 1 else "{}"
@@ -58,6 +66,6 @@ def joined(texts: Sequence[str], seed: int) -> str:
 
 
 def show(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(text)
+    """Print at once; to a terminal, without what steers it: the text is that of a model, perhaps of somebody else."""
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()

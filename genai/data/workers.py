@@ -3,6 +3,9 @@
 import os
 import signal
 from types import FrameType
+from typing import Any
+
+import torch
 
 from genai.errors import UserError
 
@@ -10,6 +13,14 @@ SHARED_MEMORY = "/dev/shm"
 BATCHES_AHEAD = 2  # of each process
 TIMEOUT = 120.0  # seconds without a batch, after which a loader gives up: a process that found no memory sends nothing
 GRACE = 30  # seconds that a process goes on after SIGTERM, so that the fit it loads for reaches a safe point
+
+
+def loader_settings(batch_size: int, num_workers: int) -> dict[str, Any]:
+    """The arguments of a DataLoader that images and texts share."""
+    settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "pin_memory": torch.cuda.is_available()}
+    if num_workers:
+        settings |= {"persistent_workers": True, "worker_init_fn": prepare_worker, "timeout": TIMEOUT}
+    return settings
 
 
 def check_shared_memory(num_workers: int, batch_bytes: int) -> None:

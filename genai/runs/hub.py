@@ -8,8 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from genai.errors import UserError
-from genai.files import write_atomically
-from genai.metrics.cache import cache_folder
+from genai.files import cache_folder, write_atomically
 from genai.metrics.registry import all_metrics, text_metrics
 from genai.metrics.text import TextProtocol
 from genai.runs.directory import Run

@@ -9,6 +9,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from genai.errors import DamagedFileError
+from genai.terminal import visible
 
 MAX_CHARACTERS = 1_000_000
 MAX_VALUES = 100_000  # after aliases are expanded
@@ -95,11 +96,13 @@ def plain(value: Any, source: object, depth: int = 0) -> Any:
         raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run")
     if isinstance(value, dict):
         for key in value:
-            if not isinstance(key, str | int):
+            if not isinstance(key, str | int) or str(key) != visible(str(key)):
                 raise DamagedFileError(f"{source} has the key {key!r}, which is no name")
         return {key: plain(entry, source, depth + 1) for key, entry in value.items()}
     if isinstance(value, list):
         return [plain(entry, source, depth + 1) for entry in value]
+    if isinstance(value, str) and value != visible(value):
+        raise DamagedFileError(f"{source} has a control character in {value[:80]!r}: remove it")
     if isinstance(value, PLAIN):
         return value
     raise DamagedFileError(f"{source} has a {type(value).__name__}, which is no value of a config")

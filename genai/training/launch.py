@@ -45,7 +45,7 @@ CHATTER = (
 )
 CHATTER_OF_LOG = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_epochs"
-    r"|`Trainer.limit_test_batches=1.` was configured|Seed set to|Restor(ing|ed) |Loaded model weights"
+    r"|`Trainer.limit_\w+_batches=1.` was configured|Seed set to|Restor(ing|ed) |Loaded model weights"
 )
 
 

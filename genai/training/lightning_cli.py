@@ -19,9 +19,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from genai import data, models, runs
 from genai.data.module import DataModule
 from genai.errors import UserError, check_at_least
+from genai.files import check_writable, locked
 from genai.models.base import IMAGE_SIZES, TEXT_SIZES, Model
 from genai.models.capabilities import InitialisesFromRun
 from genai.models.text import TextModel
+from genai.runs.files import lock_of
 from genai.runs.trust import Policy
 from genai.training import cluster
 from genai.training.arguments import Parser, model_options
@@ -232,6 +234,7 @@ class GenaiCLI(LightningCLI):
         run_dir = Path(options.run_dir) if options.run_dir else None
         if run_dir is None or runs.Run(run_dir).is_exported:
             return None
+        check_writable(run_dir / "metrics.json")
         if self.subcommand == "fit":
             self.lock = RunLock(run_dir, cluster.job())
             if global_rank() == 0:
@@ -270,6 +273,8 @@ class GenaiCLI(LightningCLI):
         """metrics.csv and the tracker, in the first process; run.json is written for them."""
         if run_dir is None or global_rank() != 0:
             return []
+        with locked(lock_of(run_dir / "metrics.json")):  # refused now, not when the scores are there
+            pass
         record = write_record(run_dir, self.datamodule, self.model, int(self.options.seed_everything))
         config, axis = self.config_dump | {"run_dir": str(run_dir)}, f"{self.model.unit}_seen"
         filed, is_fit = self._get(self.config_init, "wandb"), self.subcommand == "fit"

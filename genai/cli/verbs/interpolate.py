@@ -14,6 +14,7 @@ from genai.cli.options.picture import PictureOptions
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.control.paths import PATHS, lerp
 from genai.errors import UserError
+from genai.images import check_number
 from genai.models.capabilities import Decodes, Encodes
 from genai.models.seeds import image_seeds
 
@@ -48,6 +49,7 @@ def run(arguments: list[str]) -> None:
     between_images = any(not end.isdecimal() for end in options.ends)
     picture = PictureOptions.from_namespace(options).start("interpolate", IMAGES if between_images else SAMPLES, is_motion=True)
     source, model = picture.source, picture.source.model
+    check_number(2 * options.num * options.points, model.image_shape)
     shares = torch.linspace(0, 1, options.points, device=model.device)
     if between_images:
         images = read_images(options.ends, source)

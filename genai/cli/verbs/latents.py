@@ -17,7 +17,7 @@ from genai.cli.options.labels import LabelOptions, edit_condition
 from genai.cli.options.output import OutputOptions, checked, default_path, free_path
 from genai.cli.options.run import Ability, Loaded, RunOptions
 from genai.errors import UserError
-from genai.images import grid, save_png, to_float, to_uint8
+from genai.images import check_number, grid, save_png, to_float, to_uint8
 from genai.models.capabilities import Encodes
 from genai.models.seeds import image_seeds
 from genai.runs import Run
@@ -57,6 +57,7 @@ def run(arguments: list[str]) -> None:
             f"the latent space of {source.run.path} has {prior.shape[1]} dimensions, and only 2 can be shown: "
             "train with --model.init_args.latent_dim 2, as configs/digits/vae-2d.yaml does"
         )
+    check_number(options.side**2, source.model.image_shape)
     split = source.test_split()
     codes = encode(source.model, to_float(split.batch(range(min(options.num, len(split)))).images), split.labels)
     pictures = (decoded_grid(source, labels, prior, options.side), scatter(codes, split.labels[: len(codes)], source.run))
