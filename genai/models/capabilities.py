@@ -1,7 +1,7 @@
 """What a model can do besides `sample`: a verb needs one of these protocols, not a certain model family."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -111,6 +111,25 @@ class Encodes(Decodes, Protocol):
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] -> latents (N, D), deterministic."""
+
+
+class Intermediate(NamedTuple):
+    """An intermediate latent space W, between the mapping and the synthesis network (StyleGAN, arXiv:1812.04948).
+
+    to_w: latents (N, D) and their condition -> w (N, E).
+    decode: w (N, E) -> images (N, C, H, W) in [-1, 1].
+    """
+
+    to_w: Callable[[Tensor, Tensor | None], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class HasIntermediate(Decodes, Protocol):
+    """A model that may have an intermediate latent space, where directions are easier to separate."""
+
+    def intermediate(self) -> Intermediate | None:
+        """The space W; None if the network has none."""
 
 
 class LikelihoodEstimate(NamedTuple):

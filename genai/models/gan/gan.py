@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from genai.errors import UserError
 from genai.models.base import ImageModel, NetworkFactory, Shape
+from genai.models.capabilities import Intermediate
 from genai.models.conditions import check_labels
 from genai.models.ema import Averaged
 from genai.models.gan.augmentation import ADAPT_EVERY_N_BATCHES, AugmentationControl, DiffAugment, augmented_logits
@@ -259,6 +260,13 @@ class GAN(ImageModel):
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""
         return self.averaged(*self.layout.network_inputs(z, condition))
+
+    def intermediate(self) -> Intermediate | None:
+        """The space W of the averaged generator, if it has a mapping network."""
+        network: Any = self.averaged.network
+        if not getattr(network, "mapping", None):
+            return None
+        return Intermediate(lambda z, labels: network.to_w(*self.layout.network_inputs(z, labels)), network.synthesise)
 
     # -- zoo entries -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,198 @@
+"""genai editing: measure the edits along saved directions
+
+Group: inspect
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
+from genai.cli.options.output import OutputOptions
+from genai.cli.options.predictor import add_predictor_option
+from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.verbs.edit import check_space
+from genai.control.direction_files import FILE, load_directions
+from genai.control.edit_scores import (
+    Before,
+    Edited,
+    EditScore,
+    Measured,
+    as_random,
+    before_edits,
+    edited_fid,
+    flipped_labels,
+    measure_directions,
+    score_edits,
+)
+from genai.control.predictors import PIXELS, AttributePredictor, exclusive_attributes, load_predictor
+from genai.control.spaces import edit_space
+from genai.errors import UserError
+from genai.files import write_csv
+from genai.images import save_png, to_uint8
+from genai.metrics.tables import WrappedTable
+from genai.models.capabilities import Decodes
+from genai.models.seeds import image_seeds
+from genai.runs import merge_json
+
+DECODE = Ability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+FIRST_SEED = 1_000_000  # of the samples, so that they are not those that the directions were found with
+
+
+def parser() -> VerbParser:
+    """The options of `genai editing`."""
+    verb = VerbParser(
+        "editing",
+        "RUN [options]",
+        "Measure edits along the supervised directions of `genai directions`, with a predictor that did not find them: each "
+        "sample is moved until the attribute changes. The table has the share of samples where it does, and the change of "
+        "other attributes, beside a random direction and beside a conditional model; the picture has the change of each "
+        "attribute by each edit.",
+    )
+    RunOptions.add_to(verb)
+    verb.add_argument("--num", type=positive, default=200, metavar="N", help="number of samples (default: 200)")
+    verb.add_argument("--attributes", metavar="A,B", help="directions to measure; default: all supervised ones")
+    verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{FILE}")
+    add_predictor_option(verb, "reads the attributes, another one than found the directions", PIXELS)
+    text = "conditional model of the same data, which samples with and without each attribute from the same noise"
+    verb.add_argument("--conditional", metavar="RUN", help=text)
+    add_seed_option(verb, "seed of the samples (default: 0)")
+    LabelOptions.add_to(verb, default="that of `genai sample`", text=False)
+    OutputOptions.add_to(verb, "the CSV of the changes; the picture is written beside it as PNG")
+    return verb
+
+
+def run(arguments: list[str]) -> None:
+    """Print the table, write both files, and the scores to RUN/metrics.json."""
+    options = parser().parse(arguments)
+    run = RunOptions.from_namespace(options)
+    table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), "editing")
+    source = run.load(DECODE)
+    found = load_directions(Path(options.directions or source.run.path / FILE), source.model.images_seen)
+    data = source.data("fit")
+    predictor = load_predictor(options.predictor or PIXELS, data, source.trust)
+    if predictor.sha256 == found.predictor_sha256:
+        raise UserError(f"`{predictor.name}` has found these directions, so it cannot measure them: name another --predictor")
+    names = (
+        options.attributes.split(",") if options.attributes else [d.name for d in found.directions if d.kind == "supervised"]
+    )
+    directions = [found.named(name) for name in names]
+    for name in names:
+        predictor.index(name)
+    seeds = image_seeds(options.seed, FIRST_SEED + options.num)[FIRST_SEED:]
+    space = edit_space(source.model)
+    points = space.points(seeds, sample_condition(LabelOptions.from_namespace(options), options.num, source))
+    check_space(found, space, points)
+    before = before_edits(to_uint8(space.decode(points)), predictor)
+    exclusive = exclusive_attributes(predictor, source.run.record().get("label_exclusive", ()))
+    results = {
+        "edits": measure_directions(space, points, before, directions, predictor),
+        "random": measure_directions(space, points, before, as_random(directions), predictor),
+    }
+    if options.conditional:
+        other = RunOptions(options.conditional, "best", run.device, run.trust).load()
+        results["conditional"] = measure_conditional(other, seeds, names, predictor)
+    real = data.split("val")
+    reference = predictor.embed(real.batch(range(min(len(real), 5000))).images)
+    fids = {"samples": edited_fid(before.images, reference, options.num, predictor)}
+    fids |= {name: edited_fid(result.images, reference, options.num, predictor) for name, result in results.items()}
+    print_scores(results, predictor, exclusive)
+    print(f"predictor `{predictor.name}`; {options.num} samples; FID on its features, {options.num} images each: ", end="")
+    print(", ".join(f"{name} {value:.3g}" for name, value in fids.items()))
+    rows = [(name, *(f"{share:.4f}" for share in score.changed)) for name, score in results["edits"].scores.items()]
+    write_csv(table, [("edit", *predictor.attributes), *rows])
+    matrix = torch.stack([score.changed for score in results["edits"].scores.values()])
+    metadata = {"Run": source.run.name, "Verb": "editing", "Predictor": predictor.name}
+    save_png(plotted(matrix, names, predictor.attributes), picture, metadata)
+    print(f"wrote {table} and {picture}")
+    if not source.run.is_exported:
+        scores = {kind: {name: as_json(score) for name, score in result.scores.items()} for kind, result in results.items()}
+        about = {"num": options.num, "seed": options.seed, "predictor": predictor.name, "sha256": predictor.sha256}
+        merge_json(source.run.path / "metrics.json", {"editing": {**about, "fid": fids, "scores": scores}})
+
+
+def measure_conditional(source: Loaded, seeds: list[int], names: Sequence[str], predictor: AttributePredictor) -> Measured:
+    """Scores of a conditional model that samples the same noise with and without each attribute.
+
+    Raises:
+        UserError: the model is unconditional, or conditioned on text.
+    """
+    if not source.model.conditional or label_kind(source) == "text":
+        raise UserError(f"{source.run.path} is not conditioned on classes or attributes: name another model with --conditional")
+    labels, record = sample_condition(LabelOptions(), len(seeds), source), source.run.record()
+    assert labels is not None
+    own = predictor_of_labels(record, predictor)
+    exclusive = exclusive_attributes(own, record.get("label_exclusive", ()))
+    before: Before = before_edits(to_uint8(source.model.sample(seeds, labels).cpu()), predictor)
+    scores, images = {}, [before.images[:0]]
+    for name in (name for name in names if name in own.attributes):
+        k = predictor.index(name)
+        flipped = flipped_labels(labels, own.index(name), exclusive)
+        edited = to_uint8(source.model.sample(seeds, flipped).cpu())
+        after = Edited(edited, predictor.scores(edited), torch.full((len(seeds),), float("nan")))
+        scores[name] = score_edits(before, after, predictor, k)
+        images.append(edited)
+    return Measured(scores, torch.cat(images))
+
+
+def predictor_of_labels(record: Mapping[str, Any], predictor: AttributePredictor) -> AttributePredictor:
+    """`predictor` with the names of a run's labels."""
+    names = tuple(record["class_names"])
+    num = len(names) if record["label_kind"] == "class" else 0
+    return AttributePredictor(predictor.name, predictor.sha256, names, num, predictor.scores, predictor.embed)
+
+
+# -- output --------------------------------------------------------------------------------------------------------------
+
+
+def print_scores(results: Mapping[str, Measured], predictor: AttributePredictor, exclusive: Tensor) -> None:
+    """A row for each attribute, and the means; three columns for each kind of edit."""
+    columns, rows, means = ["edit"], {name: [name] for name in results["edits"].scores}, ["mean"]
+    for kind, result in results.items():
+        title = "" if kind == "edits" else f"{kind}: "
+        columns += [f"{title}success", f"{title}step", f"{title}largest other change", f"{title}distance"]
+        for name, cells in rows.items():
+            score = result.scores.get(name)
+            if score is None:
+                cells += ["-"] * 4
+                continue
+            share, other = score.worst(exclusive[predictor.index(name)], predictor.attributes)
+            cells += [f"{score.success:.1%}", f"{score.step:.2f}", f"{share:.1%} {other}", f"{score.distance:.2f}"]
+        if scores := list(result.scores.values()):
+            worst = fmean(s.worst(exclusive[predictor.index(n)], predictor.attributes)[0] for n, s in result.scores.items())
+            means += [f"{fmean(s.success for s in scores):.1%}", "", f"{worst:.1%}", f"{fmean(s.distance for s in scores):.2f}"]
+        else:
+            means += ["-"] * 4
+    Console().print(WrappedTable(columns, [*rows.values(), means]))
+
+
+def as_json(score: EditScore) -> dict[str, Any]:
+    """A score for metrics.json; NaN becomes null."""
+    step = None if np.isnan(score.step) else score.step
+    return {"success": score.success, "step": step, "distance": score.distance, "changed": score.changed.tolist()}
+
+
+def plotted(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Image.Image:
+    """The changes (edits, attributes) in percent, as a picture: the diagonal is what the edits should change."""
+    figure = Figure(figsize=(2.5 + 0.5 * len(columns), 2.2 + 0.42 * len(rows)), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.imshow(matrix.numpy(), vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    for (i, j), value in np.ndenumerate(matrix.numpy()):
+        axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color="white" if value > 0.5 else "black", fontsize=8)
+    axes.set_title("images whose attribute changes, %")
+    axes.set_ylabel("edit")
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
