@@ -22,6 +22,9 @@ class Digits(ImageDataModule):
         root: not used: the data come with scikit-learn.
         exclude: digits that train and val leave out; the test split has them all.
         num_train: number of training images to keep, as many of each class; default: all.
+        class_shares: relative shares of the classes among the training images, one number for each class; the images are the
+            first of each class, as many as these shares allow. Default: the shares of the data.
+        balance: see `ImageDataModule`.
     """
 
     name = "digits"
@@ -39,13 +42,16 @@ class Digits(ImageDataModule):
         augment: Augment | None = None,
         exclude: Sequence[int] = (),
         num_train: int | None = None,
+        class_shares: Sequence[float] | None = None,
+        balance: bool = False,
     ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment)
-        check_subset(exclude, num_train, self.num_classes)
+        super().__init__(root, batch_size, num_workers, seed, augment, balance)
+        check_subset(exclude, num_train, self.num_classes, class_shares)
         self.size = size
         self.image_shape = (1, size, size)
         self.exclude = exclude
         self.num_train = num_train
+        self.class_shares = class_shares
 
     def recipe(self) -> Recipe:
         return Recipe({"size": self.size}, "sklearn.datasets.load_digits", self.build)

@@ -54,6 +54,9 @@ class MNIST(ImageDataModule):
         num_triples: training images of `stacked`.
         exclude: classes, by number, that train and val leave out; the test split has them all.
         num_train: number of training images to keep, as many of each class; default: all.
+        class_shares: relative shares of the classes among the training images, one number for each class; the images are the
+            first of each class, as many as these shares allow. Default: the shares of the data.
+        balance: see `ImageDataModule`.
     """
 
     label_kind = "class"
@@ -70,8 +73,10 @@ class MNIST(ImageDataModule):
         augment: Augment | None = None,
         exclude: Sequence[int] = (),
         num_train: int | None = None,
+        class_shares: Sequence[float] | None = None,
+        balance: bool = False,
     ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment)
+        super().__init__(root, batch_size, num_workers, seed, augment, balance)
         self.variant = variant
         self.size = size
         self.num_triples = num_triples
@@ -79,9 +84,10 @@ class MNIST(ImageDataModule):
         self.class_names = class_names(variant)
         self.num_classes = len(self.class_names)
         self.image_shape = (3 if variant == "stacked" else 1, size, size)
-        check_subset(exclude, num_train, self.num_classes)
+        check_subset(exclude, num_train, self.num_classes, class_shares)
         self.exclude = exclude
         self.num_train = num_train
+        self.class_shares = class_shares
 
     def recipe(self) -> cache.Recipe:
         triples = {"num_triples": self.num_triples} if self.variant == "stacked" else {}
