@@ -23,6 +23,8 @@ class Digits(ImageDataModule):
         size: 8, or larger for networks that need more pixels (bicubic).
         exclude: digits that train and val leave out; the test split has them all.
         num_train: number of training images to keep, as many of each class; default: all.
+        class_shares: relative shares of the classes among the training images, one number for each class; the images are the
+            first of each class, as many as these shares allow. Default: the shares of the data.
     """
 
     name = "digits"
@@ -30,13 +32,22 @@ class Digits(ImageDataModule):
     label_kind = "class"
     class_names = tuple("0123456789")
 
-    def __init__(self, size: int = 8, *, exclude: Sequence[int] = (), num_train: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        size: int = 8,
+        *,
+        exclude: Sequence[int] = (),
+        num_train: int | None = None,
+        class_shares: Sequence[float] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        check_subset(exclude, num_train, self.num_classes)
+        check_subset(exclude, num_train, self.num_classes, class_shares)
         self.size = size
         self.image_shape = (1, size, size)
         self.exclude = exclude
         self.num_train = num_train
+        self.class_shares = class_shares
 
     def recipe(self) -> Recipe:
         return Recipe({"size": self.size}, "sklearn.datasets.load_digits", self.build)

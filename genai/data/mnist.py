@@ -53,6 +53,8 @@ class MNIST(ImageDataModule):
         num_triples: training images of `stacked`.
         exclude: classes, by number, that train and val leave out; the test split has them all.
         num_train: number of training images to keep, as many of each class; default: all.
+        class_shares: relative shares of the classes among the training images, one number for each class; the images are the
+            first of each class, as many as these shares allow. Default: the shares of the data.
     """
 
     label_kind = "class"
@@ -64,6 +66,7 @@ class MNIST(ImageDataModule):
         num_triples: int = 128_000,
         exclude: Sequence[int] = (),
         num_train: int | None = None,
+        class_shares: Sequence[float] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -74,9 +77,10 @@ class MNIST(ImageDataModule):
         self.class_names = class_names(variant)
         self.num_classes = len(self.class_names)
         self.image_shape = (3 if variant == "stacked" else 1, size, size)
-        check_subset(exclude, num_train, self.num_classes)
+        check_subset(exclude, num_train, self.num_classes, class_shares)
         self.exclude = exclude
         self.num_train = num_train
+        self.class_shares = class_shares
 
     def recipe(self) -> cache.Recipe:
         triples = {"num_triples": self.num_triples} if self.variant == "stacked" else {}

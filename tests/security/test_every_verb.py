@@ -21,6 +21,7 @@ SCORED = ["--evaluation.every_n_epochs", "1", "--evaluation.num_samples", "60", 
 QUICK = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.precision", "32", "--tracker", "none"]
 VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two batches
     "anomalies": ["{vae}", "test", "--num", "9", "--samples", "2", "--score", "bound"],
+    "audit": [DIFFUSION, "--num", "20", "--steps", "1"],
     "average": ["{diffusion}", "--std", "0.07"],
     "classify": ["{vae}", "--num", "20", "--samples", "1"],
     "compare": ["{vae}", *SMALL],

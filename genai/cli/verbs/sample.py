@@ -83,7 +83,7 @@ def run(arguments: list[str]) -> None:
     images = to_uint8(source.model.sample(seeds, condition, **settings)).cpu()
     texts = None if condition is None else label_texts(condition, source.run)
     metadata = {"Model": type(source.model).__name__, "Run": source.run.name, "Seed": str(options.seed)}
-    metadata |= row_metadata(labels, texts, source)
+    metadata |= row_metadata(labels, texts, source) | ({"Shares": labels.shares} if labels.shares else {})
     write(Samples(images, condition, texts), path, labels.per_label, metadata)
     rows = f" (rows: {metadata['Rows']})" if "Rows" in metadata and path.suffix == ".png" else ""
     print(f"wrote {path}{rows}")
@@ -91,7 +91,18 @@ def run(arguments: list[str]) -> None:
 
 def refuse_image_options(options: Any, source: Loaded) -> None:
     """Raise UserError for an option of images that is given with a model of text."""
-    images_only = ("label", "per_label", "prompts", "same_noise", "candidates", "realness", "sampler", "steps", "guidance")
+    images_only = (
+        "label",
+        "per_label",
+        "prompts",
+        "same_noise",
+        "shares",
+        "candidates",
+        "realness",
+        "sampler",
+        "steps",
+        "guidance",
+    )
     given = next((name for name in images_only if getattr(options, name)), None)
     if given is not None:
         raise UserError(f"{source.run.path} generates text: leave --{given.replace('_', '-')} out; --prompt TEXT begins it")
