@@ -76,8 +76,7 @@ def test_a_new_path_is_not_overwritten(has_links: bool, tmp_path: Path, monkeypa
     path = NewPath(tmp_path / "new" / "file")
     write_atomically(path / "inside", "first")
     assert (path / "inside").read_text() == "first"
-    with pytest.raises(UserError, match="was written meanwhile"), open_atomically(path.with_name("other")) as file:
-        file.write(b"second")
+    with pytest.raises(UserError, match="was written meanwhile"), open_atomically(path.with_name("other")):
         path.with_name("other").write_text("first")
     assert path.with_name("other").read_text() == "first"
     write_atomically(path.with_name("third"), "third")

@@ -171,12 +171,12 @@ class ExactLikelihood(Protocol):
 
 @runtime_checkable
 class EvaluatesBound(Protocol):
-    """A model with a lower bound of its log-likelihood, by importance sampling."""
+    """A model with a lower bound on its log-likelihood, by importance sampling."""
 
     def likelihood_bound(
         self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, num_samples: int = 1
     ) -> LikelihoodEstimate:
-        """Upper bound of -ln p(x): the ELBO for one sample, the tighter IWAE bound for more.
+        """Upper bound on -ln p(x): the ELBO for one sample, the tighter IWAE bound for more.
 
         Args:
             images: (N, C, H, W) in [-1, 1].

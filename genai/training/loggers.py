@@ -149,7 +149,7 @@ def check_mode() -> str:
     mode = os.environ.get("WANDB_MODE", "")
     if mode and mode not in WANDB_MODES:
         close = difflib.get_close_matches(mode, WANDB_MODES, n=1)
-        raise UserError(f"WANDB_MODE={mode} is no mode of W&B: use {close[0] if close else ', '.join(WANDB_MODES)}")
+        raise UserError(f"WANDB_MODE={mode} is not a mode of W&B: use {close[0] if close else ', '.join(WANDB_MODES)}")
     return mode
 
 
@@ -159,7 +159,7 @@ def wandb_mode() -> tuple[str, str]:
     The mode is $WANDB_MODE; without one, `online` where a key is configured and the server is reached, else `offline`.
 
     Raises:
-        UserError: $WANDB_MODE is no mode.
+        UserError: $WANDB_MODE is not a mode.
     """
     import wandb
 
@@ -190,7 +190,7 @@ def wandb_logger(
     """The run's W&B logger; if it is offline and `explain_offline`, lines say why and how to upload the run later.
 
     Raises:
-        UserError: $WANDB_MODE is no mode, the server refuses the run, or run.json has a tracker id that genai did not make.
+        UserError: $WANDB_MODE is not a mode, the server refuses the run, or run.json has a tracker id that genai did not make.
     """
     import wandb
 

@@ -67,9 +67,9 @@ class Question:
 
 
 def study_folder(name: str) -> Path:
-    """The folder of a study and of the runs of its trials; UserError for a name that is no name of a folder."""
+    """The folder of a study and of the runs of its trials; UserError for a name that is not a name of a folder."""
     if not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise UserError(f"--study {name} is no name: use letters, digits, `-` and `_`")
+        raise UserError(f"--study {name} is not a valid name: use letters, digits, `-` and `_`")
     return runs.runs_folder() / f"{name}-trials"
 
 
@@ -110,7 +110,9 @@ class Study:
         if known is not None and question is not None:
             own = question.identity()
             if differing := next((key for key in IDENTITY if known.get(key) != own[key]), None):
-                raise UserError(f"the study {name} is of {IDENTITY[differing]}: choose another --study")
+                raise UserError(
+                    f"the study {name} was started with {IDENTITY[differing]}: use the same, or choose another --study"
+                )
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""

@@ -52,7 +52,8 @@ def check(question: Question) -> Scoring:
     planned = options.trainer.max_epochs or epochs
     if not every or (planned and 0 < planned < every):
         raise UserError(
-            f"no epoch of a trial is scored: --evaluation.every_n_epochs is {every} of {planned} epochs; choose fewer, from 1"
+            "no epoch of a trial would be scored: set --evaluation.every_n_epochs to 1 to "
+            f"{planned or 'the number of epochs'} (it is {every})"
         )
     return Scoring(options.best_metric, every)
 

@@ -43,7 +43,7 @@ QUICK += ["--evaluation.every_n_epochs", "1", "--evaluation.num_samples", "60"]
         ("x: {low: 1}", "has no range for x"),
         ("x: {choices: []}", "has no range for x"),
         ("x: 3", "has no range for x"),
-        ("- x", "is no search space"),
+        ("- x", "is not a search space"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_refused(text: str, words: str, tmp_path: Path) -> None:
@@ -195,10 +195,10 @@ def refuse_in_one_line(sweep: Sequence[str], capfd: pytest.CaptureFixture[str]) 
     before = sorted(Path("runs").rglob("*"))
     for words, message in (
         (["-c", "digits/cgan"], "another preset"),
-        (["--study", "a/b"], "is no name"),
+        (["--study", "a/b"], "is not a name"),
         (["--seeds", "1"], "use 2 or more"),
         (["--seed_everything", "1"], "is chosen by the sweep"),
-        (["--evaluation.every_n_epochs", "0", "--study", "new"], "no epoch of a trial is scored"),
+        (["--evaluation.every_n_epochs", "0", "--study", "new"], "no epoch of a trial would be scored"),
         (["--trainer.max_epochz", "3", "--study", "new"], "did you mean `trainer.max_epochs`"),
         (["--space", "nowhere.yaml"], "there is no search space nowhere.yaml"),
         (["--best", "--study", "nowhere"], "there is no study nowhere"),

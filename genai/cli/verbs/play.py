@@ -21,8 +21,8 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "play",
         "[RUN...] [options]",
-        "Serve a page on this machine in which models are sampled, their latent space is walked, and digits are drawn. "
-        "The controls are those that each model has; several runs stand side by side on the same seeds.",
+        "Serve a page on this machine to sample from models, explore their latent space, and draw digits that they reconstruct "
+        "or complete. The controls depend on the model; several runs are shown side by side with the same seeds.",
     )
     text = f"runs, experiments or zoo entries; default: {' '.join(RUNS)}"
     verb.add_argument("runs", metavar="RUN", nargs="*", default=list(RUNS), help=text)

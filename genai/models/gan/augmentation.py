@@ -39,7 +39,7 @@ class DiffAugment(nn.Module):
     def __init__(self, operations: Sequence[Operation] = ("colour", "translation", "cutout"), p: float = 1.0) -> None:
         super().__init__()
         if not 0 <= p <= 1:
-            raise UserError(f"an augmentation's p of {p} is not a probability: use 0 to 1")
+            raise UserError(f"augmentation.p {p} is out of range: use 0 to 1")
         self.operations = tuple(operations)
         self.register_buffer("p", torch.tensor(float(p)))
 
@@ -71,9 +71,7 @@ class AugmentationControl:
 
     def __post_init__(self) -> None:
         if self.target >= 1:
-            raise UserError(
-                f"an augmentation control's target of {self.target} is never exceeded: use less than 1, such as 0.6"
-            )
+            raise UserError(f"augmentation_control.target {self.target} is out of range: use less than 1, such as 0.6")
 
     @torch.no_grad()
     def update(self, augmentation: DiffAugment, real_logits: Tensor, fake_logits: Tensor, num_images: int) -> None:

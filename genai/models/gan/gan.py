@@ -67,7 +67,7 @@ class GAN(ImageModel):
     """
 
     MANUAL_FLAGS: ClassVar = {"gradient_clip_val": "max_grad_norm", "accumulate_grad_batches": "num_microbatches"}
-    """Trainer flags that Lightning refuses for models that optimise by hand -> the option of this model instead."""
+    """Trainer flags that Lightning refuses for models with manual optimisation -> the option of this model instead."""
 
     val_metrics = ("realness",)
 

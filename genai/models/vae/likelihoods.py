@@ -131,7 +131,7 @@ class Gaussian(Likelihood):
     """8-bit pixels: a normal distribution with one learned standard deviation (Rybkin et al. 2021, arXiv:2006.13202).
 
     The decoder outputs means. The 256 values are dequantised with uniform noise; the density times the width of an interval
-    is a lower bound of the probability of a value (Theis et al. 2015, arXiv:1511.01844, section 3.1).
+    is a lower bound on the probability of a value (Theis et al. 2015, arXiv:1511.01844, section 3.1).
     """
 
     pixels = "8-bit pixels"

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genai.errors import UserError
+from genai.errors import check_at_least
 from genai.models.base import ImageModel, NetworkFactory, Shape
 from genai.models.conditions import check_labels, drop_condition
 from genai.models.ema import Averaged
@@ -44,7 +44,8 @@ class Stages(nn.Module):
 class VQVAE(ImageModel):
     """Vector-quantised autoencoder with an autoregressive prior (van den Oord et al. 2017, arXiv:1711.00937), or FSQ.
 
-    It has two optimisers and optimises by hand, with `max_grad_norm` and `num_microbatches` instead of the Trainer's flags.
+    It has two optimisers and uses manual optimisation, with `max_grad_norm` and `num_microbatches` in place of the
+    Trainer's flags.
 
     Args:
         image_shape: (C, H, W), linked from the data.
@@ -102,8 +103,7 @@ class VQVAE(ImageModel):
         **options: Any,
     ) -> None:
         super().__init__(image_shape, num_classes, **options)
-        if num_microbatches < 1:
-            raise UserError(f"num_microbatches {num_microbatches} is not possible: use 1 or more")
+        check_at_least("num_microbatches", num_microbatches, 1)
         self.automatic_optimization = False
         check_labels(conditional, num_classes)
         self.conditional = conditional
