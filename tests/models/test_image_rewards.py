@@ -148,7 +148,7 @@ def tiny_codes(**options: Any) -> CodeReinforce:
     return model
 
 
-@pytest.mark.parametrize(("build", "steps"), [(tiny_nft, 25), (tiny_codes, 40)])
+@pytest.mark.parametrize(("build", "steps"), [pytest.param(tiny_nft, 25, marks=pytest.mark.slow), (tiny_codes, 40)])
 def test_the_reward_rises_the_start_stays_and_a_penalty_holds_the_model(build: Any, steps: int) -> None:
     found = {}
     for weight in (0.0, 30.0):
@@ -190,7 +190,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["digits/vqvae-rl", "digits/diffusion-rl", "mnist/vqvae-rl", "mnist/diffusion-rl"])
+MNIST = [pytest.param(f"mnist/{name}-rl", marks=pytest.mark.slow) for name in ("vqvae", "diffusion")]
+
+
+@pytest.mark.parametrize("name", ["digits/vqvae-rl", "digits/diffusion-rl", *MNIST])
 def test_two_batches_of(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reward of MNIST's presets is that of the digits' classifier, since its values do not matter here."""
     config, unused = CONFIGS / f"{name}.yaml", set()
@@ -214,9 +217,10 @@ def test_every_preset_with_a_reward_is_tested() -> None:
 
 def test_curves_of_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(folder)
-    assert main(["curves", "digits-classifier", "digits-vqvae", "--metrics", "train/loss", "val/loss", "--out", "two.png"]) == 0
+    two = ["curves", "digits-classifier", "digits-vqvae", "--metrics", "val/loss", "val/reconstruction"]
+    assert main([*two, "--out", "two.png"]) == 0
     assert Image.open("two.png").size[0] == 2 * 480
-    assert main(["curves", "digits-classifier", "--metrics", "val/loss", "--against", "train/loss", "--out", "two.png"]) == 2
+    assert main(["curves", "digits-classifier", "--metrics", "val/loss", "--against", "val/accuracy", "--out", "two.png"]) == 2
     assert "--force" in capsys.readouterr().err
     assert main(["curves", "digits-classifier", "--metrics", "val/nothing"]) == 2
     assert "val/loss" in capsys.readouterr().err
@@ -224,6 +228,7 @@ def test_curves_of_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "metrics.csv" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_with_a_reward_resumes_exactly_and_samples_without_its_classifier(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
