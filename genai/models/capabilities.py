@@ -59,6 +59,16 @@ class InitialisesFromRun(Protocol):
 
 
 @runtime_checkable
+class ReadsRun(Protocol):
+    """A reward with a model of its own: the command line loads the run `run` before training and passes its model to `use`."""
+
+    run: str
+
+    def use(self, model: Any) -> None:
+        """Take the model of the run; UserError for one of another kind."""
+
+
+@runtime_checkable
 class Varies(Protocol):
     """A model that generates variations of an image."""
 
