@@ -1,12 +1,13 @@
 """Speed of text models: training beside transformers' GPT-2 of the same size, sampling with a cache and without.
 
     pip install transformers
-    python benchmarks/text.py [--threads 2] [--rounds 5] [--seconds 2]
+    python benchmarks/text.py [--threads 1] [--rounds 5] [--seconds 2]
 
 Both networks have 4 blocks of width 128 and 4 heads, as configs/shakespeare/gpt.yaml, and get the same batches of 12 windows of
 64 random tokens. A training step is the forward pass, the cross-entropy, the backward pass and the optimiser's step: AdamW of
 torch for both; in a third row genai's step of the preset, with Muon and averaged weights. GPT-2 has its own defaults but for
-dropout, which is 0 in both. Rounds alternate, so that a busy machine slows all rows alike; the ratios are medians over rounds.
+dropout, which is 0 in both. Speeds are by processor time, the sum over threads, so that they hold on a busy machine; rounds
+alternate, and the ratios are medians over rounds.
 """
 
 import argparse
@@ -116,17 +117,17 @@ def samplers() -> dict[str, Callable[[], None]]:
 
 
 def measured(rows: dict[str, Callable[[], None]], units: int, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Units per second of each row in each round; a round repeats a row until `seconds` have passed."""
+    """Units per second of processor time of each row in each round; a round repeats a row until `seconds` have passed."""
     speeds: dict[str, list[float]] = {name: [] for name in rows}
     for name in rows:
         rows[name]()
     for _ in range(rounds):
         for name, once in rows.items():
-            began, times = time.perf_counter(), 0
-            while times == 0 or time.perf_counter() - began < seconds:
+            began, times = time.process_time(), 0
+            while times == 0 or time.process_time() - began < seconds:
                 once()
                 times += 1
-            speeds[name].append(times * units / (time.perf_counter() - began))
+            speeds[name].append(times * units / (time.process_time() - began))
     return speeds
 
 
@@ -141,14 +142,14 @@ def show(speeds: dict[str, list[float]], reference: str) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Speed of text models beside transformers' GPT-2.")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a row in a round")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of processor time of a row in a round")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     steps = training_steps()
-    print(f"training, {BATCH} windows of {CONTEXT} tokens, {options.threads} threads")
+    print(f"training, {BATCH} windows of {CONTEXT} tokens, threads: {options.threads}")
     show(measured(steps, BATCH * CONTEXT, options.rounds, options.seconds), "transformers, AdamW")
     print(f"sampling {NUM_SAMPLED} tokens of one text")
     with torch.no_grad():

@@ -45,16 +45,23 @@ class MaskedConvolution(nn.Module):
         padded = pad(x.permute(0, 3, 1, 2), (self.columns, self.columns, self.rows, 0))
         return conv2d(padded, (self.weight * self.mask).to(x.dtype), groups=self.groups).permute(0, 2, 3, 1)
 
+    def reach(self, width: int) -> int:
+        """How many positions, up to its own, a position needs in an image of this width."""
+        return self.rows * width + self.columns + 1
+
     def at(self, x: Tensor, position: int, width: int) -> Tensor:
-        """One position: x (N, position + 1, in_channels), in raster order -> (N, out_channels)."""
-        row, column = divmod(position, width)
-        missing = x.new_zeros(len(x), (row + 1) * width - x.shape[1], x.shape[2])
-        grid = torch.cat([x, missing], dim=1).unflatten(1, (row + 1, width))[:, max(row - self.rows, 0) :]
-        window = pad(grid, (0, 0, self.columns, self.columns, max(self.rows - row, 0), 0))
-        window = window[:, :, column : column + 2 * self.columns + 1]  # (N, rows + 1, 2 columns + 1, in_channels)
-        weight = (self.weight * self.mask).to(x.dtype)
+        """One position, from the inputs of those up to it: x (N, at most `reach`, in_channels), in raster order.
+
+        Returns:
+            (N, out_channels).
+        """
+        x = pad(x, (0, 0, self.reach(width) - x.shape[1], self.columns))  # zeros above the image and to the right
+        columns = torch.arange(2 * self.columns + 1, device=x.device)
+        window = x[:, torch.arange(self.rows + 1, device=x.device)[:, None] * width + columns]  # (N, rows + 1, columns, in)
+        column = position % width + columns - self.columns
+        weight = (self.weight * self.mask * ((column >= 0) & (column < width))).to(x.dtype)
         if self.groups > 1:
-            return torch.einsum("nrcd,drc->nd", window, weight[:, 0])
+            return (window * weight[:, 0].permute(1, 2, 0)).sum(dim=(1, 2))
         return torch.einsum("nrci,oirc->no", window, weight)
 
 
@@ -149,10 +156,12 @@ class PixelCNN(nn.Module):
     def next(self, tokens: Tensor, condition: Tensor | None, cache: Cache) -> Tensor:
         """Logits (N, vocab_size) of the token after the cached ones and `tokens`: (N, 0) at the start, then (N, 1)."""
         position = cache.length
-        known = appended(cache, 0, one_hot(tokens, self.vocab_size).to(self.positions))
+        new = one_hot(tokens, self.vocab_size).to(self.positions)
+        known = pad(appended(cache, 0, new, self.first.reach(self.width) - 1), (0, 0, 0, 1))  # the position itself is masked
         x = self.first.at(known, position, self.width) + self.embedded(condition) + self.positions[position]  # (N, dim)
         for layer, block in enumerate(self.blocks, start=1):
-            known = appended(cache, layer, rms_norm(x, x.shape[-1:])[:, None])
+            new = rms_norm(x, x.shape[-1:])[:, None]
+            known = appended(cache, layer, new, block.convolution.reach(self.width))
             x = x + block.gated(block.convolution.at(known, position, self.width))
         cache.length = position + 1
         return self.logits(rms_norm(x, x.shape[-1:]))  # type: ignore[no-any-return]
@@ -168,11 +177,8 @@ class PixelCNN(nn.Module):
         return [parameter for parameter in self.blocks.parameters() if parameter.ndim == 2]
 
 
-def appended(cache: Cache, layer: int, new: Tensor) -> Tensor:
-    """The inputs of a layer at all positions so far, (N, positions, channels), after `new` has been added to the cache."""
-    if layer == len(cache.layers):
-        cache.layers.append((new, new))
-    else:
-        known = torch.cat([cache.layers[layer][0], new], dim=1)
-        cache.layers[layer] = known, known
-    return cache.layers[layer][0]
+def appended(cache: Cache, layer: int, new: Tensor, most: int) -> Tensor:
+    """The inputs of a layer at the last `most` positions, after `new` (N, positions, channels) has been added to the cache."""
+    known = torch.cat([cache.layers[layer][0], new], dim=1)[:, -most:] if layer < len(cache.layers) else new
+    cache.layers[layer:] = [(known, known), *cache.layers[layer + 1 :]]
+    return known
