@@ -11,12 +11,19 @@ from genai.cli.options.text import TokenOptions, prompt_tokens, tokenizer_of
 from genai.errors import UserError
 from genai.files import write_atomically
 from genai.models.seeds import image_seeds
+from genai.models.watermarks import GreenList
 
 DEFAULT_NUM, DEFAULT_TOKENS = 1, 300
 
 
 def sample_text(
-    source: Loaded, num: int | None, seed: int, prompt: str | None, options: TokenOptions, output: OutputOptions
+    source: Loaded,
+    num: int | None,
+    seed: int,
+    prompt: str | None,
+    options: TokenOptions,
+    output: OutputOptions,
+    watermark: str | None = None,
 ) -> None:
     """Print samples, and write them to --out, one after the other with a line between them.
 
@@ -28,6 +35,8 @@ def sample_text(
         raise UserError(f"--out {path} should end in .txt for a model of text")
     tokenizer, num = tokenizer_of(source.run), num or DEFAULT_NUM
     seeds, settings = image_seeds(seed, num), options.settings()
+    if watermark is not None:
+        settings["green"] = GreenList(watermark)
     steps = source.model.stream(seeds, prompt_tokens(prompt, tokenizer), options.tokens or DEFAULT_TOKENS, **settings)
     rows: list[list[int]] = [[] for _ in seeds]
     heading = f"--- seed {seed}, sample {{}} ---\n" if num > 1 else "{}"

@@ -1,4 +1,5 @@
 """Control of generation.
 
+latent_search.py: the latent of an image.
 paths.py: paths between two latents.
 """
