@@ -33,6 +33,7 @@ VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two ba
     "filmstrip": ["{vae}"],
     "fit": ["-c", str(CONFIGS / "gan.yaml"), "--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"],
     "inpaint": [DIFFUSION, "test/0", "--steps", "2"],
+    "inspect": ["marked/00000.png"],
     "interpolate": ["{vae}", *SMALL, "--points", "3"],
     "latents": ["{vae}", "--side", "2"],
     "likelihood": ["{vae}", "--num", "9", "--samples", "1"],

@@ -25,6 +25,7 @@ from genai.files import open_atomically
 from genai.images import grid, save_png, to_pil, to_uint8
 from genai.models.base import ImageModel
 from genai.models.capabilities import GeneratesText, Resamples
+from genai.report.credentials import Certificate
 
 SAMPLE = Ability(
     (ImageModel, GeneratesText), "sample images or text", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml")
@@ -48,6 +49,8 @@ def parser() -> VerbParser:
     verb.add_argument("--realness", action="store_true", help=text)
     text = "mark the samples so that `genai detect` finds the key in them; see docs/tutorials/watermarks.md"
     verb.add_argument("--watermark", metavar="KEY", help=text)
+    text = "sign the PNGs: content credentials (C2PA) with the certificate and key of this PEM file"
+    verb.add_argument("--sign", metavar="CERT", type=Path, help=text)
     LabelOptions.add_sample_options(verb)
     SamplerOptions.add_to(verb)
     TokenOptions.add_to(verb)
@@ -63,6 +66,7 @@ def run(arguments: list[str]) -> None:
     if options.realness:
         check_options(options.candidates)
     check_key(options.watermark)
+    certificate = None if options.sign is None else Certificate.read(options.sign)
     source = run.load(SAMPLE)
     if isinstance(source.model, GeneratesText):
         refuse_image_options(options, source)
@@ -80,6 +84,8 @@ def run(arguments: list[str]) -> None:
     path = output.path(default_path(source.run, f"seed-{options.seed}-num-{num}.png"))
     if path.suffix not in ("", ".png", ".npz") and not path.is_dir():
         raise UserError(f"--out {path} should end in .png (a grid), .npz (arrays) or / (a folder of PNGs)")
+    if certificate is not None and path.suffix == ".npz":
+        raise UserError("--sign signs PNGs: use --out grid.png or --out folder/")
     settings = SamplerOptions.from_namespace(options).settings(source, run.device)
     if options.candidates:
         require(source.run, source.model, RESAMPLE)
@@ -94,6 +100,9 @@ def run(arguments: list[str]) -> None:
     metadata |= row_metadata(labels, texts, source) | ({"Shares": labels.shares} if labels.shares else {})
     metadata |= {} if options.watermark is None else {"Watermark": "genai detect finds it with the key"}
     write(Samples(images, condition, texts), path, labels.per_label, metadata)
+    if certificate is not None:
+        for picture in [path] if path.suffix == ".png" else sorted(path.glob("*.png")):
+            certificate.sign(picture)
     rows = f" (rows: {metadata['Rows']})" if "Rows" in metadata and path.suffix == ".png" else ""
     print(f"wrote {path}{rows}")
 
@@ -106,6 +115,7 @@ def refuse_image_options(options: Any, source: Loaded) -> None:
         "prompts",
         "same_noise",
         "shares",
+        "sign",
         "candidates",
         "realness",
         "sampler",
