@@ -12,6 +12,7 @@ from genai.errors import UserError
 from genai.files import write_atomically
 from genai.memory import check_memory
 from genai.models.seeds import image_seeds
+from genai.models.watermarks import GreenList
 from genai.terminal import visible
 
 DEFAULT_NUM, DEFAULT_TOKENS = 1, 300
@@ -19,7 +20,13 @@ BYTES_OF_SAMPLE, BYTES_OF_TOKEN = 1000, 16  # at least
 
 
 def sample_text(
-    source: Loaded, num: int | None, seed: int, prompt: str | None, options: TokenOptions, output: OutputOptions
+    source: Loaded,
+    num: int | None,
+    seed: int,
+    prompt: str | None,
+    options: TokenOptions,
+    output: OutputOptions,
+    watermark: str | None = None,
 ) -> None:
     """Print samples, and write them to --out, one after the other with a line between them.
 
@@ -36,6 +43,8 @@ def sample_text(
         f"{num:,} texts of {options.tokens or DEFAULT_TOKENS:,} tokens",
         "generate fewer at a time, each time with another --seed",
     )
+    if watermark is not None:
+        settings["green"] = GreenList(watermark)
     steps = source.model.stream(seeds, prompt_tokens(prompt, tokenizer), options.tokens or DEFAULT_TOKENS, **settings)
     rows: list[list[int]] = [[] for _ in seeds]
     heading = f"--- seed {seed}, sample {{}} ---\n" if num > 1 else "{}"

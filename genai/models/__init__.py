@@ -13,5 +13,6 @@ precision.py         processors on which bfloat16 is slow
 schedules.py         values as functions of the images seen
 seeds.py             reproducible random numbers, one seed for each sample
 token_sampling.py    temperature, top-k and top-p
+watermarks.py        signs of noise and green lists of tokens that a key chooses
 autoregressive/ classifier/ diffusion/ gan/ vae/ vqvae/   the families; none imports another
 """

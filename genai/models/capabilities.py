@@ -197,6 +197,24 @@ class EvaluatesBound(Protocol):
 
 
 @runtime_checkable
+class Denoises(Protocol):
+    """A model with a denoising loss of each image."""
+
+    def denoising_errors(
+        self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, num_levels: int = 10
+    ) -> Tensor:
+        """The denoising loss (N,) of images (N, C, H, W) in [-1, 1], mean over noise levels; noise by the seeds."""
+
+
+@runtime_checkable
+class InvertsNoise(Protocol):
+    """A model whose sampler can be run backwards; `sample` takes `initial_noise`."""
+
+    def invert(self, images: Tensor, condition: Tensor | None = None, steps: int = 12, sigma_min: float = 0.1) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> the initial noise (N, C, H, W) that the deterministic sampler would start from."""
+
+
+@runtime_checkable
 class ShowsProcess(Protocol):
     """A model with a forward process and a reverse trajectory."""
 

@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> None:
     predicted = predict(extract(network, images.split(BATCH_SIZE)).logits)
     held_out = Subset(data.name, data.fingerprint("test"), "test", len(known["test"]))
     test_predicted = predict(real_features(data.split("test"), held_out, network).logits)
-    labelled = Predictions(known["train"], known["test"], test_predicted, predicted)
+    labelled = LabelSets(known["train"], known["test"], test_predicted, predicted)
     rows, verdicts = audit_rows(labelled, network, chosen, options.seed)
     num_train, num_test = len(labelled.train), len(labelled.test)
     caption = (
@@ -98,7 +98,7 @@ def run(arguments: list[str]) -> None:
     print(f"wrote {table} and {picture}")
 
 
-class Predictions(NamedTuple):
+class LabelSets(NamedTuple):
     """Classes (N,) or attributes (N, K), int64: labels of training and test images, predictions of test images and samples."""
 
     train: np.ndarray
@@ -177,7 +177,7 @@ def predictor(network: FeatureNetwork) -> Callable[[Any], np.ndarray]:
 
 
 def audit_rows(
-    labelled: Predictions, network: FeatureNetwork, pairs: Sequence[tuple[int, int]], seed: int
+    labelled: LabelSets, network: FeatureNetwork, pairs: Sequence[tuple[int, int]], seed: int
 ) -> tuple[list[AuditRow], list[str]]:
     """The rows of the table and the lines below it: for classes whether data and samples have equal shares and are alike.
 
