@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from genai import __version__
 from genai.cli.memory import keep_freed_memory
 from genai.cli.streams import print_any_text
-from genai.errors import Notice, UserError
+from genai.errors import Notice, UserError, user_error
 from genai.files import FORBIDDEN, FULL
 from genai.terminal import visible
 
@@ -101,13 +101,6 @@ def check_folder() -> None:
         os.getcwd()
     except FileNotFoundError:
         raise UserError("the current folder does not exist any more: cd into another one") from None
-
-
-def user_error(error: BaseException | None) -> UserError | None:
-    """The UserError that `error` is or was raised from (jsonargparse wraps those of constructors); None if there is none."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
