@@ -28,6 +28,13 @@ class Notice(UserWarning):
     """What a user should know of a result; the command line prints it in one line after the result."""
 
 
+def user_error(error: BaseException | None) -> UserError | None:
+    """The UserError that `error` is or was raised from (jsonargparse wraps those of constructors); None if there is none."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
 def check_at_least(option: str, value: float, least: float) -> None:
     """Raise UserError for a value of an option that is below `least`, or not a number."""
     if not value >= least:

@@ -108,10 +108,24 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table to `path`, whole or not at all; its first row has the names of the columns."""
+    """Write a table to `path`, whole or not at all; its first row has the names of the columns.
+
+    A text that a spreadsheet would compute as a formula, such as a file named `=HYPERLINK(...)`, begins with an apostrophe.
+    """
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([plain_cell(cell) for cell in row] for row in rows)
     write_atomically(path, text.getvalue())
+
+
+def plain_cell(cell: Any) -> Any:
+    """A cell of a table; a text that begins like a formula, and is neither a number nor `-`, after an apostrophe."""
+    if not isinstance(cell, str) or not cell.startswith(tuple("=+-@\t\r")) or cell == "-":
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def read_csv(path: Path) -> tuple[list[dict[str, str]], int]:

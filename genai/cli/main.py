@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from genai import __version__
 from genai.cli.memory import keep_freed_memory
 from genai.cli.streams import print_any_text
-from genai.errors import Notice, UserError
+from genai.errors import Notice, UserError, user_error
 from genai.files import FORBIDDEN, FULL
 from genai.terminal import visible
 
@@ -25,6 +25,7 @@ from genai.terminal import visible
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 LONGEST_LINE = 1000  # characters of a message
+NO_MEMORY = ("can't allocate memory", "out of memory", "Unable to allocate")  # in messages of torch and numpy
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 GROUPS = ("train and score", "sample and edit", "inspect", "share")  # in the order of the help; others follow
 EXAMPLES = """\
@@ -102,22 +103,15 @@ def check_folder() -> None:
         raise UserError("the current folder does not exist any more: cd into another one") from None
 
 
-def user_error(error: BaseException | None) -> UserError | None:
-    """The UserError that `error` is or was raised from (jsonargparse wraps those of constructors); None if there is none."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
-
-
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, numpy or torch found no memory, on the CPU or on a GPU."""
-    words = ("can't allocate memory", "out of memory", "Unable to allocate")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    """Whether Python, numpy or torch found no memory, on the CPU or on a GPU; jsonargparse wraps those of constructors."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY)
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 200 characters of it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def no_memory(error: BaseException) -> str:
+    """What to say of an error of `is_out_of_memory`."""
+    reason = next((line for line in str(error).splitlines() if any(word in line for word in NO_MEMORY)), type(error).__name__)
+    return f"out of memory ({reason.strip(' -')[:200]}): ask for less at once, or use a smaller model"
 
 
 def print_error(text: str) -> None:
@@ -158,9 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_verb(sys.argv[1:] if arguments is None else arguments)
     except (UserError, ValueError) as error:
         mistake = user_error(error)
-        if mistake is None:
+        if mistake is None and not is_out_of_memory(error):
             raise
-        print_error(str(mistake))
+        print_error(str(mistake or no_memory(error)))
         return 2
     except BrokenPipeError:
         return 1
@@ -174,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print_error(f"out of memory ({first_line(error)}): ask for less at once, such as a smaller --num")
+        print_error(no_memory(error))
         return 2
     except KeyboardInterrupt:
         print_error("interrupted")

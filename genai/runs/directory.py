@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 FORMAT = 2  # of the run directory; raised when older runs can no longer be read
-RECORD = {"data": str, "model": str, "command": str, "seed": int, "versions": dict, "class_names": list}  # of run.json
+RECORD = {  # of run.json
+    **dict.fromkeys(("data", "model", "command", "started", "job", "tracker_id", "label_kind"), str),
+    **dict.fromkeys(("class_names", "label_examples", "label_exclusive", "resumed_with"), list),
+    "seed": int,
+    "versions": dict,
+}
 EVALUATION = {"scores": dict, "floor": dict, "images_seen": int}  # of a split in metrics.json
 
 

@@ -72,7 +72,8 @@ def run(verb: str, arguments: list[str], callbacks: Sequence[L.Callback] = ()) -
     quiet_libraries()
     policy = policy or Policy(Path(), unrestricted=True)
     with policy.enforced():
-        cli = GenaiCLI(verb, words, request.trust, policy, request.changed_data)
+        with policy.refusing():
+            cli = GenaiCLI(verb, words, request.trust, policy, request.changed_data)
         cli.trainer.callbacks += callbacks  # type: ignore[attr-defined]
         run_verb(verb, cli)
     return Path(cli.options.run_dir) if cli.options.run_dir else None

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import platformdirs
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from genai.errors import UserError
-from genai.files import make_folder, read_csv, write_atomically
+from genai.errors import UserError, WriteError
+from genai.files import cache_folder, make_folder, read_csv, write_atomically
 
 SECONDS_BETWEEN_WRITES = 10
 CONNECT_SECONDS = 3.0
@@ -164,6 +165,10 @@ def wandb_mode() -> tuple[str, str]:
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        make_folder(Path(platformdirs.user_cache_dir("wandb")))
+    except WriteError:  # W&B would print its log instead
+        os.environ.setdefault("WANDB_CACHE_DIR", str(cache_folder() / "wandb"))
     mode = check_mode()
     if mode and mode != "online":
         return mode, f"WANDB_MODE={mode}"

@@ -30,6 +30,13 @@ class Parameter:
     log: bool = False
     choices: tuple[Any, ...] = ()
 
+    def has(self, value: Any) -> bool:
+        """Whether `value` lies in the range."""
+        if self.choices:
+            return any(type(value) is type(choice) and value == choice for choice in self.choices)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and self.low is not None and self.high is not None and self.low <= value <= self.high
+
     def first(self) -> Any:
         """Some value of the range, to check the option with."""
         return self.choices[0] if self.choices else self.low

@@ -109,7 +109,7 @@ class Study:
             raise UserError(f"{self.path} cannot be read as a study ({line}): choose another --study") from None
         if known is not None and question is not None:
             own = question.identity()
-            if differing := next((key for key in IDENTITY if known.get(key) != own[key]), None):
+            if differing := next((key for key in IDENTITY if not isinstance(known, dict) or known.get(key) != own[key]), None):
                 raise UserError(
                     f"the study {name} was started with {IDENTITY[differing]}: use the same, or choose another --study"
                 )
@@ -179,11 +179,24 @@ class Study:
         complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
         return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
 
+    def check_best(self, space: Mapping[str, Parameter]) -> None:
+        """Raise UserError unless the options of the best trial are of `space`: the file may be somebody else's."""
+        best = self.best()
+        params = best.params if best else {}
+        strange = [name for name, value in params.items() if name not in space or not space[name].has(value)]
+        if best and strange:
+            raise UserError(
+                f"{self.path} has the option {strange[0]} in trial {best.number}, which is not of this search space: choose "
+                "another --study"
+            )
+
     def best_command(self) -> list[str]:
         """The words of `genai fit` for the best trial; UserError before the first complete one."""
-        best, identity = self.best(), self.study.user_attrs["identity"]
+        best, identity = self.best(), self.study.user_attrs.get("identity")
         if best is None:
             raise UserError(f"no trial of the study {self.name} is complete: allow more with --trials")
+        if not isinstance(identity, dict) or not all(isinstance(identity.get(key), list) for key in ("preset", "options")):
+            raise UserError(f"{self.path} does not say which preset it is of: it is no study of `genai sweep`")
         return ["fit", *with_preset(identity["preset"]), *identity["options"], *as_options(best.params)]
 
     def num_running(self) -> int:

@@ -13,6 +13,7 @@ from genai.errors import UserError
 from genai.files import NewPath, check_writable
 from genai.images import ANIMATIONS, grid, save_animation, save_png, to_uint8
 from genai.runs import Run
+from genai.runs.signature import is_own
 
 MOTION = "the PNG to write, or an animation that ends in .gif or .webp"
 
@@ -79,7 +80,14 @@ class OutputOptions(Options):
 
 
 def default_path(run: Run, name: str) -> Path:
-    """RUN/samples/NAME; for a zoo entry, which is read-only, ENTRY-NAME in the current folder."""
+    """RUN/samples/NAME; for a zoo entry, which is read-only, ENTRY-NAME in the current folder.
+
+    Raises:
+        UserError: RUN/samples of a run from elsewhere is a link that leads out of it.
+    """
+    samples = run.path / "samples"
+    if samples.is_symlink() and not samples.resolve().is_relative_to(run.path.resolve()) and not is_own(run.path):
+        raise UserError(f"{samples} is a link that leads out of {run.path}: remove it, or choose --out")
     return Path(f"{run.path.name}-{name}") if run.is_exported else run.path / "samples" / name
 
 

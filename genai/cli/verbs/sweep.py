@@ -62,6 +62,7 @@ def run(arguments: list[str]) -> None:
     study_module.study_folder(options.study)
     scoring = sweep.check(question)
     study = study_module.Study(options.study, question, scoring.metric)
+    study.check_best(space)
     sweep.run_trials(study, question, scoring, options.trials)
     show(study)
     if running := study.num_running():
