@@ -219,6 +219,25 @@ def wandb_logger(
     return logger
 
 
+def log_report(run_dir: Path, tracker_id: str, config: dict[str, Any], path: Path) -> None:
+    """Show an HTML file as `report` in the W&B run of a run directory, which goes on for that.
+
+    Args:
+        run_dir: the run directory.
+        tracker_id: of run.json.
+        config: of config.yaml.
+        path: of the file.
+
+    Raises:
+        UserError: see `wandb_logger`.
+    """
+    import wandb
+
+    logger = wandb_logger(run_dir, tracker_id, config, WandbOptions(**(config.get("wandb") or {})))
+    logger.experiment.log({"report": wandb.Html(str(path), inject=False)})
+    finish([logger])
+
+
 def finish(loggers: Sequence[Logger]) -> None:
     """Close the trackers' runs, so that all is on disk or uploaded, and a later fit of this process starts its own run."""
     for logger in loggers:

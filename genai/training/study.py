@@ -80,12 +80,13 @@ class Study:
         name: of the study.
         question: what it searches; None opens a study that is there.
         metric: that is minimised.
+        unit: `epoch` or `validation`: at which scores are reported.
 
     Raises:
         UserError: a study of this name searches something else, cannot be read, or is not there.
     """
 
-    def __init__(self, name: str, question: Question | None, metric: str = "") -> None:
+    def __init__(self, name: str, question: Question | None, metric: str = "", unit: str = "epoch") -> None:
         self.name = name
         self.folder = study_folder(name)
         self.path = self.folder / "study.db"
@@ -102,8 +103,10 @@ class Study:
                 known = self.study.user_attrs.get("identity")
                 if known is None and question is not None:
                     self.study.set_user_attr("metric", metric)
+                    self.study.set_user_attr("unit", unit)
                     self.study.set_user_attr("identity", question.identity())
                 self.metric = str(self.study.user_attrs.get("metric"))
+                self.unit = str(self.study.user_attrs.get("unit", "epoch"))
         except (SQLAlchemyError, OptunaError, StorageInternalError) as error:
             line = str(error).splitlines()[0]
             raise UserError(f"{self.path} cannot be read as a study ({line}): choose another --study") from None
@@ -210,11 +213,11 @@ class Study:
         names = short_names([name for trial in trials for name in trial.params])
         rows = []
         for trial in trials:
-            epoch = min(trial.intermediate_values, key=trial.intermediate_values.__getitem__, default="")
+            best_at = min(trial.intermediate_values, key=trial.intermediate_values.__getitem__, default="")
             score = f"{score_of(trial):.4g}" if trial.intermediate_values else ""
             texts = [text(trial.params[name]) if name in trial.params else "" for name in names]
-            rows.append([str(trial.number), state_of(trial), score, str(epoch), *texts])
-        return WrappedTable(["trial", "state", self.metric, "epoch", *names.values()], rows)
+            rows.append([str(trial.number), state_of(trial), score, str(best_at), *texts])
+        return WrappedTable(["trial", "state", self.metric, self.unit, *names.values()], rows)
 
 
 def was_killed(trial: FrozenTrial) -> bool:
