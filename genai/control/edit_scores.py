@@ -151,5 +151,5 @@ def edited_fid(edited: Tensor, real: Tensor, num: int, predictor: AttributePredi
     """
     if num < 2:
         raise UserError("an FID needs two images at least: use --num 2 or more")
-    rows = torch.linspace(0, len(edited) - 1, num).long()
+    rows = torch.linspace(0, len(edited) - 1, num).round().long()
     return frechet_distance(predictor.embed(edited[rows]), real)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
 
 from genai.control.strokes import STROKES, stroke_scores
 from genai.data.arrays import ImageArray
@@ -19,9 +20,11 @@ from genai.metrics.features import FeatureNetwork, default_features, load_extrac
 from genai.metrics.features.trained import UTKFACE, weights_path
 from genai.models.capabilities import Classifies
 from genai.runs import Run, find, is_run, load
+from genai.runs.data import data_of
 
 PIXELS = "pixels"
 MAX_TRAINING = 8_000  # images that the predictor of pixels is fitted to
+MAX_PIXELS = 32  # side of the images that it reads; larger ones are averaged
 BATCH_SIZE = 500
 OF_STROKES = ("digits", "mnist")  # data of one stroke of light ink on a dark ground
 
@@ -124,21 +127,26 @@ def of_classifier_run(run: Run, trust: Sequence[str] = ()) -> AttributePredictor
         )
     record = run.record()
     names = tuple(record["class_names"])
-    is_class = record["label_kind"] == "class"
+    is_class = (record.get("label_kind") or data_of(run, trust).label_kind) == "class"
+
+    def resized(images: Tensor) -> Tensor:
+        size = model.image_shape[1:]
+        x = to_float(images)
+        return x if x.shape[2:] == size else interpolate(x, size, mode="bilinear", antialias=True)
 
     def scores(images: Tensor) -> Tensor:
-        probabilities = in_batches(model.predict, images).double().clamp(1e-12, 1 - 1e-12)
+        probabilities = in_batches(lambda part: model.predict(resized(part)), images).double().clamp(1e-12, 1 - 1e-12)
         return probabilities.logit().float()
 
     def embed(images: Tensor) -> Tensor:
-        return in_batches(lambda part: model.averaged.network.features(to_float(part)), images)
+        return in_batches(lambda part: model.averaged.network.features(resized(part)), images)
 
     state = {name: value.float().numpy() for name, value in model.averaged.state_dict().items()}
     return AttributePredictor(str(run.path), digest_of(state.values()), names, len(names) if is_class else 0, scores, embed)
 
 
 def fitted_to_pixels(split: ImageArray, data: Any) -> AttributePredictor:
-    """One hidden layer on the pixels, fitted by scikit-learn to up to 8,000 training images in seconds.
+    """One hidden layer on the pixels, at most 32 in a row, fitted by scikit-learn to up to 8,000 training images.
 
     Raises:
         UserError: the images have neither classes nor attributes.
@@ -148,17 +156,21 @@ def fitted_to_pixels(split: ImageArray, data: Any) -> AttributePredictor:
     if data.label_kind not in ("class", "attributes"):
         raise UserError(f"{data.name} has no labels to fit `{PIXELS}` to: name a feature network with --predictor")
     rows = np.linspace(0, len(split) - 1, min(len(split), MAX_TRAINING)).astype(int)
-    pixels = split.images[rows].reshape(len(rows), -1).astype(np.float32) / 255
+    factor = max(1, split.images.shape[-1] // MAX_PIXELS)
+
+    def pixels(images: Tensor) -> Tensor:
+        return avg_pool2d(images.float() / 255, factor).flatten(1)
+
     network = MLPClassifier((256,), max_iter=25, n_iter_no_change=25, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's, about the number of epochs
-        network.fit(pixels, split.labels[rows])
+        network.fit(pixels(split.batch(rows).images).numpy(), split.labels[rows])
     layers = [torch.from_numpy(np.asarray(value, np.float32)) for value in (*network.coefs_, *network.intercepts_)]
     w_1, w_2, b_1, b_2 = layers
     is_class = data.label_kind == "class"
 
     def embed(images: Tensor) -> Tensor:
-        return (images.flatten(1).float() / 255 @ w_1 + b_1).relu()
+        return (pixels(images) @ w_1 + b_1).relu()
 
     def scores(images: Tensor) -> Tensor:
         logits = embed(images) @ w_2 + b_2
@@ -189,6 +201,25 @@ def read_labels(predictor: AttributePredictor, images: Tensor) -> list[str]:
     return [", ".join(name for name, value in zip(predictor.attributes, row, strict=True) if value > 0) for row in scores]
 
 
+def accuracy(predictor: AttributePredictor, split: ImageArray, label_names: Sequence[str], most: int = 2000) -> Tensor:
+    """Share of real images where the predictor agrees with the labels, (K,); NaN for attributes without.
+
+    Args:
+        predictor: to be checked.
+        split: real images with classes (N,) or attributes (N, K).
+        label_names: of the classes or attributes.
+        most: images that are read.
+    """
+    images, labels = split.batch(range(min(most, len(split))))
+    read = predictor.scores(images) > 0
+    truth = labels[:, None] == torch.arange(len(label_names)) if labels.ndim == 1 else labels > 0.5
+    result = torch.full((len(predictor.attributes),), float("nan"))
+    for k, name in enumerate(predictor.attributes):
+        if name in label_names:
+            result[k] = (read[:, k] == truth[:, list(label_names).index(name)]).float().mean()
+    return result
+
+
 # -- parts ---------------------------------------------------------------------------------------------------------------
 
 
@@ -214,11 +245,17 @@ def digest_of(arrays: Any) -> str:
     return digest.hexdigest()
 
 
-def exclusive_attributes(predictor: AttributePredictor, pairs: Sequence[Sequence[str]] = ()) -> Tensor:
-    """(K, K) bool: whether two attributes exclude each other, or are the same; the classes do, and `pairs` of names."""
-    result = torch.eye(len(predictor.attributes), dtype=torch.bool)
-    result[: predictor.num_exclusive, : predictor.num_exclusive] = True
-    index = {name: k for k, name in enumerate(predictor.attributes)}
+def exclusive_attributes(names: Sequence[str], num_classes: int, pairs: Sequence[Sequence[str]] = ()) -> Tensor:
+    """(K, K) bool: whether two attributes exclude each other, or are the same.
+
+    Args:
+        names: of the K attributes; the first `num_classes` are classes, which exclude each other.
+        num_classes: 0 if there are no classes.
+        pairs: names of attributes that exclude each other; others are ignored.
+    """
+    result = torch.eye(len(names), dtype=torch.bool)
+    result[:num_classes, :num_classes] = True
+    index = {name: k for k, name in enumerate(names)}
     for one, other in pairs:
         if one in index and other in index:
             result[index[one], index[other]] = result[index[other], index[one]] = True

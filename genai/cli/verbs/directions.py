@@ -5,19 +5,21 @@ Group: sample and edit
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, count, positive
-from genai.cli.options.labels import LabelOptions, sample_condition
+from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
 from genai.cli.options.output import OutputOptions, checked
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import Ability, RunOptions, add_seed_option
+from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.control.direction_files import FILE, DirectionSet, save_directions
 from genai.control.directions import Direction, Scored, supervised, unsupervised
 from genai.control.predictors import exclusive_attributes, load_predictor
 from genai.control.spaces import EditSpace, Points, edit_space
+from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.images import annotated, save_png, to_uint8
 from genai.metrics.tables import WrappedTable
@@ -45,7 +47,7 @@ def parser() -> VerbParser:
     verb.add_argument("--unsupervised", type=count, default=3, metavar="N", help=text)
     add_predictor_option(verb, "reads the attributes of the samples")
     add_seed_option(verb, "seed of the samples (default: 0)")
-    LabelOptions.add_to(verb, default="that of `genai sample`", text=False)
+    LabelOptions.add_to(verb, default="labels of training images", text=False)
     group = verb.add_argument_group("output")
     default = f"RUN/{FILE} (zoo entry: in the current folder)"
     group.add_argument("--out", metavar="PATH", help=f"file of directions, with its picture beside it; default: {default}")
@@ -59,16 +61,19 @@ def run(arguments: list[str]) -> None:
     run, output = RunOptions.from_namespace(options), OutputOptions.from_namespace(options)
     path, picture = output_files(output, run.find())
     source = run.load(DECODE)
-    predictor = load_predictor(options.predictor, source.data("fit"), source.trust)
+    data = source.data("fit")
+    predictor = load_predictor(options.predictor, data, source.trust)
     wanted = options.attributes.split(",") if options.attributes else predictor.attributes
     for name in wanted:
         predictor.index(name)
     space = edit_space(source.model)
-    condition = sample_condition(LabelOptions.from_namespace(options), options.num, source)
+    condition = condition_of(LabelOptions.from_namespace(options), options.num, source, data.split("train"))
     points = space.points(image_seeds(options.seed, options.num), condition)
     images = space.decode(points)
     scored = Scored(points.x.float().cpu(), predictor.scores(to_uint8(images)), predictor.attributes)
-    exclusive = exclusive_attributes(predictor, source.run.record().get("label_exclusive", ()))
+    exclusive = exclusive_attributes(
+        predictor.attributes, predictor.num_exclusive, source.run.record().get("label_exclusive", ())
+    )
     found, skipped = supervised(scored, exclusive, wanted)
     print("".join(f"{line}\n" for line in skipped), end="")
     if options.unsupervised:
@@ -84,6 +89,13 @@ def run(arguments: list[str]) -> None:
     save_png(annotated(tiles, len(SHOWN), names, heads), picture, metadata)
     print_table(found, f"{options.num:,} samples, space {space.name}, attributes read by `{predictor.name}`")
     print(f"wrote {path} and {picture}")
+
+
+def condition_of(labels: LabelOptions, num: int, source: Loaded, split: ImageArray) -> Tensor | None:
+    """The condition that --label names; without it, for a model of classes or attributes, the labels of real images in turn."""
+    if source.model.conditional and labels.is_empty and label_kind(source) in ("class", "attributes"):
+        return torch.from_numpy(split.labels[np.arange(num) % len(split)].copy())
+    return sample_condition(labels, num, source)
 
 
 def output_files(output: OutputOptions, run: Run) -> tuple[Path, Path]:

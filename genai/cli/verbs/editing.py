@@ -17,10 +17,11 @@ from rich.console import Console
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
-from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
+from genai.cli.options.labels import LabelOptions, label_kind
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import Loaded, RunOptions, add_seed_option
+from genai.cli.verbs.directions import DECODE, condition_of
 from genai.cli.verbs.edit import check_space
 from genai.control.direction_files import FILE, load_directions
 from genai.control.edit_scores import (
@@ -35,17 +36,17 @@ from genai.control.edit_scores import (
     measure_directions,
     score_edits,
 )
-from genai.control.predictors import PIXELS, AttributePredictor, exclusive_attributes, load_predictor
+from genai.control.predictors import PIXELS, AttributePredictor, accuracy, exclusive_attributes, load_predictor
 from genai.control.spaces import edit_space
+from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.files import write_csv
 from genai.images import save_png, to_uint8
 from genai.metrics.tables import WrappedTable
-from genai.models.capabilities import Decodes
 from genai.models.seeds import image_seeds
 from genai.runs import merge_json
 
-DECODE = Ability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+RANDOM_SHARE = 4  # random directions are measured with one of so many samples: most of them take all steps
 FIRST_SEED = 1_000_000  # of the samples, so that they are not those that the directions were found with
 
 
@@ -67,7 +68,7 @@ def parser() -> VerbParser:
     text = "conditional model of the same data, which samples with and without each attribute from the same noise"
     verb.add_argument("--conditional", metavar="RUN", help=text)
     add_seed_option(verb, "seed of the samples (default: 0)")
-    LabelOptions.add_to(verb, default="that of `genai sample`", text=False)
+    LabelOptions.add_to(verb, default="labels of validation images", text=False)
     OutputOptions.add_to(verb, "the CSV of the changes; the picture is written beside it as PNG")
     return verb
 
@@ -86,29 +87,37 @@ def run(arguments: list[str]) -> None:
     names = (
         options.attributes.split(",") if options.attributes else [d.name for d in found.directions if d.kind == "supervised"]
     )
+    if not names:
+        raise UserError("there are no supervised directions to measure: find some with `genai directions`, and a larger --num")
     directions = [found.named(name) for name in names]
     for name in names:
         predictor.index(name)
     seeds = image_seeds(options.seed, FIRST_SEED + options.num)[FIRST_SEED:]
     space = edit_space(source.model)
-    points = space.points(seeds, sample_condition(LabelOptions.from_namespace(options), options.num, source))
+    real = data.split("val")
+    points = space.points(seeds, condition_of(LabelOptions.from_namespace(options), options.num, source, real))
     check_space(found, space, points)
     before = before_edits(to_uint8(space.decode(points)), predictor)
-    exclusive = exclusive_attributes(predictor, source.run.record().get("label_exclusive", ()))
+    exclusive = exclusive_attributes(
+        predictor.attributes, predictor.num_exclusive, source.run.record().get("label_exclusive", ())
+    )
+    few = max(2, options.num // RANDOM_SHARE)
     results = {
         "edits": measure_directions(space, points, before, directions, predictor),
-        "random": measure_directions(space, points, before, as_random(directions), predictor),
+        "random": measure_directions(space, points[:few], Before(*(x[:few] for x in before)), as_random(directions), predictor),
     }
     if options.conditional:
         other = RunOptions(options.conditional, "best", run.device, run.trust).load()
-        results["conditional"] = measure_conditional(other, seeds, names, predictor)
-    real = data.split("val")
+        results["conditional"] = measure_conditional(other, seeds, real, names, predictor)
     reference = predictor.embed(real.batch(range(min(len(real), 5000))).images)
-    fids = {"samples": edited_fid(before.images, reference, options.num, predictor)}
-    fids |= {name: edited_fid(result.images, reference, options.num, predictor) for name, result in results.items()}
+    sets = {"samples": before.images} | {name: result.images for name, result in results.items()}
+    num = min(map(len, sets.values()))
+    fids = {name: edited_fid(images, reference, num, predictor) for name, images in sets.items()}
+    floor = accuracy(predictor, real, data.class_names)
     print_scores(results, predictor, exclusive)
-    print(f"predictor `{predictor.name}`; {options.num} samples; FID on its features, {options.num} images each: ", end="")
-    print(", ".join(f"{name} {value:.3g}" for name, value in fids.items()))
+    agrees = float(floor[~floor.isnan()].mean()) if not floor.isnan().all() else float("nan")
+    print(f"{options.num} samples; predictor `{predictor.name}`, which agrees with {agrees:.1%} of the labels of real images")
+    print(f"FID on its features, {num} images each: {', '.join(f'{name} {value:.3g}' for name, value in fids.items())}")
     rows = [(name, *(f"{share:.4f}" for share in score.changed)) for name, score in results["edits"].scores.items()]
     write_csv(table, [("edit", *predictor.attributes), *rows])
     matrix = torch.stack([score.changed for score in results["edits"].scores.values()])
@@ -121,21 +130,23 @@ def run(arguments: list[str]) -> None:
         merge_json(source.run.path / "metrics.json", {"editing": {**about, "fid": fids, "scores": scores}})
 
 
-def measure_conditional(source: Loaded, seeds: list[int], names: Sequence[str], predictor: AttributePredictor) -> Measured:
-    """Scores of a conditional model that samples the same noise with and without each attribute.
+def measure_conditional(
+    source: Loaded, seeds: list[int], split: ImageArray, names: Sequence[str], predictor: AttributePredictor
+) -> Measured:
+    """Scores of a conditional model that samples the same noise with the labels of `split`, and with one of them changed.
 
     Raises:
         UserError: the model is unconditional, or conditioned on text.
     """
     if not source.model.conditional or label_kind(source) == "text":
         raise UserError(f"{source.run.path} is not conditioned on classes or attributes: name another model with --conditional")
-    labels, record = sample_condition(LabelOptions(), len(seeds), source), source.run.record()
-    assert labels is not None
-    own = predictor_of_labels(record, predictor)
-    exclusive = exclusive_attributes(own, record.get("label_exclusive", ()))
+    labels, record = torch.from_numpy(split.labels[np.arange(len(seeds)) % len(split)].copy()), source.run.record()
+    own = record["class_names"]
+    num_classes = len(own) if label_kind(source) == "class" else 0
+    exclusive = exclusive_attributes(own, num_classes, record.get("label_exclusive", ()))
     before: Before = before_edits(to_uint8(source.model.sample(seeds, labels).cpu()), predictor)
     scores, images = {}, [before.images[:0]]
-    for name in (name for name in names if name in own.attributes):
+    for name in (name for name in names if name in own):
         k = predictor.index(name)
         flipped = flipped_labels(labels, own.index(name), exclusive)
         edited = to_uint8(source.model.sample(seeds, flipped).cpu())
@@ -145,35 +156,30 @@ def measure_conditional(source: Loaded, seeds: list[int], names: Sequence[str], 
     return Measured(scores, torch.cat(images))
 
 
-def predictor_of_labels(record: Mapping[str, Any], predictor: AttributePredictor) -> AttributePredictor:
-    """`predictor` with the names of a run's labels."""
-    names = tuple(record["class_names"])
-    num = len(names) if record["label_kind"] == "class" else 0
-    return AttributePredictor(predictor.name, predictor.sha256, names, num, predictor.scores, predictor.embed)
-
-
 # -- output --------------------------------------------------------------------------------------------------------------
 
 
 def print_scores(results: Mapping[str, Measured], predictor: AttributePredictor, exclusive: Tensor) -> None:
-    """A row for each attribute, and the means; three columns for each kind of edit."""
+    """A row for each attribute, and the means; the median step is that of the edits."""
     columns, rows, means = ["edit"], {name: [name] for name in results["edits"].scores}, ["mean"]
     for kind, result in results.items():
         title = "" if kind == "edits" else f"{kind}: "
-        columns += [f"{title}success", f"{title}step", f"{title}largest other change", f"{title}distance"]
+        columns += [f"{title}success", f"{title}largest other change", f"{title}distance"]
+        others = {n: s.worst(exclusive[predictor.index(n)], predictor.attributes) for n, s in result.scores.items()}
         for name, cells in rows.items():
             score = result.scores.get(name)
             if score is None:
-                cells += ["-"] * 4
-                continue
-            share, other = score.worst(exclusive[predictor.index(name)], predictor.attributes)
-            cells += [f"{score.success:.1%}", f"{score.step:.2f}", f"{share:.1%} {other}", f"{score.distance:.2f}"]
+                cells += ["-"] * 3
+            else:
+                cells += [f"{score.success:.1%}", f"{others[name][0]:.1%} {others[name][1]}", f"{score.distance:.2f}"]
         if scores := list(result.scores.values()):
-            worst = fmean(s.worst(exclusive[predictor.index(n)], predictor.attributes)[0] for n, s in result.scores.items())
-            means += [f"{fmean(s.success for s in scores):.1%}", "", f"{worst:.1%}", f"{fmean(s.distance for s in scores):.2f}"]
+            worst = fmean(share for share, _ in others.values())
+            means += [f"{fmean(s.success for s in scores):.1%}", f"{worst:.1%}", f"{fmean(s.distance for s in scores):.2f}"]
         else:
-            means += ["-"] * 4
-    Console().print(WrappedTable(columns, [*rows.values(), means]))
+            means += ["-"] * 3
+    steps = [f"{score.step:.2f}" for score in results["edits"].scores.values()]
+    table = [[*cells[:2], step, *cells[2:]] for cells, step in zip([*rows.values(), means], [*steps, ""], strict=True)]
+    Console().print(WrappedTable([*columns[:2], "step", *columns[2:]], table))
 
 
 def as_json(score: EditScore) -> dict[str, Any]:
