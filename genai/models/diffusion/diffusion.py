@@ -64,7 +64,7 @@ class Diffusion(ImageModel):
         UserError: the network takes another number of conditioning channels than the conditioning image has.
     """
 
-    val_metrics = ("loss",)
+    val_metrics: tuple[str, ...] = ("loss",)
 
     def __init__(
         self,
