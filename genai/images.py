@@ -11,11 +11,19 @@ from torch import Tensor
 
 from genai import __version__
 from genai.files import open_atomically
+from genai.memory import check_memory
 
 MIN_TILE = 56  # pixels; smaller images are enlarged without smoothing
+BYTES_OF_FLOATS, BYTES_OF_GRID = 8, 4  # of a pixel, while images are sampled, and while a grid of them is made
 GAP, CAPTION, HEADING = 8, 18, 34  # pixels
 ANIMATIONS = (".gif", ".webp")
 LAST_FRAMES = 4  # the last frame stands as long as so many others
+
+
+def check_number(num: int, image_shape: Sequence[int]) -> None:
+    """Raise UserError if `num` sampled images of a shape (C, H, W) do not fit into the memory."""
+    size = BYTES_OF_FLOATS * num * math.prod(image_shape)
+    check_memory(size, f"{num:,} images", "generate fewer at a time, each time with another --seed")
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -53,6 +61,8 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     from torchvision.utils import make_grid  # slow to import
 
     factor = math.ceil(MIN_TILE / images.shape[-1])
+    size = BYTES_OF_GRID * images.numel() * factor**2
+    check_memory(size, f"{len(images):,} images in one picture", "write fewer, or one file for each with --out FOLDER/")
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     columns = columns or math.ceil(math.sqrt(len(images)))
     return to_pil(make_grid(images, nrow=columns, padding=2, pad_value=64))

@@ -8,4 +8,5 @@ directions.py       supervised and unsupervised directions
 direction_files.py  directions, saved with a run
 inversion.py        the point of a space whose image is nearest to a picture
 edit_scores.py      how well edits work
+latent_search.py    the latent of an image, by optimisation
 """

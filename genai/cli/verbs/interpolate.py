@@ -16,7 +16,7 @@ from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.control.paths import PATHS, lerp
 from genai.control.predictors import load_predictor, read_labels
 from genai.errors import UserError
-from genai.images import annotated, save_png, to_uint8
+from genai.images import annotated, check_number, save_png, to_uint8
 from genai.models.capabilities import Decodes, Encodes
 from genai.models.seeds import image_seeds
 
@@ -58,6 +58,7 @@ def run(arguments: list[str]) -> None:
     if options.read_labels and picture.path.suffix != ".png":
         raise UserError(f"--read-labels writes a PNG, not {picture.path.suffix}: choose another --out")
     source, model = picture.source, picture.source.model
+    check_number(2 * options.num * options.points, model.image_shape)
     shares = torch.linspace(0, 1, options.points, device=model.device)
     if between_images:
         images = read_images(options.ends, source)

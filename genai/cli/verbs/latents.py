@@ -22,7 +22,7 @@ from genai.cli.options.run import Ability, RunOptions
 from genai.control.predictors import AttributePredictor, load_predictor
 from genai.control.spaces import Points, edit_space
 from genai.errors import UserError
-from genai.images import grid, save_png, to_float, to_uint8
+from genai.images import check_number, grid, save_png, to_float, to_uint8
 from genai.models.capabilities import Decodes, Encodes
 from genai.models.seeds import image_seeds
 from genai.runs import Run
@@ -64,6 +64,7 @@ def run(arguments: list[str]) -> None:
             f"the latent space of {source.run.path} has {prior.shape[1]} dimensions, and only 2 can be shown: "
             "train with two, as configs/digits/vae-2d.yaml and configs/digits/gan-2d.yaml do"
         )
+    check_number(options.side**2, source.model.image_shape)
     z = grid_latents(prior, options.side)
     images = source.model.decode(z.to(source.model.device), edit_condition(labels, len(z), source)).clamp(-1, 1).cpu()
     if isinstance(source.model, Encodes):

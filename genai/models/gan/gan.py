@@ -14,7 +14,7 @@ from genai.models.base import ImageModel, NetworkFactory, Shape
 from genai.models.capabilities import Intermediate
 from genai.models.conditions import check_labels
 from genai.models.ema import Averaged
-from genai.models.gan.augmentation import AugmentationControl, DiffAugment, augmented_logits
+from genai.models.gan.augmentation import ADAPT_EVERY_N_BATCHES, AugmentationControl, DiffAugment, augmented_logits
 from genai.models.gan.cluster_conditioning import (
     ClusterConditioning,
     ClusterLatents,
@@ -67,7 +67,7 @@ class GAN(ImageModel):
     """
 
     MANUAL_FLAGS: ClassVar = {"gradient_clip_val": "max_grad_norm", "accumulate_grad_batches": "num_microbatches"}
-    """Trainer flags that Lightning refuses for models that optimise by hand -> the option of this model instead."""
+    """Trainer flags that Lightning refuses for models with manual optimisation -> the option of this model instead."""
 
     val_metrics = ("realness",)
 
@@ -200,7 +200,7 @@ class GAN(ImageModel):
         self.update_averages()
         count_batch(self.trainer)
 
-        if self.augmentation_control and self.global_step % self.augmentation_control.every_n_batches == 0:
+        if self.augmentation_control and self.global_step % ADAPT_EVERY_N_BATCHES == 0:
             with torch.no_grad():
                 self.augmentation_control.adapt(self, real, (fake or generate(z, condition)).images, condition)
         self.log("train/lr", g_optimizer.param_groups[0]["lr"])
