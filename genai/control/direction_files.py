@@ -13,7 +13,6 @@ from genai.control.directions import Direction
 from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded, write_atomically
 
-FILE = "directions.safetensors"  # in a run directory or zoo entry
 FORMAT = 1
 MAX_BYTES = 64_000_000
 

@@ -115,7 +115,7 @@ def of_feature_network(network: FeatureNetwork) -> AttributePredictor:
         return in_batches(lambda part: network(part).pool, images)
 
     num = network.num_classes if is_class else 0
-    return AttributePredictor(network.name, network.weights_sha256, network.class_names, num, scores, embed)
+    return AttributePredictor(Path(network.name).name, network.weights_sha256, network.class_names, num, scores, embed)
 
 
 def of_classifier_run(run: Run, trust: Sequence[str] = ()) -> AttributePredictor:
@@ -142,7 +142,7 @@ def of_classifier_run(run: Run, trust: Sequence[str] = ()) -> AttributePredictor
         return in_batches(lambda part: model.averaged.network.features(resized(part)), images)
 
     state = {name: value.float().numpy() for name, value in model.averaged.state_dict().items()}
-    return AttributePredictor(str(run.path), digest_of(state.values()), names, len(names) if is_class else 0, scores, embed)
+    return AttributePredictor(run.name, digest_of(state.values()), names, len(names) if is_class else 0, scores, embed)
 
 
 def fitted_to_pixels(split: ImageArray, data: Any) -> AttributePredictor:

@@ -26,7 +26,16 @@ from genai.runs.yaml_files import parse_yaml
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COMPARED = ("fid", "kid", "inception_score", "precision", "recall", "label_agreement", "bits_per_byte")
 TOLERANCE = 0.01
-FILES = ("README.md", "config.yaml", "metrics.json", "model.onnx", "run.json", "weights.safetensors")  # of a zoo entry
+FILES = (  # of a zoo entry
+    "README.md",
+    "config.yaml",
+    "directions.safetensors",
+    "metrics.json",
+    "model.onnx",
+    "run.json",
+    "weights.safetensors",
+)
+DIRECTIONS = "directions.safetensors"  # of `genai directions`
 Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, protocol of a test) -> its test entry of metrics.json
 
 CARD = """\
@@ -95,6 +104,8 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
         folder = Path(temporary) / target.name
         folder.mkdir()
         size = write_entry(folder, config, target, model, dtype, record, test)
+        if (source.path / DIRECTIONS).is_file():
+            write_atomically(folder / DIRECTIONS, (source.path / DIRECTIONS).read_bytes())
         check_target(target, force)
         before = Path(temporary) / "before"
         if target.exists():
