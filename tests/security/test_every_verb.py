@@ -28,6 +28,7 @@ VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two ba
     "denoise": ["{vae}", *SMALL],
     "detect": ["marked/", "--run", DIFFUSION, "--key", "secret"],
     "diffuse": [DIFFUSION, "--columns", "3"],
+    "explain": ["{features}", "--num", "8", "--checkpoint", "last"],
     "export": ["{vae}", "entry", "--checkpoint", "last"],
     "export-features": ["{features}", "mine.safetensors", "--checkpoint", "last"],
     "filmstrip": ["{vae}"],
