@@ -5,7 +5,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from genai.data.arrays import SPLITS, Batch, ImageArray, Split, select_rows
@@ -14,7 +13,7 @@ from genai.data.cache import CacheEntry, Recipe, key_of, open_or_build
 from genai.data.module import DataModule, LabelKind, data_roots, ranks
 from genai.data.order import EpochSampler, StridedSampler, even_batch_size
 from genai.data.words import CaptionTokens
-from genai.data.workers import TIMEOUT, check_shared_memory, prepare_worker
+from genai.data.workers import check_shared_memory, loader_settings
 from genai.errors import UserError
 from genai.images import to_float
 
@@ -181,10 +180,7 @@ def evaluation_loader(data: ImageDataModule, split: Split) -> DataLoader[Batch]:
 
 def make_loader(data: ImageDataModule, images: ImageArray, **options: Any) -> DataLoader[Batch]:
     """A loader of whole uint8 batches, with the data module's batch size and number of workers."""
-    settings: dict[str, Any] = {"batch_size": data.batch_size, "num_workers": data.num_workers, "collate_fn": identity}
-    settings |= {"pin_memory": torch.cuda.is_available(), "persistent_workers": data.num_workers > 0}
-    if data.num_workers:
-        settings |= {"worker_init_fn": prepare_worker, "timeout": TIMEOUT}
+    settings = loader_settings(data.batch_size, data.num_workers) | {"collate_fn": identity}
     return DataLoader(images, **settings | options)
 
 

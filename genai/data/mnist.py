@@ -15,7 +15,6 @@ from torchvision import datasets
 
 from genai.data import cache
 from genai.data.arrays import check_subset
-from genai.data.augment import Augment
 from genai.data.base import ImageDataModule, data_roots
 from genai.errors import UserError
 
@@ -56,7 +55,6 @@ class MNIST(ImageDataModule):
         num_train: number of training images to keep, as many of each class; default: all.
         class_shares: relative shares of the classes among the training images, one number for each class; the images are the
             first of each class, as many as these shares allow. Default: the shares of the data.
-        balance: see `ImageDataModule`.
     """
 
     label_kind = "class"
@@ -66,17 +64,12 @@ class MNIST(ImageDataModule):
         variant: Variant = "mnist",
         size: Literal[28, 32] = 28,
         num_triples: int = 128_000,
-        root: str | None = None,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
         exclude: Sequence[int] = (),
         num_train: int | None = None,
         class_shares: Sequence[float] | None = None,
-        balance: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment, balance)
+        super().__init__(**options)
         self.variant = variant
         self.size = size
         self.num_triples = num_triples

@@ -1,7 +1,7 @@
 """What a model can do besides `sample`: a verb needs one of these protocols, not a certain model family."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -56,6 +56,16 @@ class InitialisesFromRun(Protocol):
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:
         """Load the result of the other model's `export_state`; RuntimeError if the networks differ."""
+
+
+@runtime_checkable
+class ReadsRun(Protocol):
+    """A reward with a model of its own: the command line loads the run `run` before training and passes its model to `use`."""
+
+    run: str
+
+    def use(self, model: Any) -> None:
+        """Take the model of the run; UserError for one of another kind."""
 
 
 @runtime_checkable
@@ -124,6 +134,25 @@ class Encodes(Decodes, Protocol):
         """Images (N, C, H, W) in [-1, 1] -> latents (N, D), deterministic."""
 
 
+class Intermediate(NamedTuple):
+    """An intermediate latent space W, between the mapping and the synthesis network (StyleGAN, arXiv:1812.04948).
+
+    to_w: latents (N, D) and their condition -> w (N, E).
+    decode: w (N, E) -> images (N, C, H, W) in [-1, 1].
+    """
+
+    to_w: Callable[[Tensor, Tensor | None], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class HasIntermediate(Decodes, Protocol):
+    """A model that may have an intermediate latent space, where directions are easier to separate."""
+
+    def intermediate(self) -> Intermediate | None:
+        """The space W; None if the network has none."""
+
+
 class LikelihoodEstimate(NamedTuple):
     """Estimates of the negative log-likelihood of N images; lower is better.
 
@@ -163,12 +192,12 @@ class ExactLikelihood(Protocol):
 
 @runtime_checkable
 class EvaluatesBound(Protocol):
-    """A model with a lower bound of its log-likelihood, by importance sampling."""
+    """A model with a lower bound on its log-likelihood, by importance sampling."""
 
     def likelihood_bound(
         self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, num_samples: int = 1
     ) -> LikelihoodEstimate:
-        """Upper bound of -ln p(x): the ELBO for one sample, the tighter IWAE bound for more.
+        """Upper bound on -ln p(x): the ELBO for one sample, the tighter IWAE bound for more.
 
         Args:
             images: (N, C, H, W) in [-1, 1].

@@ -25,6 +25,7 @@ VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two ba
     "average": ["{diffusion}", "--std", "0.07"],
     "classify": ["{vae}", "--num", "20", "--samples", "1"],
     "compare": ["{vae}", *SMALL],
+    "curves": ["{vae}"],
     "denoise": ["{vae}", *SMALL],
     "detect": ["marked/", "--run", DIFFUSION, "--key", "secret"],
     "diffuse": [DIFFUSION, "--columns", "3"],

@@ -15,6 +15,7 @@ from genai.cli.options.run import Loaded
 from genai.cli.options.shares import SHARES_HELP, attributes_with_shares, class_shares, classes_with_shares, parse_shares
 from genai.data.words import decode
 from genai.errors import UserError
+from genai.images import check_number
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.data import data_of
@@ -84,10 +85,10 @@ class LabelOptions(Options):
             raise UserError("--same-noise compares labels image by image: add --per-label N, or --prompts FILE")
         return replace(self, per_label=self.per_label or PER_PROMPT) if self.prompts else self
 
-    def seeds(self, seed: int, num: int) -> list[int]:
+    def seeds(self, seed: int, num: int) -> Sequence[int]:
         """A seed for each of `num` images; with --same-noise those of one label are repeated for the others."""
         if self.same_noise and self.per_label:
-            return image_seeds(seed, self.per_label) * (num // self.per_label)
+            return list(image_seeds(seed, self.per_label)) * (num // self.per_label)
         return image_seeds(seed, num)
 
     def metadata(self) -> dict[str, str]:
@@ -117,6 +118,7 @@ def sample_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor |
         UserError: the options do not fit the model's kind of condition, or name a label that does not exist.
     """
     run = source.run
+    check_number(labels.per_label or num, source.model.image_shape)
     if not source.model.conditional:
         if not labels.is_empty or labels.per_label:
             raise UserError(f"{run.path} is unconditional: leave --label, --per-label, --prompt and --shares out")

@@ -32,11 +32,12 @@ def marked_samples(
     Raises:
         UserError: the model has neither noise nor latents that can be marked, or a setting chooses between samples.
     """
-    model, mark = source.model, SignMark(key)
+    model: Any = source.model
+    mark = SignMark(key)
     check_markable(source)
     if isinstance(model, InvertsNoise):
         noise = mark.mark(seeded_normal(seeds, model.image_shape, model.device), seeds)
-        return model.sample(seeds, condition, initial_noise=noise, **settings)  # type: ignore[attr-defined,no-any-return]
+        return model.sample(seeds, condition, initial_noise=noise, **settings)  # type: ignore[no-any-return]
     if settings:
         raise UserError(f"--watermark sets the latents of {source.run.path}: leave --candidates out")
     z = mark.mark(model.latents(seeds), seeds)

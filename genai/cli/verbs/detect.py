@@ -14,7 +14,7 @@ from torch import Tensor
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.images import read_picture
 from genai.cli.options.run import RUN_HELP, Ability, Loaded, RunOptions
-from genai.cli.options.text import file_tokens, tokenizer_of
+from genai.cli.options.text import file_tokens
 from genai.cli.options.watermark import check_key, mark_p_values
 from genai.errors import UserError
 from genai.images import to_float
@@ -24,6 +24,7 @@ from genai.models.capabilities import GeneratesText
 from genai.models.watermarks import GreenList
 from genai.report.pictures import read_pictures
 from genai.runs import find
+from genai.runs.text import tokenizer_of
 
 PRESETS = ("configs/digits/diffusion.yaml", "configs/shakespeare/gpt.yaml")
 SAMPLE = Ability((ImageModel, GeneratesText), "sample images or text", PRESETS)

@@ -4,7 +4,7 @@ Group: inspect
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +32,7 @@ BATCH_SIZE = 100
 NUM_WORST = 16  # samples in the picture
 BOUND_SAMPLES = 8
 WIDTH = 21  # of the first column
-Score = Callable[[Tensor, list[int], Tensor | None], Tensor]  # images (N, C, H, W), seeds, condition -> (N,), low if known
+Score = Callable[[Tensor, Sequence[int], Tensor | None], Tensor]  # images (N, C, H, W), seeds, condition -> (N,), low if known
 
 
 def parser() -> VerbParser:

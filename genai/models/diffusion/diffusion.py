@@ -64,7 +64,7 @@ class Diffusion(ImageModel):
         UserError: the network takes another number of conditioning channels than the conditioning image has.
     """
 
-    val_metrics = ("loss",)
+    val_metrics: tuple[str, ...] = ("loss",)
 
     def __init__(
         self,
@@ -158,6 +158,7 @@ class Diffusion(ImageModel):
         initial_noise: Tensor | None = None,
         guiding_model: "Diffusion | None" = None,
         callback: Callable[[Tensor, Tensor], Any] | None = None,
+        network: nn.Module | None = None,
         **settings: Any,
     ) -> Tensor:
         """Generate one image per seed: (len(seeds), C, H, W) in [-1, 1].
@@ -173,6 +174,7 @@ class Diffusion(ImageModel):
             initial_noise: (N, C, H, W), standard normal; None for the noise of the seeds.
             guiding_model: model of autoguidance; None for classifier-free guidance.
             callback: called with (x, sigma) before each evaluation.
+            network: the network; None for the averaged one.
             settings: fields of `Sampling`, instead of the model's own.
 
         Raises:
@@ -181,10 +183,11 @@ class Diffusion(ImageModel):
         sampling = self.sampling.override(**settings)
         random = SeededRandom(seeds, self.device)
         encoded = encode(self, condition)
-        denoise = denoiser(self, self.averaged, encoded, conditioning_image)
+        network = self.averaged if network is None else network
+        denoise = denoiser(self, network, encoded, conditioning_image)
         if guiding_model is None:  # classifier-free guidance
             null_condition = None if encoded is None else torch.zeros_like(encoded)
-            guide = denoiser(self, self.averaged, null_condition, conditioning_image)
+            guide = denoiser(self, network, null_condition, conditioning_image)
         else:  # autoguidance
             guide = denoiser(guiding_model, guiding_model.averaged, encode(guiding_model, condition), conditioning_image)
         denoise = guided(denoise, guide, sampling.guidance_scale, sampling.guidance_interval)
