@@ -79,7 +79,7 @@ def target_number(target: str | None, source: Loaded) -> int | None:
         raise UserError(f"{source.run.path} is no classifier: leave --target out")
     if target is not None and target not in names:
         raise UserError(f"there is no class or attribute {target!r}: choose from {', '.join(names)}")
-    if isinstance(model, ScoresRealness) and model.is_exported:  # type: ignore[attr-defined]
+    if isinstance(model, ScoresRealness) and getattr(model, "is_exported", False):
         raise UserError(f"{source.run.path} has no discriminator, as all zoo entries: name a run directory of a GAN")
     return None if target is None else names.index(target)
 
@@ -93,8 +93,9 @@ def make_score(source: Loaded, target: int | None, images: Tensor, labels: Tenso
     """Log-odds of the target, or of the class that is most probable for each image; of a GAN those of being real."""
     model = source.model
     if isinstance(model, Classifies):
-        chosen = model.predict(images).argmax(dim=1) if target is None else torch.full((len(images),), target)
-        return lambda x: log_odds(model.predict(x).gather(1, chosen[:, None].to(model.device))[:, 0])  # type: ignore[attr-defined]
+        probable = model.predict(images).cpu().argmax(dim=1)
+        chosen = probable if target is None else torch.full_like(probable, target)
+        return lambda x: log_odds(model.predict(x).cpu().gather(1, chosen[:, None])[:, 0])
     condition = labels if model.conditional else None
     return lambda x: log_odds(model.realness(x.to(model.device), condition))
 
