@@ -51,7 +51,7 @@ def save_directions(path: Path, found: DirectionSet) -> None:
         WriteError: the system refuses to write.
     """
     vectors = torch.stack([direction.vector for direction in found.directions]).float().contiguous()
-    about = {**found._asdict(), "directions": [direction._replace(vector=None)._asdict() for direction in found.directions]}
+    about = {**found._asdict(), "directions": [{**direction._asdict(), "vector": None} for direction in found.directions]}
     text = json.dumps({"format": FORMAT, **about})
     metadata = {"software": "genai", "directions": text, "sha256": digest(text, vectors)}
     write_atomically(path, save({"vectors": vectors}, metadata))

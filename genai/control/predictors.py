@@ -120,11 +120,12 @@ def of_feature_network(network: FeatureNetwork) -> AttributePredictor:
 
 def of_classifier_run(run: Run, trust: Sequence[str] = ()) -> AttributePredictor:
     """The classifier of a run as a predictor; UserError if its model is no classifier."""
-    model: Any = load(run, trust=trust)
-    if not isinstance(model, Classifies):
+    loaded = load(run, trust=trust)
+    if not isinstance(loaded, Classifies):
         raise UserError(
-            f"{run.path} is a {type(model).__name__}, no classifier: train one as configs/digits/features.yaml does"
+            f"{run.path} is a {type(loaded).__name__}, not a classifier: train one as configs/digits/features.yaml does"
         )
+    model: Any = loaded
     record = run.record()
     names = tuple(record["class_names"])
     is_class = (record.get("label_kind") or data_of(run, trust).label_kind) == "class"

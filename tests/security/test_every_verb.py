@@ -32,6 +32,7 @@ VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two ba
     "directions": ["{vae}", "--num", "60", "--unsupervised", "1", "--out", "vae.safetensors"],
     "edit": ["zoo/avatars-cr3gan", "--set", "hat=1", *SMALL],
     "editing": ["zoo/avatars-cr3gan", "--predictor", "avatars", "--attributes", "hat", *SMALL],
+    "explain": ["{features}", "--num", "8", "--checkpoint", "last"],
     "export": ["{vae}", "entry", "--checkpoint", "last"],
     "export-features": ["{features}", "mine.safetensors", "--checkpoint", "last"],
     "filmstrip": ["{vae}"],

@@ -32,12 +32,11 @@ def marked_samples(
     Raises:
         UserError: the model has neither noise nor latents that can be marked, or a setting chooses between samples.
     """
-    model: Any = source.model
-    mark = SignMark(key)
+    model, mark = source.model, SignMark(key)
     check_markable(source)
     if isinstance(model, InvertsNoise):
-        noise = mark.mark(seeded_normal(seeds, model.image_shape, model.device), seeds)
-        return model.sample(seeds, condition, initial_noise=noise, **settings)  # type: ignore[no-any-return]
+        noise = mark.mark(seeded_normal(seeds, source.model.image_shape, source.model.device), seeds)
+        return source.model.sample(seeds, condition, initial_noise=noise, **settings)  # type: ignore[no-any-return]
     if settings:
         raise UserError(f"--watermark sets the latents of {source.run.path}: leave --candidates out")
     z = mark.mark(model.latents(seeds), seeds)

@@ -1,4 +1,4 @@
-"""genai audit: compare shares of classes or attributes in samples with training data
+"""genai audit: compare class or attribute shares of samples and data
 
 Group: inspect
 """

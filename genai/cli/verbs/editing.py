@@ -132,7 +132,7 @@ def run(arguments: list[str]) -> None:
 
 
 def measure_conditional(
-    source: Loaded, seeds: list[int], split: ImageArray, names: Sequence[str], predictor: AttributePredictor
+    source: Loaded, seeds: Sequence[int], split: ImageArray, names: Sequence[str], predictor: AttributePredictor
 ) -> Measured:
     """Scores of a conditional model that samples the same noise with the labels of `split`, and with one of them changed.
 

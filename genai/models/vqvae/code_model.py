@@ -85,6 +85,16 @@ class CodeModel(ImageModel):
         return self.averaged.network  # type: ignore[return-value]
 
     @torch.no_grad()
+    def codes(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> codes (N, h, w) int64."""
+        return self.trained.tokenizer.encode(images.to(self.device))
+
+    @torch.no_grad()
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Codes (N, h, w) int64 -> images (N, C, H, W) in [-1, 1]."""
+        return self.trained.tokenizer.decode(codes.to(self.device))
+
+    @torch.no_grad()
     def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """Encode images (N, C, H, W) in [-1, 1] to codes and decode these, deterministic; the condition is unused."""
         return self.trained.tokenizer.decode(self.trained.tokenizer.encode(images))
