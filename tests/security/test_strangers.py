@@ -139,6 +139,29 @@ def test_a_study_of_another_program_is_refused(workspace: Path, capsys: pytest.C
     assert "is no study of `genai sweep`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": {"fid": 10**400}},
+        {"protocol": None},
+        {"protocol": {"num_samples": "x"}},
+        {"protocol": {"features": 5}},
+        {"seconds": "x"},
+    ],
+    ids=str,
+)
+def test_scores_are_numbers_and_protocols_are_protocols(
+    change: dict, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(workspace / "runs/theirs/first")
+    evaluation = {"scores": {"fid": 1.0}, "floor": {"fid": 0.1}, "images_seen": 10, "protocol": {}} | change
+    (run / "metrics.json").write_text(json.dumps({"test": evaluation, "cost": {"seconds": change.pop("seconds", 1.0)}}))
+    with pytest.raises(DamagedFileError, match="metrics"):
+        Run(run).scores()
+    assert main(["runs", "theirs"]) == 0
+    assert "shown without scores" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_malformed_checkpoint_is_refused_in_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]

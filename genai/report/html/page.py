@@ -17,8 +17,8 @@ from markupsafe import Markup
 from genai import __version__
 from genai.files import write_atomically
 from genai.images import grid
-from genai.metrics.protocol import Protocol
 from genai.metrics.registry import all_metrics
+from genai.report.comparison import protocol_of
 from genai.report.html import charts
 from genai.report.html.content import Nearest, RunContent, differing
 from genai.report.html.pictures import data_uri, read_grid, spaced
@@ -85,7 +85,7 @@ def make_charts(runs: Sequence[RunContent]) -> dict[str, figure]:
 
 def protocol(run: RunContent) -> str:
     """What the scores of a run depend on besides the model, in one line; empty without scores."""
-    return Protocol(**run.evaluation["protocol"]).describe() if run.evaluation else ""
+    return protocol_of(run.evaluation).describe() if run.evaluation else ""
 
 
 def score_tables(runs: Sequence[RunContent]) -> list[dict[str, Any]]:
