@@ -179,7 +179,7 @@ def read_bounded(path: Path, most: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))  # a pipe would wait
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise DamagedFileError(f"{path} is no plain file: name one")
+            raise DamagedFileError(f"{path} is not a plain file: name one")
         content = file.read(most + 1)
     if len(content) > most:
         raise DamagedFileError(f"{path} has more than {most / 1e6:,.0f} MB, too many for what it should hold: check the file")

@@ -89,6 +89,42 @@ def captioned(images: Tensor, captions: Sequence[str], heading: str) -> Image.Im
     return picture
 
 
+def annotated(
+    images: Tensor, columns: int, rows: Sequence[str] = (), heads: Sequence[str] = (), captions: Sequence[str] = ()
+) -> Image.Image:
+    """uint8 images (N, C, H, W) row by row on white, with texts.
+
+    Args:
+        images: N is a multiple of `columns`.
+        columns: images in a row.
+        rows: a text left of each row.
+        heads: a text above each column.
+        captions: a text under each image.
+    """
+    _, _, height, width = images.shape
+    factor = math.ceil(MIN_TILE / min(height, width))
+    font = ImageFont.load_default(13)
+    left = GAP + max((math.ceil(font.getlength(text)) + GAP for text in rows), default=0)
+    top = GAP + (CAPTION if heads else 0)
+    widest = max((font.getlength(text) for text in (*heads, *captions)), default=0)
+    across, down = max(width * factor, math.ceil(widest)) + GAP, height * factor + GAP + (CAPTION if captions else 0)
+    picture = Image.new("RGB", (left + columns * across, top + len(images) // columns * down), "white")
+    draw = ImageDraw.Draw(picture)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        x, y = left + column * across + (across - GAP - width * factor) // 2, top + row * down
+        tile = to_pil(image).convert("RGB")
+        picture.paste(tile.resize((width * factor, height * factor), Image.Resampling.NEAREST), (x, y))
+        middle = x + width * factor / 2
+        if captions:
+            draw.text((middle, y + height * factor + CAPTION / 2 + 1), captions[index], "#444444", font, anchor="mm")
+        if heads and row == 0:
+            draw.text((middle, top - CAPTION / 2), heads[column], "black", font, anchor="mm")
+        if rows and column == 0:
+            draw.text((GAP, y + height * factor / 2), rows[row], "black", font, anchor="lm")
+    return picture
+
+
 def titled(picture: Image.Image, heading: str) -> Image.Image:
     """The picture on white, below a heading."""
     font = ImageFont.load_default(18)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Loaded
-from genai.cli.options.text import TokenOptions, prompt_tokens, tokenizer_of
+from genai.cli.options.text import TokenOptions
 from genai.errors import UserError
 from genai.files import write_atomically
 from genai.memory import check_memory
 from genai.models.seeds import image_seeds
+from genai.models.watermarks import GreenList
+from genai.runs.text import stream_tokens, tokenizer_of
 from genai.terminal import visible
 
 DEFAULT_NUM, DEFAULT_TOKENS = 1, 300
@@ -19,7 +21,13 @@ BYTES_OF_SAMPLE, BYTES_OF_TOKEN = 1000, 16  # at least
 
 
 def sample_text(
-    source: Loaded, num: int | None, seed: int, prompt: str | None, options: TokenOptions, output: OutputOptions
+    source: Loaded,
+    num: int | None,
+    seed: int,
+    prompt: str | None,
+    options: TokenOptions,
+    output: OutputOptions,
+    watermark: str | None = None,
 ) -> None:
     """Print samples, and write them to --out, one after the other with a line between them.
 
@@ -36,19 +44,17 @@ def sample_text(
         f"{num:,} texts of {options.tokens or DEFAULT_TOKENS:,} tokens",
         "generate fewer at a time, each time with another --seed",
     )
-    steps = source.model.stream(seeds, prompt_tokens(prompt, tokenizer), options.tokens or DEFAULT_TOKENS, **settings)
-    rows: list[list[int]] = [[] for _ in seeds]
+    if watermark is not None:
+        settings["green"] = GreenList(watermark)
     heading = f"--- seed {seed}, sample {{}} ---\n" if num > 1 else "{}"
     printer = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may have several tokens
-    show(heading.format(0 if num > 1 else "") + (prompt or ""))
-    for step in steps:
-        for row, token in zip(rows, step.tolist(), strict=True):
-            if not row or row[-1] != tokenizer.end:  # a sample stops at the end of its document
-                row.append(token)
-                if row is rows[0]:
-                    show(printer.decode(tokenizer.decode([token])))
-        if all(row[-1] == tokenizer.end for row in rows):
-            break
+    rows: list[list[int]] = []
+    printed = 0
+    for rows in stream_tokens(source.model, tokenizer, seeds, prompt or "", options.tokens or DEFAULT_TOKENS, **settings):
+        if not printed:
+            show(heading.format(0 if num > 1 else "") + (prompt or ""))
+        show(printer.decode(tokenizer.decode(rows[0][printed:])))
+        printed = len(rows[0])
     texts = [(prompt or "") + tokenizer.text(row) for row in rows]
     show(printer.decode(b"", final=True) + "\n")
     for i, text in enumerate(texts[1:], start=1):

@@ -37,6 +37,7 @@ class Model(L.LightningModule):
 
     unit: str = "images"
     needs_start: bool = False  # whether a fit has to begin with the weights of another run
+    verbs_with_reward: tuple[str, ...] = ()  # verbs that compute the reward of a model that has one
     averaged: Averaged
     not_compiled: tuple[nn.Module | None, ...] = ()
     val_metrics: tuple[str, ...] | None = None

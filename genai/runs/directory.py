@@ -96,7 +96,7 @@ class Run:
         text = (self.config_bytes() if content is None else content).decode(errors="replace")
         config = parse_yaml(text, source)
         if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in ("model", "data")):
-            raise DamagedFileError(f"{source} is no config of a run: it has no sections `model` and `data`")
+            raise DamagedFileError(f"{source} is not a config of a run: it has no sections `model` and `data`")
         return config
 
     def record(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Run:
         return record
 
     def raw_record(self) -> dict[str, Any]:
-        """What run.json says, of a run of any version; DamagedFileError where it is no JSON object.
+        """What run.json says, of a run of any version; DamagedFileError where it is not JSON object.
 
         Its texts are those that can be printed, but for the tokenizer, which needs its own.
         """

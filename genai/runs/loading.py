@@ -29,7 +29,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         DamagedFileError: it is damaged, if only in one bit, or a crafted pickle.
-        UserError: there is none, or it is no checkpoint of Lightning.
+        UserError: there is none, or it is not a checkpoint of Lightning.
     """
     try:
         checkpoint: Any = load_whole(path)

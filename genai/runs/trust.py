@@ -141,7 +141,7 @@ class Policy:
         if isinstance(value, dict):
             for key, entry in value.items():
                 if isinstance(key, str) and ("." in key or key.startswith("__")):
-                    raise UserError(f"{self.source} has the key {key}, which is no name of an option: remove it")
+                    raise UserError(f"{self.source} has the key {key}, which is not a name of an option: remove it")
                 if key == "class_path":
                     self.check_import(str(entry))
                 self.check_value(entry, (*keys, str(key)))
@@ -230,10 +230,10 @@ def reexport(path: str) -> str:
 
 
 def policy_of(source: Path, trust: Sequence[str]) -> Policy:
-    """The policy for a config from elsewhere; UserError where a name in `trust` is no package."""
+    """The policy for a config from elsewhere; UserError where a name in `trust` is not a package."""
     for name in trust:
         if not name.isidentifier() or name == "jsonargparse":
-            raise UserError(f"--trust {name} is no package that can be trusted: name one, such as --trust my_models")
+            raise UserError(f"--trust {name} is not a package that can be trusted: name one, such as --trust my_models")
     return Policy(source, tuple(trust))
 
 
@@ -241,7 +241,7 @@ def read_config(run: Run, trust: Sequence[str] = ()) -> tuple[dict[str, Any], Po
     """The config of a run, read once, and what it may name; nothing of it is checked yet.
 
     Raises:
-        UserError: config.yaml is missing or damaged, or a name in `trust` is no package.
+        UserError: config.yaml is missing or damaged, or a name in `trust` is not a package.
     """
     path = run.path / "config.yaml"
     content = run.config_bytes()

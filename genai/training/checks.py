@@ -35,12 +35,12 @@ def check_seed(seed: Any) -> None:
 
 
 def check_experiment(name: str | None) -> None:
-    """Raise UserError for an `--experiment` that is no name of one folder, so that `genai runs` finds its runs in runs/NAME."""
+    """Raise UserError for an `--experiment` that is not the name of one folder; `genai runs` looks in runs/NAME."""
     if name is None:
         return
     is_name = name.isprintable() and name == name.strip() and not set(name) & set("/\\") and len(os.fsencode(name)) <= 200
     if not is_name or name in ("", ".", "..") or name.startswith("-"):
-        raise UserError(f"experiment {name[:60]!r} is no name of a folder: use letters, digits and -, such as my-gan")
+        raise UserError(f"experiment {name[:60]!r} is not a valid folder name: use letters, digits and -, such as my-gan")
 
 
 def check_kind(model: L.LightningModule, data: DataModule) -> None:
@@ -48,7 +48,10 @@ def check_kind(model: L.LightningModule, data: DataModule) -> None:
     kinds = {True: "text", False: "images"}
     of_model, of_data = isinstance(model, TextModel), isinstance(data, TextDataModule)
     if isinstance(model, Model) and of_model != of_data:
-        raise UserError(f"a {type(model).__name__} is a model of {kinds[of_model]}, and {data.name} are {kinds[of_data]}")
+        raise UserError(
+            f"a {type(model).__name__} is a model of {kinds[of_model]}, and the data {data.name} are {kinds[of_data]}: "
+            "choose another --model or --data"
+        )
 
 
 def check_model(model: L.LightningModule, num_classes: int, batch_size: int) -> None:
@@ -135,7 +138,7 @@ def check_checkpoint(
     if data is not None and isinstance(state, dict) and data.has_changed(state):
         raise UserError(
             f"{path} was trained with other data than {data.name} has now, so the run cannot be continued exactly: give it "
-            "the data and data options that it had, start a new run with --init_from, or add --changed_data to go on"
+            "the data and data options that it had, start a new run with --init_from, or add --changed_data to resume anyway"
         )
     try:
         model.load_state_dict(checkpoint["state_dict"])

@@ -38,7 +38,9 @@ def check_accelerator(trainer: Any) -> None:
     on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not has_gpu())
     most = os.cpu_count() or 1
     if on_cpu and not cluster.launched() and str(trainer.devices).isdecimal() and int(trainer.devices) > most:
-        raise UserError(f"{trainer.devices} processes would wait for {most} cores: use --trainer.devices {most} or fewer")
+        raise UserError(
+            f"--trainer.devices {trainer.devices} is more than the {most} CPU cores of this machine: use {most} or fewer"
+        )
 
 
 def check_precision(trainer: Any) -> None:

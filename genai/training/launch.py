@@ -157,7 +157,7 @@ def next_steps(run_dir: Path, model: L.LightningModule) -> list[str]:
     if isinstance(model, TextModel):
         lines.append(f"  inspect it:  genai likelihood {run}; genai tokens {run} --prompt TEXT")
     if isinstance(model, Classifies):
-        lines.append(f"  use it:      genai classify {run} IMAGE")
+        lines.append(f"  use it:      genai classify {run}")
     if (run_dir / "checkpoints/last.ckpt").is_file():
         lines.append(f"  continue it: genai fit --resume {run} --trainer.max_epochs MORE")
     return lines

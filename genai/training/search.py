@@ -60,7 +60,7 @@ def read_space(path: Path) -> dict[str, Parameter]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}): name a search space in YAML, such as sweeps/gan") from None
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} is no search space: {HOW}")
+        raise UserError(f"{path} is not a search space: {HOW}")
     return {str(name): parameter(str(name), entry, path) for name, entry in content.items()}
 
 

@@ -56,6 +56,16 @@ def test_probabilities_of_all_images_sum_to_one(patch_size: int) -> None:
     assert estimate.nats.std() > 0.1
 
 
+def test_an_8_bit_pixel_has_one_of_256_values() -> None:
+    made = model((1, 1, 1), levels=256)
+    images = (torch.arange(256.0) / 127.5 - 1).view(-1, 1, 1, 1)
+    estimate = made.likelihood(images, image_seeds(0, 256))
+    assert torch.exp(-estimate.nats).sum() == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(estimate.bits_per_dim, estimate.nats / math.log(2))
+    assert estimate.kind == "exact, 8-bit pixels"
+    assert torch.equal(made.likelihood(images, image_seeds(9, 256)).nats, estimate.nats)  # nothing is binarised
+
+
 def test_samples_have_the_probabilities_that_the_likelihood_says() -> None:
     made = model((1, 2, 2), patch_size=2)
     images = made.sample(image_seeds(0, 2048))

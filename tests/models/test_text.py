@@ -3,19 +3,24 @@
 import copy
 import itertools
 import math
+from types import SimpleNamespace
+from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 
+from genai.data.pydocs import PyDocs
 from genai.data.tokenizers import BytePairs, Bytes
 from genai.errors import UserError
 from genai.metrics.text import LN2
 from genai.models.autoregressive.autoregressive import Autoregressive
 from genai.models.autoregressive.muon import Float32Muon
 from genai.models.autoregressive.ngram import NGram
-from genai.models.autoregressive.optimizers import CombinedOptimizer
+from genai.models.autoregressive.optimizers import CombinedOptimizer, optimizer_of
 from genai.models.seeds import image_seeds
 from genai.models.text import TextModel
 from genai.networks.hidden_markov import HiddenMarkov
@@ -225,6 +230,33 @@ def test_combined_optimisers_step_save_and_load_like_one() -> None:
     step(whole, optimizer)
     step(resumed, again)
     assert all(torch.equal(p, q) for p, q in zip(whole, resumed, strict=True))
+
+
+def losses(precision: str = "32", **options: Any) -> list[float]:
+    """The training losses of four steps."""
+    torch.manual_seed(0)
+    data = PyDocs(context_length=T, batch_size=4, seed=0)
+    model = Autoregressive(data.vocab_size, T, network=NETWORKS["transformer"], **options)
+    found: list[float] = []
+    model.log = lambda name, value, **_: found.append(float(value.detach()))  # type: ignore[method-assign]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    L.Trainer(max_steps=4, accelerator="cpu", precision=precision, limit_val_batches=0, **quiet).fit(model, data)  # type: ignore[arg-type]
+    return found
+
+
+def test_compiled_and_in_bfloat16_it_trains_the_same() -> None:
+    plain = losses()
+    assert plain[-1] < plain[0] - 0.01
+    assert losses(compile="eager") == pytest.approx(plain, rel=1e-4)
+    half = losses("bf16-mixed")
+    assert half != plain
+    assert half == pytest.approx(plain, rel=0.02)
+
+
+def test_sharded_matrices_take_no_muon() -> None:
+    trainer: Any = SimpleNamespace(strategy=FSDPStrategy())
+    with pytest.raises(UserError, match="FSDP gives each device a part of a matrix"):
+        optimizer_of(build("transformer").network, torch.optim.AdamW, Float32Muon, trainer)  # type: ignore[arg-type]
 
 
 def test_a_network_without_matrices_takes_no_muon() -> None:

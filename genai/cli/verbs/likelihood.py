@@ -6,7 +6,7 @@ Group: inspect
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from genai.runs import merge_json
 PRESETS = ("configs/digits/vae.yaml", "configs/digits/diffusion.yaml")
 LIKELIHOOD = Ability((ExactLikelihood, EvaluatesBound, GeneratesText), "estimate a likelihood", PRESETS)
 BATCH_SIZE = 64
-Estimator = Callable[[Tensor, list[int], Tensor | None], LikelihoodEstimate]  # images, seeds, condition -> N estimates
+Estimator = Callable[[Tensor, Sequence[int], Tensor | None], LikelihoodEstimate]  # images, seeds, condition -> N estimates
 
 
 class Summary(NamedTuple):

@@ -14,11 +14,12 @@ from torch import Tensor
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions, checked
 from genai.cli.options.run import Loaded, RunOptions
-from genai.cli.options.text import TEXT, prompt_tokens, tokenizer_of
+from genai.cli.options.text import TEXT
 from genai.errors import UserError
 from genai.files import open_atomically
 from genai.metrics.tables import WrappedTable
 from genai.networks.transformer import Transformer, attention_maps
+from genai.runs.text import prompt_tokens, tokenizer_of
 from genai.terminal import visible
 
 NUM_LIKELY = 5  # tokens of each row of the table
