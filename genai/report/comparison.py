@@ -10,7 +10,7 @@ from typing import Any
 
 from scipy.stats import ttest_ind
 
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.files import plain_cell
 from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics, text_metrics
@@ -89,8 +89,12 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 
 
 def protocol_of(test: Mapping[str, Any]) -> Protocol | TextProtocol:
-    """What the scores of an evaluation depend on."""
-    return TextProtocol(**test["protocol"]) if "tokenizer" in test["protocol"] else Protocol(**test["protocol"])
+    """What the scores of an evaluation depend on; DamagedFileError where it does not say so."""
+    values = test.get("protocol", {})
+    try:
+        return TextProtocol(**values) if "tokenizer" in values else Protocol(**values)
+    except TypeError as error:
+        raise DamagedFileError(f"metrics.json is damaged (its protocol is none: {error})") from None
 
 
 def check_protocols(groups: Sequence[Group]) -> None:

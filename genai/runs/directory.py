@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,10 @@ RECORD = {  # of run.json
     "seed": int,
     "versions": dict,
 }
+NUMBERS = ("seconds", "train_flops", "energy_kwh", "peak_memory", "sample_flops")
+COST = {**dict.fromkeys(NUMBERS, (int, float)), "step_flops": dict, "device": str, "energy_source": str}  # and of sampling
+LARGEST = 1e100  # score
+PROTOCOL_TEXTS = ("data", "fingerprint", "split", "features", "weights_sha256", "resize", "tokenizer")  # others are integers
 EVALUATION = {"scores": dict, "floor": dict, "images_seen": int}  # of a split in metrics.json
 
 
@@ -131,11 +136,26 @@ class Run:
         for split in ("val", "test"):
             if split in content:
                 check_types(content, {split: dict}, path)
-                check_types(content[split], EVALUATION, path)
-                for part in ("scores", "floor"):
-                    values = {name: value for name, value in content[split][part].items() if value is not None}
-                    check_types(values, dict.fromkeys(values, (int, float)), path)
+                check_evaluation(content[split], path)
+        for part in ("cost", "sampling"):
+            if part in content:
+                check_types(content, {part: dict}, path)
+                check_types(content[part], {name: kind for name, kind in COST.items() if name in content[part]}, path)
+                flops = content[part].get("step_flops", {})
+                check_types(flops, dict.fromkeys(flops, (int, float)), path)
         return content
+
+
+def check_evaluation(evaluation: dict[str, Any], path: Path) -> None:
+    """Raise DamagedFileError unless a split's entry of the metrics.json at `path` has numbers as scores, and a protocol."""
+    check_types(evaluation, EVALUATION | ({"protocol": dict} if "protocol" in evaluation else {}), path)
+    protocol = {name: value for name, value in evaluation.get("protocol", {}).items() if value is not None}
+    check_types(protocol, {name: str if name in PROTOCOL_TEXTS else int for name in protocol}, path)
+    for part in ("scores", "floor"):
+        values = {name: value for name, value in evaluation[part].items() if value is not None}
+        check_types(values, dict.fromkeys(values, (int, float)), path)
+        if large := next((name for name, value in values.items() if LARGEST < abs(value) < inf), None):
+            raise DamagedFileError(f"{path} is damaged (it has too large a number as {large})")
 
 
 def runs_folder() -> Path:

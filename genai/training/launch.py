@@ -33,6 +33,7 @@ from genai.training.loggers import finish
 CHATTER = (
     ".*does not have many workers.*",
     ".*dataloader is not resumable.*",
+    ".*This DataLoader will create .* worker processes.*",
     ".*LightningCLI's args parameter.*",
     ".*in eval mode at the start of training.*",
     ".*callbacks used to create the checkpoint need to be provided.*",

@@ -7,8 +7,9 @@ its process ends, so a trial without an owner is found at once.
 import hashlib
 import math
 import re
+import sqlite3
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from genai.errors import UserError
 from genai.files import locked, make_folder
 from genai.metrics.tables import WrappedTable
 from genai.shipped import config_path
+from genai.terminal import visible
 from genai.training.search import Parameter, as_options, short_names, with_preset
 
 try:
@@ -94,6 +96,7 @@ class Study:
             raise UserError(f"there is no study {name} ({self.path}): `genai sweep -c PRESET --study {name}` begins one")
         make_folder(self.folder)
         try:
+            check_database(self.path)
             with locked(self.folder / "study.lock"):
                 storage = optuna.storages.RDBStorage(
                     f"sqlite:///{self.path}", engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}}
@@ -107,7 +110,7 @@ class Study:
                     self.study.set_user_attr("identity", question.identity())
                 self.metric = str(self.study.user_attrs.get("metric"))
                 self.unit = str(self.study.user_attrs.get("unit", "epoch"))
-        except (SQLAlchemyError, OptunaError, StorageInternalError) as error:
+        except (SQLAlchemyError, OptunaError, StorageInternalError, sqlite3.Error) as error:
             line = str(error).splitlines()[0]
             raise UserError(f"{self.path} cannot be read as a study ({line}): choose another --study") from None
         if known is not None and question is not None:
@@ -217,7 +220,15 @@ class Study:
             score = f"{score_of(trial):.4g}" if trial.intermediate_values else ""
             texts = [text(trial.params[name]) if name in trial.params else "" for name in names]
             rows.append([str(trial.number), state_of(trial), score, str(best_at), *texts])
-        return WrappedTable(["trial", "state", self.metric, self.unit, *names.values()], rows)
+        headings = ["trial", "state", self.metric, self.unit, *names.values()]
+        return WrappedTable(list(map(visible, headings)), [list(map(visible, row)) for row in rows])
+
+
+def check_database(path: Path) -> None:
+    """Raise sqlite3.Error where `path` is a file with something else than studies, to which Optuna would add its tables."""
+    if path.is_file() and path.stat().st_size:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as database:
+            database.execute("SELECT 1 FROM studies LIMIT 1").fetchall()
 
 
 def was_killed(trial: FrozenTrial) -> bool:

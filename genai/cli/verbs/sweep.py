@@ -13,6 +13,7 @@ from genai.cli.options.arguments import VerbParser, command, positive
 from genai.errors import UserError
 from genai.report.comparison import find_groups, score_table
 from genai.shipped import CONFIGS, config_path
+from genai.terminal import visible
 
 OWN = ("--experiment", "--run_dir", "--resume", "--ckpt_path", "--seed_everything", "--trainer.fast_dev_run")
 
@@ -84,4 +85,4 @@ def show(study: Any) -> None:
     console.print(study.table())
     best = study.best()
     if best is not None:
-        print(f"best: trial {best.number}, {study.metric} {best.value:.4g}\n  {command(*study.best_command())}")
+        print(f"best: trial {best.number}, {study.metric} {best.value:.4g}\n  {visible(command(*study.best_command()))}")
