@@ -9,11 +9,11 @@ class UserError(Exception):
 
 
 class DamagedFileError(UserError):
-    """A file that is torn, malformed or larger than it can be; whoever reads many files names it and goes on."""
+    """A file that is truncated, malformed or too large. Code that reads many files reports it and continues."""
 
 
 class WriteError(UserError):
-    """The system refused a write; what was there before is as it was.
+    """The operating system refused a write. Existing files are unchanged.
 
     Attributes:
         reason: what the system said, such as `No space left on device`.
@@ -24,7 +24,18 @@ class WriteError(UserError):
         self.reason = reason
 
 
+class Notice(UserWarning):
+    """What a user should know of a result; the command line prints it in one line after the result."""
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """The UserError that `error` is or was raised from (jsonargparse wraps those of constructors); None if there is none."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
 def check_at_least(option: str, value: float, least: float) -> None:
-    """Raise UserError for a value of an option that is below `least`, or no number."""
+    """Raise UserError for a value of an option that is below `least`, or not a number."""
     if not value >= least:
         raise UserError(f"{option} {value:g} is out of range: use {least:g} or more")

@@ -11,12 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import platformdirs
 from filelock import FileLock
 
-from genai.errors import DamagedFileError, WriteError
+from genai.errors import DamagedFileError, UserError, WriteError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def cache_folder() -> Path:
+    """$GENAI_CACHE, or the user's cache folder: decoded images, tokens, reference features, locks."""
+    return Path(os.environ.get("GENAI_CACHE") or platformdirs.user_cache_dir("genai"))
+
+
+class NewPath(type(Path())):  # type: ignore[misc]
+    """A path that has to be new when its file is written, and so have those that are made of it: `path / "x"`."""
 
 
 @contextmanager
@@ -32,6 +42,8 @@ def write_error(path: str | Path, error: OSError) -> WriteError:
     """The WriteError for a write to `path` that the system refused."""
     reason = error.strerror or str(error).split("\n")[0] or type(error).__name__
     advice = "choose a folder that you can write to" if error.errno in FORBIDDEN else "check the path and the disk"
+    if cache_folder() in Path(path).parents:
+        advice = "set GENAI_CACHE to a folder that you can write to"
     advice = "free some space, then run the command again" if error.errno in FULL else advice
     return WriteError(f"could not write {path} ({reason}): {advice}", reason)
 
@@ -42,10 +54,12 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
 
     The content goes to a new file of a random name in the same folder (created if it is missing), is flushed to the disk and
     renamed, so other processes see the old content or the new, never a part. Processes that write at once do not disturb each
-    other: the last one wins. A symbolic link at `path` is replaced; the file that it leads to stays as it is.
+    other: the last one wins, or the first one if `path` is a NewPath. A symbolic link at `path` is replaced; the file that it
+    leads to stays as it is.
 
     Raises:
         WriteError: the system refuses to write, at whatever point of the block.
+        UserError: `path` is a NewPath, and by now there is a file.
     """
     temporary = temporary_beside(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -57,9 +71,29 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if isinstance(path, NewPath):
+                claim(temporary, path)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def claim(temporary: Path, path: Path) -> None:
+    """Give a file the second name `path`, or reserve that name where the file system has no hard links.
+
+    Raises:
+        UserError: there is a file of that name; another command wrote it.
+        OSError: the system refuses to write.
+    """
+    try:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        raise UserError(f"{path} was written meanwhile, and stays as it is: run the command again with another --out") from None
 
 
 def temporary_beside(path: Path) -> Path:
@@ -74,10 +108,24 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table to `path`, whole or not at all; its first row has the names of the columns."""
+    """Write a table to `path`, whole or not at all; its first row has the names of the columns.
+
+    A text that a spreadsheet would compute as a formula, such as a file named `=HYPERLINK(...)`, begins with an apostrophe.
+    """
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([plain_cell(cell) for cell in row] for row in rows)
     write_atomically(path, text.getvalue())
+
+
+def plain_cell(cell: Any) -> Any:
+    """A cell of a table; a text that begins like a formula, and is neither a number nor `-`, after an apostrophe."""
+    if not isinstance(cell, str) or not cell.startswith(tuple("=+-@\t\r")) or cell == "-":
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def read_csv(path: Path) -> tuple[list[dict[str, str]], int]:
@@ -89,6 +137,13 @@ def read_csv(path: Path) -> tuple[list[dict[str, str]], int]:
     whole = [line for line in lines if line.endswith(("\n", "\r")) and len(line) < csv.field_size_limit()]
     rows = [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]
     return rows, len(lines) - len(rows) - bool(whole and whole[0] is lines[0])
+
+
+def check_writable(path: Path) -> None:
+    """Raise WriteError if a file or folder `path` could not be made, as far as the folder above it says."""
+    above = next((folder for folder in path.absolute().parents if os.path.lexists(folder)), path)
+    if above.is_dir() and not os.access(above, os.W_OK | os.X_OK):
+        raise write_error(path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def make_folder(path: Path) -> None:
@@ -124,7 +179,7 @@ def read_bounded(path: Path, most: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))  # a pipe would wait
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise DamagedFileError(f"{path} is no plain file: name one")
+            raise DamagedFileError(f"{path} is not a plain file: name one")
         content = file.read(most + 1)
     if len(content) > most:
         raise DamagedFileError(f"{path} has more than {most / 1e6:,.0f} MB, too many for what it should hold: check the file")

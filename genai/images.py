@@ -11,11 +11,19 @@ from torch import Tensor
 
 from genai import __version__
 from genai.files import open_atomically
+from genai.memory import check_memory
 
 MIN_TILE = 56  # pixels; smaller images are enlarged without smoothing
+BYTES_OF_FLOATS, BYTES_OF_GRID = 8, 4  # of a pixel, while images are sampled, and while a grid of them is made
 GAP, CAPTION, HEADING = 8, 18, 34  # pixels
 ANIMATIONS = (".gif", ".webp")
 LAST_FRAMES = 4  # the last frame stands as long as so many others
+
+
+def check_number(num: int, image_shape: Sequence[int]) -> None:
+    """Raise UserError if `num` sampled images of a shape (C, H, W) do not fit into the memory."""
+    size = BYTES_OF_FLOATS * num * math.prod(image_shape)
+    check_memory(size, f"{num:,} images", "generate fewer at a time, each time with another --seed")
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -53,6 +61,8 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     from torchvision.utils import make_grid  # slow to import
 
     factor = math.ceil(MIN_TILE / images.shape[-1])
+    size = BYTES_OF_GRID * images.numel() * factor**2
+    check_memory(size, f"{len(images):,} images in one picture", "write fewer, or one file for each with --out FOLDER/")
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     columns = columns or math.ceil(math.sqrt(len(images)))
     return to_pil(make_grid(images, nrow=columns, padding=2, pad_value=64))
@@ -76,6 +86,42 @@ def captioned(images: Tensor, captions: Sequence[str], heading: str) -> Image.Im
         picture.paste(tile.resize((width * factor, height * factor), Image.Resampling.NEAREST), (left, top))
         middle = (left + width * factor / 2, top + height * factor + CAPTION / 2 + 1)
         draw.text(middle, caption, fill="#444444", font=small, anchor="mm")
+    return picture
+
+
+def annotated(
+    images: Tensor, columns: int, rows: Sequence[str] = (), heads: Sequence[str] = (), captions: Sequence[str] = ()
+) -> Image.Image:
+    """uint8 images (N, C, H, W) row by row on white, with texts.
+
+    Args:
+        images: N is a multiple of `columns`.
+        columns: images in a row.
+        rows: a text left of each row.
+        heads: a text above each column.
+        captions: a text under each image.
+    """
+    _, _, height, width = images.shape
+    factor = math.ceil(MIN_TILE / min(height, width))
+    font = ImageFont.load_default(13)
+    left = GAP + max((math.ceil(font.getlength(text)) + GAP for text in rows), default=0)
+    top = GAP + (CAPTION if heads else 0)
+    widest = max((font.getlength(text) for text in (*heads, *captions)), default=0)
+    across, down = max(width * factor, math.ceil(widest)) + GAP, height * factor + GAP + (CAPTION if captions else 0)
+    picture = Image.new("RGB", (left + columns * across, top + len(images) // columns * down), "white")
+    draw = ImageDraw.Draw(picture)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        x, y = left + column * across + (across - GAP - width * factor) // 2, top + row * down
+        tile = to_pil(image).convert("RGB")
+        picture.paste(tile.resize((width * factor, height * factor), Image.Resampling.NEAREST), (x, y))
+        middle = x + width * factor / 2
+        if captions:
+            draw.text((middle, y + height * factor + CAPTION / 2 + 1), captions[index], "#444444", font, anchor="mm")
+        if heads and row == 0:
+            draw.text((middle, top - CAPTION / 2), heads[column], "black", font, anchor="mm")
+        if rows and column == 0:
+            draw.text((GAP, y + height * factor / 2), rows[row], "black", font, anchor="lm")
     return picture
 
 

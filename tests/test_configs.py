@@ -79,8 +79,8 @@ def data_or_skip(config: Path) -> list[str]:
 @pytest.mark.parametrize("config", PRESETS)
 def test_two_batches_of(config: Path, workspace: Path, few_faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = data_or_skip(config)
-    if config.stem == "rl":
-        pytest.skip("continues a run: tests/models/test_reinforce.py trains one")
+    if config.stem.endswith("rl"):
+        pytest.skip("continues a run: tests/models/test_reinforce.py and test_image_rewards.py train one")
     unused: set[str] = set()
     monkeypatch.setattr(Model, "on_after_backward", lambda self: unused.update(without_gradient(self)))
     content = yaml.safe_load(config.read_text())

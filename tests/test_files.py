@@ -1,5 +1,8 @@
 """Files are written whole or not at all."""
 
+import contextlib
+import csv
+import errno
 import multiprocessing
 import os
 import stat
@@ -7,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from genai.errors import WriteError
-from genai.files import open_atomically, write_atomically
+from genai.errors import UserError, WriteError
+from genai.files import NewPath, open_atomically, write_atomically, write_csv
 
 
 def test_the_content_arrives_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -61,3 +64,34 @@ def test_writers_at_once_do_not_mix(tmp_path: Path) -> None:
         process.join()
         assert process.exitcode == 0
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_new_path_is_not_overwritten(has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a file that another process writes after the path was checked."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = NewPath(tmp_path / "new" / "file")
+    write_atomically(path / "inside", "first")
+    assert (path / "inside").read_text() == "first"
+    with contextlib.ExitStack() as writing:
+        writing.enter_context(open_atomically(path.with_name("other"))).write(b"second")
+        path.with_name("other").write_text("first")
+        with pytest.raises(UserError, match="was written meanwhile"):
+            writing.close()
+    assert path.with_name("other").read_text() == "first"
+    write_atomically(path.with_name("third"), "third")
+    assert sorted(child.name for child in path.parent.iterdir()) == ["file", "other", "third"]
+
+
+def test_a_cell_is_no_formula(tmp_path: Path) -> None:
+    cells = ['=HYPERLINK("x")', "+1+cmd", "-rf", "@x", "\tx", "-", "-1.5", "+3", "-inf", "a=b", "cat", -1.5, None]
+    write_csv(tmp_path / "x.csv", [["cell"], *([cell] for cell in cells)])
+    with (tmp_path / "x.csv").open(newline="") as file:
+        _, *rows = [row[0] for row in csv.reader(file)]
+    assert rows[:5] == [f"'{cell}" for cell in cells[:5]]
+    assert rows[5:] == ["-", "-1.5", "+3", "-inf", "a=b", "cat", "-1.5", ""]

@@ -3,23 +3,29 @@
 import difflib
 import errno
 import importlib
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from genai import __version__
 from genai.cli.memory import keep_freed_memory
 from genai.cli.streams import print_any_text
-from genai.errors import UserError
+from genai.errors import Notice, UserError, user_error
 from genai.files import FORBIDDEN, FULL
+from genai.terminal import visible
 
 # Before torch is loaded: waiting threads sleep. By default libgomp's threads spin, which makes a training that shares its
 # cores with another program several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+LONGEST_LINE = 1000  # characters of a message
+NO_MEMORY = ("can't allocate memory", "out of memory", "Unable to allocate")  # in messages of torch and numpy
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 GROUPS = ("train and score", "sample and edit", "inspect", "share")  # in the order of the help; others follow
 EXAMPLES = """\
@@ -97,25 +103,58 @@ def check_folder() -> None:
         raise UserError("the current folder does not exist any more: cd into another one") from None
 
 
-def user_error(error: BaseException | None) -> UserError | None:
-    """The UserError that `error` is or was raised from (jsonargparse wraps those of constructors); None if there is none."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, numpy or torch found no memory, on the CPU or on a GPU; jsonargparse wraps those of constructors."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY)
+
+
+def no_memory(error: BaseException) -> str:
+    """What to say of an error of `is_out_of_memory`."""
+    reason = next((line for line in str(error).splitlines() if any(word in line for word in NO_MEMORY)), type(error).__name__)
+    return f"out of memory ({reason.strip(' -')[:200]}): ask for less at once, or use a smaller model"
+
+
+def print_error(text: str) -> None:
+    """Print a message as one line on standard error; what would steer the terminal, or is very long, is left out."""
+    line = " ".join(text.split())
+    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+    print(f"genai: {visible(line)}", file=sys.stderr)
+
+
+@contextmanager
+def notices_last() -> Iterator[None]:
+    """Print each Notice once, after the results of the block, if it raises nothing."""
+    notices: dict[str, None] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        show = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, Notice):
+                notices[str(message)] = None
+            else:
+                show(message, category, *where)
+
+        warnings.showwarning = keep
+        yield
+    for notice in notices:
+        print_error(notice)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 2 for a user's mistake, which is printed as one line."""
     keep_freed_memory()
     print_any_text()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it cannot write its cache, for one
     try:
         check_folder()
-        run_verb(sys.argv[1:] if arguments is None else arguments)
+        with notices_last():
+            run_verb(sys.argv[1:] if arguments is None else arguments)
     except (UserError, ValueError) as error:
         mistake = user_error(error)
-        if mistake is None:
+        if mistake is None and not is_out_of_memory(error):
             raise
-        print(f"genai: {' '.join(str(mistake).split())}", file=sys.stderr)
+        print_error(str(mistake or no_memory(error)))
         return 2
     except BrokenPipeError:
         return 1
@@ -124,12 +163,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         advice = "check the path" if error.errno in NO_PATH else "choose a place that you can read and write"
         advice = "free some space" if error.errno in FULL else advice
-        print(
-            f"genai: {error.filename or 'standard output, or a file,'} cannot be used ({error.strerror}): {advice}",
-            file=sys.stderr,
-        )
+        print_error(f"{error.filename or 'standard output, or a file,'} cannot be used ({error.strerror}): {advice}")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print_error(no_memory(error))
         return 2
     except KeyboardInterrupt:
-        print("genai: interrupted", file=sys.stderr)
+        print_error("interrupted")
         return 130
     return 0

@@ -9,12 +9,13 @@ import torch
 from rich.console import Console
 
 from genai.cli.options.run import Loaded
-from genai.cli.options.text import file_tokens, tokenizer_of
+from genai.cli.options.text import file_tokens
 from genai.data.text import TextDataModule
 from genai.data.tokenizers import TextTokenizer
 from genai.errors import UserError
 from genai.metrics.tables import WrappedTable
 from genai.runs import merge_json
+from genai.runs.text import tokenizer_of
 
 NUM_PARTS = 20  # that a single document is cut into, for the standard error
 

@@ -7,16 +7,27 @@ from pathlib import Path
 
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import Loaded
-from genai.cli.options.text import TokenOptions, prompt_tokens, tokenizer_of
+from genai.cli.options.text import TokenOptions
 from genai.errors import UserError
 from genai.files import write_atomically
+from genai.memory import check_memory
 from genai.models.seeds import image_seeds
+from genai.models.watermarks import GreenList
+from genai.runs.text import stream_tokens, tokenizer_of
+from genai.terminal import visible
 
 DEFAULT_NUM, DEFAULT_TOKENS = 1, 300
+BYTES_OF_SAMPLE, BYTES_OF_TOKEN = 1000, 16  # at least
 
 
 def sample_text(
-    source: Loaded, num: int | None, seed: int, prompt: str | None, options: TokenOptions, output: OutputOptions
+    source: Loaded,
+    num: int | None,
+    seed: int,
+    prompt: str | None,
+    options: TokenOptions,
+    output: OutputOptions,
+    watermark: str | None = None,
 ) -> None:
     """Print samples, and write them to --out, one after the other with a line between them.
 
@@ -28,19 +39,22 @@ def sample_text(
         raise UserError(f"--out {path} should end in .txt for a model of text")
     tokenizer, num = tokenizer_of(source.run), num or DEFAULT_NUM
     seeds, settings = image_seeds(seed, num), options.settings()
-    steps = source.model.stream(seeds, prompt_tokens(prompt, tokenizer), options.tokens or DEFAULT_TOKENS, **settings)
-    rows: list[list[int]] = [[] for _ in seeds]
+    check_memory(
+        num * (BYTES_OF_SAMPLE + BYTES_OF_TOKEN * (options.tokens or DEFAULT_TOKENS)),
+        f"{num:,} texts of {options.tokens or DEFAULT_TOKENS:,} tokens",
+        "generate fewer at a time, each time with another --seed",
+    )
+    if watermark is not None:
+        settings["green"] = GreenList(watermark)
     heading = f"--- seed {seed}, sample {{}} ---\n" if num > 1 else "{}"
     printer = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may have several tokens
-    show(heading.format(0 if num > 1 else "") + (prompt or ""))
-    for step in steps:
-        for row, token in zip(rows, step.tolist(), strict=True):
-            if not row or row[-1] != tokenizer.end:  # a sample stops at the end of its document
-                row.append(token)
-                if row is rows[0]:
-                    show(printer.decode(tokenizer.decode([token])))
-        if all(row[-1] == tokenizer.end for row in rows):
-            break
+    rows: list[list[int]] = []
+    printed = 0
+    for rows in stream_tokens(source.model, tokenizer, seeds, prompt or "", options.tokens or DEFAULT_TOKENS, **settings):
+        if not printed:
+            show(heading.format(0 if num > 1 else "") + (prompt or ""))
+        show(printer.decode(tokenizer.decode(rows[0][printed:])))
+        printed = len(rows[0])
     texts = [(prompt or "") + tokenizer.text(row) for row in rows]
     show(printer.decode(b"", final=True) + "\n")
     for i, text in enumerate(texts[1:], start=1):
@@ -58,6 +72,6 @@ def joined(texts: Sequence[str], seed: int) -> str:
 
 
 def show(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(text)
+    """Print at once; to a terminal, without what steers it: the text is that of a model, perhaps of somebody else."""
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()

@@ -47,8 +47,8 @@ interrupted.
   --init_from RUN           start from the averaged weights of a run
   --checkpoint NAME         with --resume: another checkpoint than the last,
                             `previous` or a file
-  --changed_data            with --resume: go on although the training images
-                            are not those of the checkpoint
+  --changed_data            with --resume: resume even if the training images
+                            differ from those of the checkpoint
   --checkpoint_every_n_steps N
                             also write last.ckpt every N training batches
   --best_metric NAME        metric that best.ckpt minimises (default: val/fid)

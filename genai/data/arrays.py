@@ -1,5 +1,6 @@
 """One split of a dataset in memory: images and labels as arrays, and the choice of its rows."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -51,12 +52,18 @@ class ImageArray(Dataset[Batch]):
         return Batch(torch.from_numpy(self._images.take(indices, axis=0)), torch.from_numpy(self.labels.take(indices, axis=0)))
 
 
-def check_subset(exclude: Sequence[int], num_train: int | None, num_classes: int) -> None:
-    """Check the options `exclude` and `num_train` of a data module.
+def check_subset(
+    exclude: Sequence[int], num_train: int | None, num_classes: int, class_shares: Sequence[float] | None = None
+) -> None:
+    """Check the options `exclude`, `num_train` and `class_shares` of a data module.
 
     Raises:
-        UserError: `exclude` has an unknown class or all of them, or `num_train` is below 1.
+        UserError: `exclude` has an unknown class or all of them, `num_train` is below 1, or `class_shares` are not one share of
+            0 or more for each class, some of them positive.
     """
+    shares = class_shares
+    if shares is not None and (len(shares) != num_classes or not all(0 <= s < math.inf for s in shares) or not sum(shares)):
+        raise UserError(f"class_shares {list(shares)} should be {num_classes} shares of 0 or more, one for each class")
     unknown = [k for k in exclude if not 0 <= k < num_classes]
     if unknown or (exclude and len(set(exclude)) == num_classes):
         raise UserError(f"exclude {list(exclude)} should name some of the classes 0 to {num_classes - 1}, not all")
@@ -64,17 +71,26 @@ def check_subset(exclude: Sequence[int], num_train: int | None, num_classes: int
         raise UserError(f"num_train {num_train} leaves no training images: use 1 or more")
 
 
-def select_rows(labels: np.ndarray, split: Split, exclude: Sequence[int], num_train: int | None) -> np.ndarray | None:
+def select_rows(
+    labels: np.ndarray,
+    split: Split,
+    exclude: Sequence[int],
+    num_train: int | None,
+    class_shares: Sequence[float] | None = None,
+) -> np.ndarray | None:
     """Indices of the rows that a split keeps of its labels (N,); None for all.
 
-    The classes `exclude` are removed from train and val, never from test. Then train keeps `num_train` images, see `balanced`.
+    The classes `exclude` are removed from train and val, never from test. Then train keeps `num_train` images, see `balanced`,
+    or images with `class_shares`, see `with_shares`.
     """
     rows = None
     if exclude and split != "test":
         rows = np.flatnonzero(~np.isin(labels, exclude))
-    if num_train is not None and split == "train":
+    if (num_train is not None or class_shares is not None) and split == "train":
         rows = np.arange(len(labels)) if rows is None else rows
-        rows = rows[balanced(labels[rows], num_train)]
+        num = len(rows) if num_train is None else num_train
+        own = labels[rows]
+        rows = rows[balanced(own, num) if class_shares is None else with_shares(own, class_shares, num)]
     return rows
 
 
@@ -84,3 +100,27 @@ def balanced(labels: np.ndarray, num: int) -> np.ndarray:
     for k in np.unique(labels):
         rank[labels == k] = np.arange((labels == k).sum())
     return np.sort(np.argsort(rank, kind="stable")[:num])
+
+
+def with_shares(labels: np.ndarray, class_shares: Sequence[float], num: int) -> np.ndarray:
+    """Indices, ascending, of the first images of each class of labels (N,), so that the classes have the given shares.
+
+    As many images as there are enough of every class for, at most `num`; counts are rounded down.
+    """
+    shares = np.asarray(class_shares) / np.sum(class_shares)
+    available = np.bincount(labels, minlength=len(shares))
+    total = min(num, *(available[shares > 0] / shares[shares > 0]))
+    counts = np.floor(total * shares + 1e-9).astype(int)
+    return np.sort(np.concatenate([np.flatnonzero(labels == k)[:count] for k, count in enumerate(counts)]))
+
+
+def class_balanced(labels: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+    """As many indices (N,) as labels (N,), so that each class has N / K of them, up to one.
+
+    The images of a class are repeated, or left out, equally often, up to one; which ones are left out depends on `seed`.
+    """
+    random = np.random.default_rng(seed)
+    members = [random.permutation(np.flatnonzero(labels == k)) for k in np.unique(labels)]
+    counts = np.full(len(members), len(labels) // len(members))
+    counts[random.permutation(len(members))[: len(labels) % len(members)]] += 1
+    return np.concatenate([np.resize(own, count) for own, count in zip(members, counts, strict=True)])

@@ -5,7 +5,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from genai.data.arrays import SPLITS, Batch, ImageArray, Split, select_rows
@@ -14,7 +13,7 @@ from genai.data.cache import CacheEntry, Recipe, key_of, open_or_build
 from genai.data.module import DataModule, LabelKind, data_roots, ranks
 from genai.data.order import EpochSampler, StridedSampler, even_batch_size
 from genai.data.words import CaptionTokens
-from genai.data.workers import TIMEOUT, check_shared_memory, prepare_worker
+from genai.data.workers import check_shared_memory, loader_settings
 from genai.errors import UserError
 from genai.images import to_float
 
@@ -43,6 +42,7 @@ class ImageDataModule(DataModule):
         padding: what augmentation puts outside the image: `black`, or for photographs `border` (the nearest pixel).
         exclude: classes that train and val leave out; test has them all, to see how a model handles unseen classes.
         num_train: number of training images to keep, the same ones each time; None for all.
+        class_shares: shares of the classes among the training images, which are then fewer; None for those of the data.
 
     The training loader shuffles and drops its last short batch; the loaders of val, test and predict (the test split) are in
     order and complete. Batches are uint8 on the loaders and float32 in [-1, 1], augmented in training, when the Trainer has
@@ -54,6 +54,8 @@ class ImageDataModule(DataModule):
         num_workers: loader processes; batches are memory copies, so 0 is fastest.
         seed: of the order and the augmentation; default: the seed of `seed_everything`, 0 if that was not called.
         augment: random flips, rotations, scales and translations in training.
+        balance: train on as many images of each class in an epoch: those of rare classes are repeated, of frequent ones left
+            out.
 
     Raises:
         UserError: batch_size or num_workers is out of range.
@@ -64,6 +66,7 @@ class ImageDataModule(DataModule):
     padding: Padding = "black"
     exclude: Sequence[int] = ()
     num_train: int | None = None
+    class_shares: Sequence[float] | None = None
 
     def __init__(
         self,
@@ -72,8 +75,10 @@ class ImageDataModule(DataModule):
         num_workers: int = 0,
         seed: int | None = None,
         augment: Augment | None = None,
+        balance: bool = False,
     ) -> None:
         super().__init__(root, batch_size, num_workers, seed)
+        self.balance = balance
         self.augment = augment or Augment()
         self._entry: CacheEntry | None = None
 
@@ -91,9 +96,11 @@ class ImageDataModule(DataModule):
         """Build the cache entry if it is missing.
 
         Raises:
-            UserError: the source is missing, damaged or too small, no training image is left, or the shared memory is too small
-                for the loader processes.
+            UserError: the source is missing, damaged or too small, no training image is left, `balance` has no classes to
+                balance, or the shared memory is too small for the loader processes.
         """
+        if self.balance and self.label_kind != "class":
+            raise UserError(f"balance needs one class for each image, and the labels of {self.name} are {self.label_kind}")
         if not len(self.split("train")):
             raise UserError(f"no training image of {self.name} is left: add images, or exclude fewer classes")
         check_shared_memory(self.num_workers, min(self.batch_size, len(self.split("train"))) * math.prod(self.image_shape))
@@ -109,13 +116,16 @@ class ImageDataModule(DataModule):
         entry = self.cache_entry()
         images = entry.images[entry.rows(name)]
         labels = self.caption_tokens.of(name) if self.caption_tokens else entry.labels[entry.rows(name)]
-        rows = select_rows(labels, name, self.exclude, self.num_train)
+        rows = select_rows(labels, name, self.exclude, self.num_train, self.class_shares)
         return ImageArray(images, labels) if rows is None else ImageArray(images[rows], labels[rows])
 
     def fingerprint(self, split: Split) -> str:
         """Short hash of the dataset's name, content and split."""
         left_out = {"exclude": sorted(self.exclude)} if self.exclude and split != "test" else {}
-        few = {"num_train": self.num_train} if self.num_train is not None and split == "train" else {}
+        few: dict[str, Any] = {}
+        if split == "train":
+            few |= {} if self.num_train is None else {"num_train": self.num_train}
+            few |= {} if self.class_shares is None else {"class_shares": list(self.class_shares)}
         return key_of({"name": self.name, "sha256": self.cache_entry().meta["sha256"], "split": split, **left_out, **few})
 
     def describe(self) -> str:
@@ -134,7 +144,8 @@ class ImageDataModule(DataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         images = self.split("train")
         self.order.start(self.trainer, self.seed, self.batch_size)
-        sampler = EpochSampler(images, *ranks(self.trainer), self.order.settings["seed"], self.order.start_pass)
+        classes = images.labels if self.balance else None
+        sampler = EpochSampler(images, *ranks(self.trainer), self.order.settings["seed"], self.order.start_pass, classes)
         return make_loader(self, images, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -169,10 +180,7 @@ def evaluation_loader(data: ImageDataModule, split: Split) -> DataLoader[Batch]:
 
 def make_loader(data: ImageDataModule, images: ImageArray, **options: Any) -> DataLoader[Batch]:
     """A loader of whole uint8 batches, with the data module's batch size and number of workers."""
-    settings: dict[str, Any] = {"batch_size": data.batch_size, "num_workers": data.num_workers, "collate_fn": identity}
-    settings |= {"pin_memory": torch.cuda.is_available(), "persistent_workers": data.num_workers > 0}
-    if data.num_workers:
-        settings |= {"worker_init_fn": prepare_worker, "timeout": TIMEOUT}
+    settings = loader_settings(data.batch_size, data.num_workers) | {"collate_fn": identity}
     return DataLoader(images, **settings | options)
 
 

@@ -17,19 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genai.errors import UserError
-from genai.files import locked, refusal_named, temporary_beside, write_atomically
+from genai.files import cache_folder, locked, refusal_named, temporary_beside, write_atomically
 
 FORMAT = 2
 
 
-def cache_folder() -> Path:
-    """$GENAI_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("GENAI_CACHE") or platformdirs.user_cache_dir("genai")) / "data"
+def decoded_folder() -> Path:
+    """Where the entries are: a part of the cache folder."""
+    return cache_folder() / "data"
 
 
 @dataclass
@@ -132,7 +131,7 @@ def identity(*files: Path) -> list[list[Any]]:
 @contextmanager
 def lock(name: str) -> Iterator[None]:
     """Hold a lock between processes, kept in the cache folder."""
-    folder = cache_folder()
+    folder = decoded_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -147,7 +146,7 @@ def open_or_build(name: str, recipe: Recipe) -> CacheEntry:
 
     Of two processes at once, one builds while the other waits.
     """
-    folder = cache_folder() / f"{name}-{key_of(recipe.options)}"
+    folder = decoded_folder() / f"{name}-{key_of(recipe.options)}"
     entry = read(folder, recipe.source)
     if entry is None:
         with lock(folder.name):

@@ -49,12 +49,15 @@ def folders_of(names: list[str], source: Path) -> dict[str, str]:
     """The class of each image by its path: the first folder in which they differ.
 
     Raises:
-        UserError: an image is in no folder.
+        UserError: an image is in no folder, or all are in one.
     """
     parts = {name: PurePosixPath(name).parts for name in names}
     outer = 0
     while all(len(path) > outer + 1 for path in parts.values()) and len({path[outer] for path in parts.values()}) == 1:
         outer += 1
+    if outer and all(len(path) == outer + 1 for path in parts.values()):
+        only = "/".join(next(iter(parts.values()))[:outer])
+        raise UserError(f"{source} has one class, {only}: add a folder for each of the others, or use ImageFolder")
     outside = next((name for name, path in parts.items() if len(path) < outer + 2), None)
     if outside:
         fix = "put it into the folder of its class, or use ImageFolder"

@@ -1,13 +1,13 @@
 """scikit-learn's handwritten digits: 1,797 real images of 8x8 that come with the library, so nothing is downloaded."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
 from genai.data.arrays import check_subset
-from genai.data.augment import Augment
 from genai.data.base import ImageDataModule
 from genai.data.cache import Recipe, Writer
 
@@ -17,11 +17,14 @@ VAL, TEST = 350, 350
 class Digits(ImageDataModule):
     """The UCI optical digits test set: 1,097 / 350 / 350 images for train, val and test, stratified (scikit-learn, seed 0).
 
+    `root` is not used: the images come with scikit-learn.
+
     Args:
         size: 8, or larger for networks that need more pixels (bicubic).
-        root: not used: the data come with scikit-learn.
         exclude: digits that train and val leave out; the test split has them all.
         num_train: number of training images to keep, as many of each class; default: all.
+        class_shares: relative shares of the classes among the training images, one number for each class; the images are the
+            first of each class, as many as these shares allow. Default: the shares of the data.
     """
 
     name = "digits"
@@ -32,20 +35,19 @@ class Digits(ImageDataModule):
     def __init__(
         self,
         size: int = 8,
-        root: str | None = None,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
+        *,
         exclude: Sequence[int] = (),
         num_train: int | None = None,
+        class_shares: Sequence[float] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment)
-        check_subset(exclude, num_train, self.num_classes)
+        super().__init__(**options)
+        check_subset(exclude, num_train, self.num_classes, class_shares)
         self.size = size
         self.image_shape = (1, size, size)
         self.exclude = exclude
         self.num_train = num_train
+        self.class_shares = class_shares
 
     def recipe(self) -> Recipe:
         return Recipe({"size": self.size}, "sklearn.datasets.load_digits", self.build)

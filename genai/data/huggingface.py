@@ -9,7 +9,6 @@ import numpy as np
 from genai.data import cache
 from genai.data.archives import Picture
 from genai.data.arrays import Split
-from genai.data.augment import Augment
 from genai.data.base import ImageDataModule
 from genai.data.photos import Decoder
 from genai.data.sources import class_indices, classes_of, find_source, split_rows
@@ -45,12 +44,9 @@ class HuggingFace(ImageDataModule):
         size: int = 64,
         channels: Literal[1, 3] = 3,
         strict: bool = False,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment)
+        super().__init__(root, **options)
         self.image_shape = (channels, size, size)
         self.strict = strict
         self.image_column, self.label_column = image_column, label_column

@@ -82,7 +82,7 @@ def read_labels(path: Path, columns: Sequence[str] | None) -> tuple[list[str], d
     """The columns of labels and, by the name of the image, its labels.
 
     Raises:
-        UserError: the file is no CSV of at least two columns, or lacks one of `columns`.
+        UserError: the file is not a CSV of at least two columns, or lacks one of `columns`.
     """
     try:
         text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
@@ -92,7 +92,7 @@ def read_labels(path: Path, columns: Sequence[str] | None) -> tuple[list[str], d
         header, *rows = [[cell.strip() for cell in row] for row in lines if row]
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(
-            f"{path} is no CSV in UTF-8 with a header ({error}): write a line of names, then one for each image"
+            f"{path} is not a CSV in UTF-8 with a header ({error}): write a line of names, then one for each image"
         ) from None
     ending = PurePosixPath(header[0]).suffix
     if ending and rows and ending == PurePosixPath(rows[0][0]).suffix:
@@ -106,7 +106,7 @@ def read_labels(path: Path, columns: Sequence[str] | None) -> tuple[list[str], d
         raise UserError(f"{path} lacks the column {missing[0] if missing else 'of labels'} (there: {there}): set columns")
     short = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)
     if short:
-        raise UserError(f"{path} has another number of values than its header in row {short}: mend that row")
+        raise UserError(f"{path} has another number of values than its header in row {short}: correct that row")
     twice = next((name for name in chosen if header.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{path} has the column {twice} twice: rename one of them")

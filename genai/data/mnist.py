@@ -15,7 +15,6 @@ from torchvision import datasets
 
 from genai.data import cache
 from genai.data.arrays import check_subset
-from genai.data.augment import Augment
 from genai.data.base import ImageDataModule, data_roots
 from genai.errors import UserError
 
@@ -54,6 +53,8 @@ class MNIST(ImageDataModule):
         num_triples: training images of `stacked`.
         exclude: classes, by number, that train and val leave out; the test split has them all.
         num_train: number of training images to keep, as many of each class; default: all.
+        class_shares: relative shares of the classes among the training images, one number for each class; the images are the
+            first of each class, as many as these shares allow. Default: the shares of the data.
     """
 
     label_kind = "class"
@@ -63,15 +64,12 @@ class MNIST(ImageDataModule):
         variant: Variant = "mnist",
         size: Literal[28, 32] = 28,
         num_triples: int = 128_000,
-        root: str | None = None,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
         exclude: Sequence[int] = (),
         num_train: int | None = None,
+        class_shares: Sequence[float] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment)
+        super().__init__(**options)
         self.variant = variant
         self.size = size
         self.num_triples = num_triples
@@ -79,9 +77,10 @@ class MNIST(ImageDataModule):
         self.class_names = class_names(variant)
         self.num_classes = len(self.class_names)
         self.image_shape = (3 if variant == "stacked" else 1, size, size)
-        check_subset(exclude, num_train, self.num_classes)
+        check_subset(exclude, num_train, self.num_classes, class_shares)
         self.exclude = exclude
         self.num_train = num_train
+        self.class_shares = class_shares
 
     def recipe(self) -> cache.Recipe:
         triples = {"num_triples": self.num_triples} if self.variant == "stacked" else {}

@@ -76,7 +76,7 @@ class DataModule(L.LightningDataModule):
             return
         if self.has_changed(state_dict):
             rank_zero_warn(
-                f"the training data of {self.name} are not those of the checkpoint: the run is no exact continuation"
+                f"the training data of {self.name} are not those of the checkpoint: the run does not continue exactly"
             )
         self.order.load_state_dict({key: value for key, value in state_dict.items() if key != "fingerprint"})
 

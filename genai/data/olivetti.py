@@ -4,13 +4,12 @@ import io
 import pickletools
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from genai.data import cache
-from genai.data.augment import Augment
 from genai.data.base import ImageDataModule, data_roots
 from genai.data.decoding import to_array
 from genai.errors import UserError
@@ -30,7 +29,6 @@ class Olivetti(ImageDataModule):
         size: of the square images, in pixels; the originals have 64.
         channels: 3 (grey in RGB), or 1.
         labels: `none`, or `person`: 40 classes.
-        root: the data folder; default: $GENAI_DATA, then data/.
     """
 
     name = "olivetti"
@@ -41,13 +39,9 @@ class Olivetti(ImageDataModule):
         size: int = 64,
         channels: Literal[1, 3] = 3,
         labels: Literal["none", "person"] = "none",
-        root: str | None = None,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment)
+        super().__init__(**options)
         self.size = size
         self.channels = channels
         self.labels = labels

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from genai.data.arrays import class_balanced
 from genai.errors import UserError
 
 
@@ -107,18 +108,31 @@ class EpochSampler(DistributedSampler):
     Each pass begins at `start_pass()`: an epoch, and how many of this rank's images to skip because they were seen before. The
     length stays that of a whole epoch, because the Trainer skips in its own counting; the epoch that the Trainer sets is not
     used (after some checkpoints it is one too far in Lightning 2.6).
+
+    With `classes` (N,), the labels of the images, an epoch has as many images of each class, see `class_balanced`.
     """
 
     def __init__(
-        self, images: Dataset[Any], num_ranks: int, rank: int, seed: int, start_pass: Callable[[], tuple[int, int]]
+        self,
+        images: Dataset[Any],
+        num_ranks: int,
+        rank: int,
+        seed: int,
+        start_pass: Callable[[], tuple[int, int]],
+        classes: np.ndarray | None = None,
     ) -> None:
         super().__init__(images, num_ranks, rank, shuffle=True, seed=seed, drop_last=len(images) >= num_ranks)  # type: ignore[arg-type]
         self.start_pass = start_pass
+        self.classes = classes
 
     def __iter__(self) -> Iterator[int]:
         epoch, seen = self.start_pass()
         self.set_epoch(epoch)
-        return islice(super().__iter__(), seen, None)
+        order = islice(super().__iter__(), seen, None)
+        if self.classes is None:
+            return order
+        rows = class_balanced(self.classes, (self.seed, epoch))
+        return (int(rows[position]) for position in order)
 
 
 class StridedSampler(DistributedSampler):

@@ -9,6 +9,7 @@ from genai.data.arrays import Split
 from genai.data.base import data_roots
 from genai.data.photos import split_by_hash
 from genai.errors import UserError
+from genai.terminal import visible
 
 MAX_CLASSES = 1000
 
@@ -33,11 +34,13 @@ def classes_of(labels: Iterable[object], source: object) -> tuple[str, ...]:
     """The different labels as text, sorted; numbers by value.
 
     Raises:
-        UserError: there are fewer than two, or more than 1,000, which are no classes.
+        UserError: there are fewer than two, or more than 1,000, which are no classes, or one has a control character.
     """
     names = {str(label) for label in labels}
     if not 2 <= len(names) <= MAX_CLASSES:
         raise UserError(f"{source} has {len(names)} different labels, and classes are 2 to {MAX_CLASSES}: choose other labels")
+    if odd := next((name for name in sorted(names) if name != visible(name)), None):
+        raise UserError(f"{source} has the label {odd!r}, with a control character: rename it")
     is_number = all(name.isdecimal() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name), "") if is_number else (0, name)))
 

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from genai.data.arrays import SPLITS, Split
@@ -13,6 +12,7 @@ from genai.data.order import EpochSampler, StridedSampler, even_batch_size
 from genai.data.token_cache import Documents, TokenEntry, TokenSplit, open_or_build_tokens
 from genai.data.tokenizers import TextTokenizer, TokenizerKind, train_tokenizer
 from genai.data.windows import DocumentBatch, DocumentWindows, TokenBatch, Windows, WindowSampler
+from genai.data.workers import check_shared_memory, loader_settings
 from genai.errors import UserError, check_at_least
 
 TextBatch = TokenBatch | DocumentBatch
@@ -126,7 +126,8 @@ class TextDataModule(TokenData):
         """Make the tokens if they are missing.
 
         Raises:
-            UserError: there is no text, it cannot be read, or it is shorter than the context.
+            UserError: there is no text, it cannot be read, it is shorter than the context, or the shared memory is too small
+                for the loader processes.
         """
         fewest = 2 if self.by_document else self.context_length + 1
         if len(self.split("train")) < fewest:
@@ -137,6 +138,7 @@ class TextDataModule(TokenData):
         for split in ("val", "test"):
             if len(self.split(split)) < 2:
                 raise UserError(f"the {split} split of {self.name} has no text: use more text")
+        check_shared_memory(self.num_workers, self.batch_size * 2 * 8 * (self.context_length + 1))  # two arrays of int64
 
     def train_dataloader(self) -> TextLoader:
         self.order.start(self.trainer, self.seed, self.batch_size)
@@ -205,8 +207,7 @@ def text_evaluation_loader(data: TextDataModule, split: Split) -> TextLoader:
 
 def make_text_loader(data: TextDataModule, windows: Windows | DocumentWindows, **options: Any) -> TextLoader:
     """A loader of whole batches, with the data module's batch size and number of workers."""
-    settings: dict[str, Any] = {"batch_size": data.batch_size, "num_workers": data.num_workers, "collate_fn": whole}
-    settings |= {"pin_memory": torch.cuda.is_available(), "persistent_workers": data.num_workers > 0}
+    settings = loader_settings(data.batch_size, data.num_workers) | {"collate_fn": whole}
     return DataLoader(windows, **settings | options)  # type: ignore[arg-type,return-value]
 
 

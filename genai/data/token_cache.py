@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genai.data.arrays import SPLITS, Split
-from genai.data.cache import cache_folder, digest, key_of, lock, new_folder
+from genai.data.cache import decoded_folder, digest, key_of, lock, new_folder
 from genai.data.tokenizers import TextTokenizer, from_spec
 from genai.errors import UserError
 from genai.files import refusal_named, write_atomically
@@ -68,7 +68,7 @@ def open_or_build_tokens(name: str, options: Mapping[str, Any], source: Any, bui
         source: what identifies the files that the documents come from (JSON).
         build: reads the documents and trains the tokenizer on those of the training split.
     """
-    folder = cache_folder() / f"{name}-{key_of(options)}"
+    folder = decoded_folder() / f"{name}-{key_of(options)}"
     source = json.loads(json.dumps(source))
     entry = read_entry(folder, source)
     if entry is None:

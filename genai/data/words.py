@@ -10,6 +10,7 @@ import numpy as np
 from genai.data.arrays import Split
 from genai.errors import UserError
 
+MAX_SHOWN = 60  # characters of a text in a message
 PADDING, UNKNOWN = "", "?"  # the first two words of every vocabulary
 
 
@@ -63,7 +64,7 @@ def encode(text: str, vocabulary: Sequence[str], length: int, unknown: Literal["
     words = words_of(text)
     if len(words) > length:
         raise UserError(
-            f"a prompt has at most {length} words and punctuation marks, this one has {len(words)}: shorten {text!r}"
+            f"a prompt has at most {length} words and punctuation marks, this one has {len(words)}: shorten {shown(text)}"
         )
     unseen = next((word for word in words if word not in number), None)
     if unseen is not None and unknown == "error":
@@ -71,11 +72,16 @@ def encode(text: str, vocabulary: Sequence[str], length: int, unknown: Literal["
     return [number.get(word, vocabulary.index(UNKNOWN)) for word in words] + [0] * (length - len(words))
 
 
+def shown(text: str) -> str:
+    """A text in quotes, for a message: its first characters."""
+    return repr(text) if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]!r}..."
+
+
 def describe_unseen(word: str, words: Sequence[str]) -> str:
     """The error message for a word that is not among `words`, in one line."""
     close = difflib.get_close_matches(word, words, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {' '.join(words)}"
-    return f"the word {word!r} is in no caption of the training images: {hint} (--unknown-words accepts it)"
+    return f"the word {shown(word)} is in no caption of the training images: {hint} (--unknown-words accepts it)"
 
 
 def decode(tokens: Iterable[int], vocabulary: Sequence[str]) -> str:

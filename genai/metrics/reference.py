@@ -11,8 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from genai.files import write_atomically
-from genai.metrics.cache import cache_folder
+from genai.files import cache_folder, write_atomically
 from genai.metrics.features import FeatureNetwork, Features, extract
 
 BATCH_SIZE = 250

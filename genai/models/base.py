@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
+from genai.images import check_number
 from genai.models.conditions import check_condition
 from genai.models.ema import Averaged, PowerAveraged
 from genai.models.hyperparameters import save_hyperparameters
@@ -36,6 +37,7 @@ class Model(L.LightningModule):
 
     unit: str = "images"
     needs_start: bool = False  # whether a fit has to begin with the weights of another run
+    verbs_with_reward: tuple[str, ...] = ()  # verbs that compute the reward of a model that has one
     averaged: Averaged
     not_compiled: tuple[nn.Module | None, ...] = ()
     val_metrics: tuple[str, ...] | None = None
@@ -170,7 +172,9 @@ class ImageModel(VisionModel):
 
         Raises:
             ValueError: a condition is missing, not wanted, or of another length than the seeds.
+            UserError: so many images do not fit into the memory.
         """
+        check_number(len(seeds), self.image_shape)
         check_condition(self.conditional, self.num_classes, condition, len(seeds))
         images = []
         for start in range(0, len(seeds), self.sample_chunk):

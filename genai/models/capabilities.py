@@ -1,7 +1,7 @@
 """What a model can do besides `sample`: a verb needs one of these protocols, not a certain model family."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -59,6 +59,16 @@ class InitialisesFromRun(Protocol):
 
 
 @runtime_checkable
+class ReadsRun(Protocol):
+    """A reward with a model of its own: the command line loads the run `run` before training and passes its model to `use`."""
+
+    run: str
+
+    def use(self, model: Any) -> None:
+        """Take the model of the run; UserError for one of another kind."""
+
+
+@runtime_checkable
 class Varies(Protocol):
     """A model that generates variations of an image."""
 
@@ -113,6 +123,25 @@ class Encodes(Decodes, Protocol):
         """Images (N, C, H, W) in [-1, 1] -> latents (N, D), deterministic."""
 
 
+class Intermediate(NamedTuple):
+    """An intermediate latent space W, between the mapping and the synthesis network (StyleGAN, arXiv:1812.04948).
+
+    to_w: latents (N, D) and their condition -> w (N, E).
+    decode: w (N, E) -> images (N, C, H, W) in [-1, 1].
+    """
+
+    to_w: Callable[[Tensor, Tensor | None], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class HasIntermediate(Decodes, Protocol):
+    """A model that may have an intermediate latent space, where directions are easier to separate."""
+
+    def intermediate(self) -> Intermediate | None:
+        """The space W; None if the network has none."""
+
+
 class LikelihoodEstimate(NamedTuple):
     """Estimates of the negative log-likelihood of N images; lower is better.
 
@@ -152,12 +181,12 @@ class ExactLikelihood(Protocol):
 
 @runtime_checkable
 class EvaluatesBound(Protocol):
-    """A model with a lower bound of its log-likelihood, by importance sampling."""
+    """A model with a lower bound on its log-likelihood, by importance sampling."""
 
     def likelihood_bound(
         self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, num_samples: int = 1
     ) -> LikelihoodEstimate:
-        """Upper bound of -ln p(x): the ELBO for one sample, the tighter IWAE bound for more.
+        """Upper bound on -ln p(x): the ELBO for one sample, the tighter IWAE bound for more.
 
         Args:
             images: (N, C, H, W) in [-1, 1].
@@ -165,6 +194,24 @@ class EvaluatesBound(Protocol):
             condition: see `ImageModel.sample`.
             num_samples: importance samples of each image.
         """
+
+
+@runtime_checkable
+class Denoises(Protocol):
+    """A model with a denoising loss of each image."""
+
+    def denoising_errors(
+        self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, num_levels: int = 10
+    ) -> Tensor:
+        """The denoising loss (N,) of images (N, C, H, W) in [-1, 1], mean over noise levels; noise by the seeds."""
+
+
+@runtime_checkable
+class InvertsNoise(Protocol):
+    """A model whose sampler can be run backwards; `sample` takes `initial_noise`."""
+
+    def invert(self, images: Tensor, condition: Tensor | None = None, steps: int = 12, sigma_min: float = 0.1) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> the initial noise (N, C, H, W) that the deterministic sampler would start from."""
 
 
 @runtime_checkable

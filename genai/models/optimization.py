@@ -104,7 +104,7 @@ def backward_in_microbatches(
 ) -> Tensor:
     """Backward pass of the mean loss of a batch, one microbatch after another; the graph of each is freed before the next.
 
-    For models that optimise by hand: gradients are added to `.grad`, and several devices exchange them once, with the last
+    For models with manual optimisation: gradients are added to `.grad`, and several devices exchange them once, with the last
     microbatch. The sum of the gradients does not depend on `num_microbatches`.
 
     Args:

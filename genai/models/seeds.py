@@ -15,9 +15,9 @@ SEED_SCHEME = "philox-1"
 MAX_SEED = 2**31  # of a user; a sample's seed is below 2**63
 
 
-def image_seeds(seed: int, num: int) -> list[int]:
+def image_seeds(seed: int, num: int) -> range:
     """Seeds of `num` samples under a user's seed in [0, 2**31): seed * 2**32 + i. No two user seeds share a sample."""
-    return [seed * 2**32 + i for i in range(num)]
+    return range(seed * 2**32, seed * 2**32 + num)
 
 
 class SeededRandom:

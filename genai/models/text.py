@@ -113,7 +113,7 @@ class TextModel(Model):
             seeds: N integers in [0, 2**63).
             prompt: tokens (L,) that the samples continue; None for the start of a text.
             num_tokens: new tokens of each sample.
-            settings: temperature, top_k and top_p, see `TokenSampling`.
+            settings: temperature, top_k, top_p and green, see `TokenSampling`.
         """
         chunks = [
             self.stream_chunk(seeds[start : start + self.sample_chunk], prompt, num_tokens, TokenSampling(**settings))
@@ -137,7 +137,8 @@ class TextModel(Model):
         for i in range(num_tokens):
             if limit is not None and cache.length + new.shape[1] > limit + (cache.length > 0):
                 cache, new = Cache(), known[:, -(limit // 2 + 1) :]
-            token = sampling.sample(self.next_log_probs(new, cache), u[:, i])
+            previous = known[:, -1] if known.shape[1] else None
+            token = sampling.sample(self.next_log_probs(new, cache), u[:, i], previous)
             new = token[:, None]
             known = torch.cat([known, new], dim=1)
             yield token[: len(seeds)]
@@ -149,7 +150,7 @@ class TextModel(Model):
             seeds: N integers in [0, 2**63).
             condition: the prompt, tokens (L,).
             num_tokens: new tokens of each sample.
-            settings: temperature, top_k and top_p, see `TokenSampling`.
+            settings: temperature, top_k, top_p and green, see `TokenSampling`.
         """
         return torch.stack(list(self.stream(seeds, condition, num_tokens, **settings)), dim=1)
 

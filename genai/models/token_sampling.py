@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from genai.errors import UserError
+from genai.models.watermarks import GreenList
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class TokenSampling:
         top_k: sample from the k most likely tokens; 0 means all.
         top_p: sample from the smallest set of most likely tokens with at least this probability, in (0, 1] (Holtzman et al.
             2019, arXiv:1904.09751).
+        green: watermark that makes the tokens of its green list more likely; None for none.
 
     Raises:
         UserError: a value is out of range.
@@ -25,6 +27,7 @@ class TokenSampling:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    green: GreenList | None = None
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
@@ -47,7 +50,12 @@ class TokenSampling:
             p = torch.zeros_like(p).scatter_(1, order, ordered)
         return p
 
-    def sample(self, logits: Tensor, u: Tensor) -> Tensor:
-        """The first token whose cumulative probability exceeds u: logits (N, K), u (N,) in [0, 1) -> (N,) int64."""
+    def sample(self, logits: Tensor, u: Tensor, previous: Tensor | None = None) -> Tensor:
+        """The first token whose cumulative probability exceeds u: logits (N, K), u (N,) in [0, 1) -> (N,) int64.
+
+        `previous` (N,) are the tokens before, which a watermark depends on; without them there is no mark.
+        """
+        if self.green is not None and previous is not None:
+            logits = self.green.favour(logits, previous)
         cumulative = self.probabilities(logits).cumsum(dim=1)
         return (cumulative <= u[:, None].double() * cumulative[:, -1:]).sum(dim=1)

@@ -191,9 +191,18 @@ class ResidualGenerator(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """z (N, latent_dim), condition (N, num_classes) or None -> images (N, C, H, W), not limited to [-1, 1]."""
+        return self.synthesise(self.to_w(z, condition))
+
+    def to_w(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """z (N, latent_dim) and the condition -> the last layer of `mapping`, w (N, mapping[-1])."""
         if self.embedding is not None and condition is not None:
             z = torch.cat([z, self.embedding(condition)], dim=1)
-        x = self.first(self.mapping(z).unflatten(1, (self.num_parts, -1)).flatten(0, 1))
+        w: Tensor = self.mapping(z)
+        return w
+
+    def synthesise(self, w: Tensor) -> Tensor:
+        """w (N, mapping[-1]) -> images (N, C, H, W), not limited to [-1, 1]."""
+        x = self.first(w.unflatten(1, (self.num_parts, -1)).flatten(0, 1))
         x = x[:, :, None, None] * self.basis if self.basis is not None else x.unflatten(1, (-1, self.base, self.base))
         x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
         for step, blocks in zip(self.steps, self.stages[1:], strict=True):  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from genai.errors import UserError
+from genai.files import plain_cell
 from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics, text_metrics
 from genai.metrics.tables import WrappedTable
@@ -228,7 +229,7 @@ def as_csv(groups: Sequence[Group]) -> str:
     writer.writerow(["metric", "group", "runs", "mean", "std", "p", "floor"])
     for row in rows_of(groups):
         for name, cell in row["groups"].items():
-            writer.writerow([row["metric"], name, cell["runs"], cell["mean"], cell["std"], cell["p"], row["floor"]])
+            writer.writerow([row["metric"], plain_cell(name), cell["runs"], cell["mean"], cell["std"], cell["p"], row["floor"]])
     return text.getvalue().rstrip()
 
 

@@ -44,7 +44,7 @@ def evaluate(
         labels: classes (N,) or attributes (N, K) that the images should show, for the label agreement; in the feature network's
             terms.
         device: where features are computed.
-        two_sample: also train three small networks to tell the images from real ones, a minute for 5,000 images of 28 pixels.
+        two_sample: also train three small classifiers on the images against real ones, a minute for 5,000 images of 28 pixels.
 
     Raises:
         UserError: the dataset is unknown, or the images have another shape, range or number.

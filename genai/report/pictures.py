@@ -32,7 +32,10 @@ def read_pictures(path: Path, shape: tuple[int, int, int]) -> tuple[Tensor, Tens
         if "labels" in arrays and arrays["labels"].ndim == 1 and arrays["labels"].dtype.kind in "iu":
             labels = torch.from_numpy(arrays["labels"])
     else:
-        images = torch.from_numpy(np.stack(list(decoded(path, shape))))
+        found = list(decoded(path, shape))
+        if not found:
+            raise UserError(f"{path} has no pictures: name a folder, .zip or .tar of pictures, or an .npz with `images`")
+        images = torch.from_numpy(np.stack(found))
     if tuple(images.shape[1:]) != shape:
         raise UserError(f"{path} has images {tuple(images.shape[1:])}, and the dataset's are {shape} (C, H, W): resize them")
     if len(images) < 2:

@@ -3,6 +3,7 @@
 directory.py   names, creates and finds runs; reads run.json, config.yaml and metrics.json
 loading.py     from a run to its model
 data.py        from a run to its data module
+text.py        the tokenizer of a run, prompts, samples of text
 export.py      from a run to a zoo entry
 onnx.py        from a run to an ONNX graph
 hub.py         zoo entries on the Hugging Face hub

@@ -20,13 +20,19 @@ from genai.files import read_bounded, refusal_named
 from genai.runs.files import check_types, read_object
 from genai.runs.yaml_files import MAX_CHARACTERS, parse_yaml
 from genai.shipped import SHIPPED
+from genai.terminal import all_visible, visible
 
 if TYPE_CHECKING:
     from genai.models.base import Model
 
 REPOSITORY = Path(__file__).parents[2]
 FORMAT = 2  # of the run directory; raised when older runs can no longer be read
-RECORD = {"data": str, "model": str, "command": str, "seed": int, "versions": dict, "class_names": list}  # of run.json
+RECORD = {  # of run.json
+    **dict.fromkeys(("data", "model", "command", "started", "job", "tracker_id", "label_kind"), str),
+    **dict.fromkeys(("class_names", "label_examples", "label_exclusive", "resumed_with"), list),
+    "seed": int,
+    "versions": dict,
+}
 EVALUATION = {"scores": dict, "floor": dict, "images_seen": int}  # of a split in metrics.json
 
 
@@ -38,8 +44,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """`experiment/run`, or `zoo/NAME`."""
-        return f"{self.path.parent.name}/{self.path.name}"
+        """`experiment/run`, or `zoo/NAME`, as it can be printed."""
+        return visible(f"{self.path.parent.name}/{self.path.name}")
 
     @property
     def weights(self) -> Path:
@@ -85,7 +91,7 @@ class Run:
         text = (self.config_bytes() if content is None else content).decode(errors="replace")
         config = parse_yaml(text, source)
         if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in ("model", "data")):
-            raise DamagedFileError(f"{source} is no config of a run: it has no sections `model` and `data`")
+            raise DamagedFileError(f"{source} is not a config of a run: it has no sections `model` and `data`")
         return config
 
     def record(self) -> dict[str, Any]:
@@ -107,8 +113,12 @@ class Run:
         return record
 
     def raw_record(self) -> dict[str, Any]:
-        """What run.json says, of a run of any version; DamagedFileError where it is no JSON object."""
-        return read_object(self.path / "run.json")
+        """What run.json says, of a run of any version; DamagedFileError where it is not JSON object.
+
+        Its texts are those that can be printed, but for the tokenizer, which needs its own.
+        """
+        content = read_object(self.path / "run.json")
+        return all_visible(content) | {name: content[name] for name in ("tokenizer",) if name in content}
 
     def scores(self) -> dict[str, Any]:
         """What metrics.json says, by split; empty before the first score.
@@ -117,7 +127,7 @@ class Run:
             DamagedFileError: the file is damaged, or a split has no evaluation of numbers.
         """
         path = self.path / "metrics.json"
-        content = read_object(path) if path.is_file() else {}
+        content = all_visible(read_object(path)) if path.is_file() else {}
         for split in ("val", "test"):
             if split in content:
                 check_types(content, {split: dict}, path)
@@ -168,7 +178,10 @@ def find(name: str | Path, trained: bool = True) -> Run:
         oldest_first = sorted((p for p in path.glob("*") if is_run(p)), key=lambda p: (p / "run.json").stat().st_mtime)
         with_checkpoint = [p for p in oldest_first if trained and any(p.glob("checkpoints/*.ckpt"))]
         if oldest_first:
-            return Run((with_checkpoint or oldest_first)[-1])
+            newest = (with_checkpoint or oldest_first)[-1]
+            if newest.name != visible(newest.name):
+                raise UserError(f"the newest run of {name} is called {newest.name!r}: rename its folder, or name another run")
+            return Run(newest)
     raise UserError(f"there is no run `{name}`: `genai runs` lists the runs, `genai fit -c PRESET` makes one")
 
 

@@ -145,7 +145,7 @@ def check_target(target: Path, force: bool) -> None:
     if not force:
         raise UserError(f"{target} exists: choose another name, or add --force")
     if target.is_symlink() or not (target / "run.json").is_file() or not (target / "weights.safetensors").is_file():
-        raise UserError(f"{target} is no zoo entry, so --force does not replace it: choose another name")
+        raise UserError(f"{target} is not a zoo entry, so --force does not replace it: choose another name")
     foreign = sorted(path.name for path in target.iterdir() if path.name not in FILES)
     if foreign:
         raise UserError(f"{target} has other files too ({', '.join(foreign[:3])}): move them away, or choose another name")

@@ -2,16 +2,13 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from genai.errors import DamagedFileError
-from genai.files import locked, read_bounded, write_atomically
+from genai.files import cache_folder, locked, read_bounded, write_atomically
 
 MAX_BYTES = 32_000_000  # of a JSON file of a run; those of long runs have some 10,000
 
@@ -75,5 +72,4 @@ def merge_json(path: Path, entries: dict[str, Any], keep: bool = False) -> None:
 
 def lock_of(path: Path) -> Path:
     """The lock of a file: in $GENAI_CACHE or the cache folder of this user, where nobody else can put a link in its place."""
-    folder = Path(os.environ.get("GENAI_CACHE") or platformdirs.user_cache_dir("genai")) / "locks"
-    return folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.lock"
+    return cache_folder() / "locks" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.lock"

@@ -8,8 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from genai.errors import UserError
-from genai.files import write_atomically
-from genai.metrics.cache import cache_folder
+from genai.files import cache_folder, write_atomically
 from genai.metrics.registry import all_metrics, text_metrics
 from genai.metrics.text import TextProtocol
 from genai.runs.directory import Run
@@ -105,14 +104,14 @@ def download(name: str) -> Run:
     attempt(lambda: hub.snapshot_download(repository, **options), repository, "read from")
     missing = [file for file in ("config.yaml", "run.json", "weights.safetensors") if not (folder / file).is_file()]
     if missing:
-        raise UserError(f"{PREFIX}{repository} is no zoo entry of genai: it has no {missing[0]}")
+        raise UserError(f"{PREFIX}{repository} is not a zoo entry of genai: it has no {missing[0]}")
     return Run(folder)
 
 
 def check_name(repository: str) -> None:
     """Raise UserError unless `repository` is `user/name`."""
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository) or ".." in repository:
-        raise UserError(f"{repository!r} is no name of a repository: use user/name")
+        raise UserError(f"{repository!r} is not a name of a repository: use user/name")
 
 
 def imported() -> Any:

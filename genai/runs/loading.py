@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from jsonargparse import ArgumentParser
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from genai.errors import DamagedFileError, UserError
+from genai.errors import DamagedFileError, Notice, UserError
 from genai.models.base import IMAGE_SIZES, TEXT_SIZES, Model
 from genai.runs import Run
 from genai.runs.files import check_types
@@ -28,7 +29,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         DamagedFileError: it is damaged, if only in one bit, or a crafted pickle.
-        UserError: there is none, or it is no checkpoint of Lightning.
+        UserError: there is none, or it is not a checkpoint of Lightning.
     """
     try:
         checkpoint: Any = load_whole(path)
@@ -160,6 +161,8 @@ def load_model(run: Run, checkpoint: str, device: str, trust: Sequence[str]) -> 
         model.images_seen = record["images_seen"]
     else:
         path = run.checkpoint(checkpoint)
+        if checkpoint == "best" and path.name == "last.ckpt":
+            warnings.warn(f"{run.path} has no best.ckpt, so its last.ckpt was used", Notice, stacklevel=2)
         content = read_checkpoint(path)
         try:
             model.load_state_dict(content["state_dict"])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
 
 from genai import __version__
 from genai.errors import UserError
@@ -25,6 +26,7 @@ from genai.models.gan.latents import LatentLayout
 from genai.models.seeds import SeededRandom
 from genai.models.vae.gaussian import Mixture
 from genai.models.vae.vae import VAE, label_vectors
+from genai.models.vqvae.prior import guided_logits
 from genai.models.vqvae.vqvae import VQVAE
 from genai.runs import Run
 from genai.runs.sampling import default_condition
@@ -150,15 +152,33 @@ class VAEGraph(SamplingGraph):
 
 
 class VQVAEGraph(SamplingGraph):
-    """Uniform numbers (N, L), one for each code -> images."""
+    """Uniform numbers (N, L), one for each code -> images.
+
+    The codes are sampled in one loop of the graph, each from a whole pass of the prior: unrolled with a cache, 49 codes make a
+    graph that takes more than a quarter of an hour to export.
+    """
 
     def __init__(self, model: VQVAE) -> None:
         height, width = model.prior.grid
         super().__init__(model, RandomInput("uniform", (height * width,), "uniform"))
 
     def forward(self, uniform: Tensor, condition: Tensor | None = None) -> Tensor:
-        trained = self.model.trained
-        return trained.tokenizer.decode(trained.prior.sample(uniform, condition, self.model.code_sampling))  # type: ignore[no-any-return]
+        trained, settings = self.model.trained, self.model.code_sampling
+        prior = trained.prior
+        encoded = prior.condition(condition)
+        positions = torch.arange(uniform.shape[1])
+
+        def step(codes: Tensor, own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            u, position = own  # (N,), ()
+
+            def logits_of(condition: Tensor | None) -> Tensor:
+                return prior.network(codes[:, :-1], condition).index_select(1, position[None])[:, 0].float()  # (N, K)
+
+            code = settings.sample(guided_logits(logits_of, encoded, settings.guidance_scale), u)
+            return torch.where(positions == position, code[:, None], codes), code.clone()
+
+        _, codes = scan(step, torch.zeros_like(uniform, dtype=torch.long), (uniform.t(), positions))  # (L, N)
+        return trained.tokenizer.decode(codes.t().unflatten(1, prior.grid))  # type: ignore[no-any-return]
 
 
 class Levels(list[float]):
@@ -172,7 +192,7 @@ class Levels(list[float]):
 @singledispatch
 def sampling_graph(model: Any) -> SamplingGraph:
     """The graph of a model; UserError for one that generates no images from noise."""
-    raise UserError(f"a {type(model).__name__} has no ONNX graph: name a GAN, VAE, VQ-VAE or diffusion model")
+    raise UserError(f"{type(model).__name__} models have no ONNX graph: name a GAN, VAE, VQ-VAE or diffusion model")
 
 
 @sampling_graph.register

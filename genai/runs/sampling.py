@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genai.errors import UserError
+from genai.images import check_number
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.runs import Run, find, load
@@ -62,6 +63,7 @@ def default_condition(run: Run, model: ImageModel, num: int) -> Tensor | None:
     Raises:
         UserError: run.json has no labels of training images.
     """
+    check_number(num, model.image_shape)
     if not model.conditional:
         return None
     record = run.record()
@@ -81,6 +83,7 @@ def make_condition(model: ImageModel, label: Any, num: int, kind: str, class_nam
     Raises:
         UserError: the label does not fit the model.
     """
+    check_number(num, model.image_shape)
     if not model.conditional:
         if label is not None:
             raise UserError("the model is unconditional: leave `label` out")

@@ -21,7 +21,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings  # read and restored alone: there is no public way to undo a denylist
 
-from genai.errors import UserError
+from genai.errors import UserError, user_error
 from genai.runs.directory import Run
 from genai.runs.signature import is_own
 from genai.runs.yaml_files import parse_yaml
@@ -91,6 +91,7 @@ LOOKED_IN = (
     "torch.optim",
 )
 FOLDERS = ("dirpath", "default_root_dir", "save_dir", "root_dir", "log_dir")
+WANDB_LINK = "debug-core.log"  # from each of its runs to its cache; it writes to neither of them again
 READS_PICTURES_ALONE = "genai.data.image_folder.ImageFolder"  # other data modules download into their root, or unpickle
 ENFORCING = threading.RLock()  # the settings of jsonargparse are those of the whole process
 DENIED = ("torch.nn.utils", "torch.nn.parallel", "torch.nn.functional", "torch.nn.init", "torch.nn.parameter")
@@ -140,7 +141,7 @@ class Policy:
         if isinstance(value, dict):
             for key, entry in value.items():
                 if isinstance(key, str) and ("." in key or key.startswith("__")):
-                    raise UserError(f"{self.source} has the key {key}, which is no name of an option: remove it")
+                    raise UserError(f"{self.source} has the key {key}, which is not a name of an option: remove it")
                 if key == "class_path":
                     self.check_import(str(entry))
                 self.check_value(entry, (*keys, str(key)))
@@ -190,6 +191,16 @@ class Policy:
         raise UserError(f"{self.source} names {path}, which is not among the classes of genai and torch for runs: {advice}")
 
     @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Turn what constructors raise on values that make no sense into a UserError; those of the user's own runs stay."""
+        try:
+            yield
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if self.unrestricted or user_error(error) is not None:
+                raise
+            raise UserError(f"{self.source} cannot be used: {reason_of(error)}") from None
+
+    @contextmanager
     def enforced(self) -> Iterator[None]:
         """Inside, jsonargparse imports what is listed, or lies in trusted packages, and nothing else.
 
@@ -219,10 +230,10 @@ def reexport(path: str) -> str:
 
 
 def policy_of(source: Path, trust: Sequence[str]) -> Policy:
-    """The policy for a config from elsewhere; UserError where a name in `trust` is no package."""
+    """The policy for a config from elsewhere; UserError where a name in `trust` is not a package."""
     for name in trust:
         if not name.isidentifier() or name == "jsonargparse":
-            raise UserError(f"--trust {name} is no package that can be trusted: name one, such as --trust my_models")
+            raise UserError(f"--trust {name} is not a package that can be trusted: name one, such as --trust my_models")
     return Policy(source, tuple(trust))
 
 
@@ -230,7 +241,7 @@ def read_config(run: Run, trust: Sequence[str] = ()) -> tuple[dict[str, Any], Po
     """The config of a run, read once, and what it may name; nothing of it is checked yet.
 
     Raises:
-        UserError: config.yaml is missing or damaged, or a name in `trust` is no package.
+        UserError: config.yaml is missing or damaged, or a name in `trust` is not a package.
     """
     path = run.path / "config.yaml"
     content = run.config_bytes()
@@ -244,15 +255,20 @@ def instantiate(parser: ArgumentParser, config: dict[str, Any], policy: Policy) 
     Raises:
         UserError: the config names what its policy does not list, or does not fit the parser.
     """
-    with policy.enforced():
+    with policy.enforced(), policy.refusing():
         try:
             parsed = parser.parse_object(config)
         except ArgumentError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{policy.source} cannot be used: {reason[:300]}") from None
+            raise UserError(f"{policy.source} cannot be used: {reason_of(error)}") from None
         policy.check_parsed(parsed)
         instantiated: Namespace = parser.instantiate_classes(parsed)
     return instantiated
+
+
+def reason_of(error: BaseException) -> str:
+    """The cause in a message of jsonargparse, which puts it among all that it tried, in one line."""
+    causes = [line.strip(" -") for line in str(error).splitlines() if line.startswith("  - ")]
+    return " ".join((causes[0] if causes else str(error) or type(error).__name__).split())[:300]
 
 
 def locate(path: str, packages: Sequence[str]) -> Any:
@@ -308,6 +324,7 @@ def check_places(config: dict[str, Any], run: Path, policy: Policy) -> None:
             )
     trainer = config.get("trainer") or {}
     links = [path for path in run.rglob("*") if path.is_symlink() and not path.resolve().is_relative_to(run.resolve())]
+    links = [path for path in links if path.name != WANDB_LINK]
     if trainer and links:
         raise UserError(f"{links[0]} is a link that leads out of {run}: remove it")
     for keys, text in texts(trainer, ("trainer",)):

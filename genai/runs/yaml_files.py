@@ -9,6 +9,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from genai.errors import DamagedFileError
+from genai.terminal import visible
 
 MAX_CHARACTERS = 1_000_000
 MAX_VALUES = 100_000  # after aliases are expanded
@@ -34,10 +35,10 @@ def parse_yaml(text: str, source: object) -> Any:
 def parse_bounded(text: str, source: object) -> Any:
     """The content of a YAML text with whatever values PyYAML's safe loader makes; see `parse_yaml`."""
     if len(text) > MAX_CHARACTERS:
-        raise DamagedFileError(f"{source} has more than {MAX_CHARACTERS:,} characters: it is no config of a run")
+        raise DamagedFileError(f"{source} has more than {MAX_CHARACTERS:,} characters: it is not a config of a run")
     levels = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
     if max(levels, default=0) > 10 * MAX_DEPTH:  # PyYAML takes long to find out
-        raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run")
+        raise DamagedFileError(f"{source} is nested too deeply: it is not a config of a run")
     loader = None
     try:
         loader = yaml.SafeLoader(text)
@@ -46,7 +47,7 @@ def parse_bounded(text: str, source: object) -> Any:
             return None
         if expanded_size(node, {}) > MAX_VALUES:
             raise DamagedFileError(
-                f"{source} refers to itself, or has more than {MAX_VALUES:,} values: it is no config of a run"
+                f"{source} refers to itself, or has more than {MAX_VALUES:,} values: it is not a config of a run"
             )
         if twice := duplicate_key(node):
             raise DamagedFileError(
@@ -57,7 +58,7 @@ def parse_bounded(text: str, source: object) -> Any:
         reason = " ".join(str(error).split())
         raise DamagedFileError(f"{source} is not valid YAML: {reason[:200]}") from None
     except RecursionError:
-        raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run") from None
+        raise DamagedFileError(f"{source} is nested too deeply: it is not a config of a run") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -92,14 +93,16 @@ def expanded_size(node: Node, known: dict[int, float]) -> float:
 def plain(value: Any, source: object, depth: int = 0) -> Any:
     """A copy of `value` without shared parts; DamagedFileError for dates, sets and other values that no config has."""
     if depth > MAX_DEPTH:
-        raise DamagedFileError(f"{source} is nested too deeply: it is no config of a run")
+        raise DamagedFileError(f"{source} is nested too deeply: it is not a config of a run")
     if isinstance(value, dict):
         for key in value:
-            if not isinstance(key, str | int):
-                raise DamagedFileError(f"{source} has the key {key!r}, which is no name")
+            if not isinstance(key, str | int) or str(key) != visible(str(key)):
+                raise DamagedFileError(f"{source} has the key {key!r}, which is not a name")
         return {key: plain(entry, source, depth + 1) for key, entry in value.items()}
     if isinstance(value, list):
         return [plain(entry, source, depth + 1) for entry in value]
+    if isinstance(value, str) and value != visible(value):
+        raise DamagedFileError(f"{source} has a control character in {value[:80]!r}: remove it")
     if isinstance(value, PLAIN):
         return value
-    raise DamagedFileError(f"{source} has a {type(value).__name__}, which is no value of a config")
+    raise DamagedFileError(f"{source} has a {type(value).__name__}, which is not a value of a config")

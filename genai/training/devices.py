@@ -23,15 +23,24 @@ def has_gpu() -> bool:
 
 
 def check_accelerator(trainer: Any) -> None:
-    """Raise UserError for `--trainer.accelerator gpu` on a machine without one, or for more CPU processes than cores."""
+    """Raise UserError for `--trainer.accelerator gpu` on a machine without one, for more CPU processes than cores, or
+    for several nodes that nothing has started: this one would wait for the others.
+    """
     if trainer.accelerator in GPUS and not has_gpu():
         raise UserError(
             "there is no GPU here: leave -c configs/trainer/gpu.yaml out, or add -c configs/trainer/cpu.yaml after it"
         )
+    if trainer.num_nodes > 1 and not cluster.launched() and "MASTER_ADDR" not in os.environ:
+        raise UserError(
+            f"num_nodes {trainer.num_nodes} needs torchrun or srun on each node, and nothing started this process: "
+            "use --trainer.num_nodes 1"
+        )
     on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not has_gpu())
     most = os.cpu_count() or 1
     if on_cpu and not cluster.launched() and str(trainer.devices).isdecimal() and int(trainer.devices) > most:
-        raise UserError(f"{trainer.devices} processes would wait for {most} cores: use --trainer.devices {most} or fewer")
+        raise UserError(
+            f"--trainer.devices {trainer.devices} is more than the {most} CPU cores of this machine: use {most} or fewer"
+        )
 
 
 def check_precision(trainer: Any) -> None:

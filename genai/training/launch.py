@@ -45,7 +45,7 @@ CHATTER = (
 )
 CHATTER_OF_LOG = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_"
-    r"|`Trainer.limit_test_batches=1.` was configured|Seed set to|Restor(ing|ed) |Loaded model weights"
+    r"|`Trainer.limit_\w+_batches=1.` was configured|Seed set to|Restor(ing|ed) |Loaded model weights"
 )
 
 
@@ -72,7 +72,8 @@ def run(verb: str, arguments: list[str], callbacks: Sequence[L.Callback] = ()) -
     quiet_libraries()
     policy = policy or Policy(Path(), unrestricted=True)
     with policy.enforced():
-        cli = GenaiCLI(verb, words, request.trust, policy, request.changed_data)
+        with policy.refusing():
+            cli = GenaiCLI(verb, words, request.trust, policy, request.changed_data)
         cli.trainer.callbacks += callbacks  # type: ignore[attr-defined]
         run_verb(verb, cli)
     return Path(cli.options.run_dir) if cli.options.run_dir else None
@@ -155,7 +156,7 @@ def next_steps(run_dir: Path, model: L.LightningModule) -> list[str]:
     if isinstance(model, TextModel):
         lines.append(f"  inspect it:  genai likelihood {run}; genai tokens {run} --prompt TEXT")
     if isinstance(model, Classifies):
-        lines.append(f"  use it:      genai classify {run} IMAGE")
+        lines.append(f"  use it:      genai classify {run}")
     if (run_dir / "checkpoints/last.ckpt").is_file():
         lines.append(f"  continue it: genai fit --resume {run} --trainer.max_epochs MORE")
     return lines

@@ -19,9 +19,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from genai import data, models, runs
 from genai.data.module import DataModule
 from genai.errors import UserError, check_at_least
+from genai.files import check_writable, locked
 from genai.models.base import IMAGE_SIZES, TEXT_SIZES, Model
-from genai.models.capabilities import InitialisesFromRun
+from genai.models.capabilities import InitialisesFromRun, ReadsRun
 from genai.models.text import TextModel
+from genai.runs.files import lock_of
 from genai.runs.trust import Policy
 from genai.training import cluster
 from genai.training.arguments import Parser, model_options
@@ -181,6 +183,8 @@ class GenaiCLI(LightningCLI):
             initialise(self.model, options.init_from, self.trust)
         elif self.subcommand == "fit" and not options.ckpt_path and getattr(self.model, "needs_start", False):
             raise UserError(f"a {type(self.model).__name__} continues the training of a run: add --init_from RUN")
+        if self.subcommand in getattr(self.model, "verbs_with_reward", ()):
+            load_reward(self.model, self.trust)
         is_new, run_dir = options.run_dir is None, self.choose_run_dir()
         try:
             return self.build_trainer(run_dir, chosen, **kwargs)
@@ -232,6 +236,7 @@ class GenaiCLI(LightningCLI):
         run_dir = Path(options.run_dir) if options.run_dir else None
         if run_dir is None or runs.Run(run_dir).is_exported:
             return None
+        check_writable(run_dir / "metrics.json")
         if self.subcommand == "fit":
             self.lock = RunLock(run_dir, cluster.job())
             if global_rank() == 0:
@@ -270,6 +275,8 @@ class GenaiCLI(LightningCLI):
         """metrics.csv and the tracker, in the first process; run.json is written for them."""
         if run_dir is None or global_rank() != 0:
             return []
+        with locked(lock_of(run_dir / "metrics.json")):  # refused now, not when the scores are there
+            pass
         record = write_record(run_dir, self.datamodule, self.model, int(self.options.seed_everything))
         config, axis = self.config_dump | {"run_dir": str(run_dir)}, f"{self.model.unit}_seen"
         filed, is_fit = self._get(self.config_init, "wandb"), self.subcommand == "fit"
@@ -316,6 +323,13 @@ def initialise(model: L.LightningModule, source: str, trust: Sequence[str]) -> N
         raise UserError(
             f"--init_from {source} has another network than the model ({reason}): give the model the same init_args"
         ) from None
+
+
+def load_reward(model: L.LightningModule, trust: Sequence[str]) -> None:
+    """Give the reward of a model the run that it reads, if it is one that reads a run."""
+    reward = getattr(model, "reward", None)
+    if isinstance(reward, ReadsRun):
+        reward.use(runs.load(reward.run, trust=trust))
 
 
 def new_run_dir(experiment: str) -> Path:

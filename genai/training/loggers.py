@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import platformdirs
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from genai.errors import UserError
-from genai.files import make_folder, read_csv, write_atomically
+from genai.errors import UserError, WriteError
+from genai.files import cache_folder, make_folder, read_csv, write_atomically
 
 SECONDS_BETWEEN_WRITES = 10
 CONNECT_SECONDS = 3.0
@@ -149,7 +150,7 @@ def check_mode() -> str:
     mode = os.environ.get("WANDB_MODE", "")
     if mode and mode not in WANDB_MODES:
         close = difflib.get_close_matches(mode, WANDB_MODES, n=1)
-        raise UserError(f"WANDB_MODE={mode} is no mode of W&B: use {close[0] if close else ', '.join(WANDB_MODES)}")
+        raise UserError(f"WANDB_MODE={mode} is not a mode of W&B: use {close[0] if close else ', '.join(WANDB_MODES)}")
     return mode
 
 
@@ -159,11 +160,15 @@ def wandb_mode() -> tuple[str, str]:
     The mode is $WANDB_MODE; without one, `online` where a key is configured and the server is reached, else `offline`.
 
     Raises:
-        UserError: $WANDB_MODE is no mode.
+        UserError: $WANDB_MODE is not a mode.
     """
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        make_folder(Path(platformdirs.user_cache_dir("wandb")))
+    except WriteError:  # W&B would print its log instead
+        os.environ.setdefault("WANDB_CACHE_DIR", str(cache_folder() / "wandb"))
     mode = check_mode()
     if mode and mode != "online":
         return mode, f"WANDB_MODE={mode}"
@@ -190,7 +195,7 @@ def wandb_logger(
     """The run's W&B logger; if it is offline and `explain_offline`, lines say why and how to upload the run later.
 
     Raises:
-        UserError: $WANDB_MODE is no mode, the server refuses the run, or run.json has a tracker id that genai did not make.
+        UserError: $WANDB_MODE is not a mode, the server refuses the run, or run.json has a tracker id that genai did not make.
     """
     import wandb
 
@@ -212,6 +217,25 @@ def wandb_logger(
     if mode == "offline" and explain_offline:
         print(f"W&B is offline ({reason}); to upload later:\n  wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*")
     return logger
+
+
+def log_report(run_dir: Path, tracker_id: str, config: dict[str, Any], path: Path) -> None:
+    """Show an HTML file as `report` in the W&B run of a run directory, which goes on for that.
+
+    Args:
+        run_dir: the run directory.
+        tracker_id: of run.json.
+        config: of config.yaml.
+        path: of the file.
+
+    Raises:
+        UserError: see `wandb_logger`.
+    """
+    import wandb
+
+    logger = wandb_logger(run_dir, tracker_id, config, WandbOptions(**(config.get("wandb") or {})))
+    logger.experiment.log({"report": wandb.Html(str(path), inject=False)})
+    finish([logger])
 
 
 def finish(loggers: Sequence[Logger]) -> None:

@@ -30,6 +30,13 @@ class Parameter:
     log: bool = False
     choices: tuple[Any, ...] = ()
 
+    def has(self, value: Any) -> bool:
+        """Whether `value` lies in the range."""
+        if self.choices:
+            return any(type(value) is type(choice) and value == choice for choice in self.choices)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and self.low is not None and self.high is not None and self.low <= value <= self.high
+
     def first(self) -> Any:
         """Some value of the range, to check the option with."""
         return self.choices[0] if self.choices else self.low
@@ -53,7 +60,7 @@ def read_space(path: Path) -> dict[str, Parameter]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}): name a search space in YAML, such as sweeps/gan") from None
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} is no search space: {HOW}")
+        raise UserError(f"{path} is not a search space: {HOW}")
     return {str(name): parameter(str(name), entry, path) for name, entry in content.items()}
 
 

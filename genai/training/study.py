@@ -67,9 +67,9 @@ class Question:
 
 
 def study_folder(name: str) -> Path:
-    """The folder of a study and of the runs of its trials; UserError for a name that is no name of a folder."""
+    """The folder of a study and of the runs of its trials; UserError for a name that is not a name of a folder."""
     if not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise UserError(f"--study {name} is no name: use letters, digits, `-` and `_`")
+        raise UserError(f"--study {name} is not a valid name: use letters, digits, `-` and `_`")
     return runs.runs_folder() / f"{name}-trials"
 
 
@@ -80,12 +80,13 @@ class Study:
         name: of the study.
         question: what it searches; None opens a study that is there.
         metric: that is minimised.
+        unit: `epoch` or `validation`: at which scores are reported.
 
     Raises:
         UserError: a study of this name searches something else, cannot be read, or is not there.
     """
 
-    def __init__(self, name: str, question: Question | None, metric: str = "") -> None:
+    def __init__(self, name: str, question: Question | None, metric: str = "", unit: str = "epoch") -> None:
         self.name = name
         self.folder = study_folder(name)
         self.path = self.folder / "study.db"
@@ -102,15 +103,19 @@ class Study:
                 known = self.study.user_attrs.get("identity")
                 if known is None and question is not None:
                     self.study.set_user_attr("metric", metric)
+                    self.study.set_user_attr("unit", unit)
                     self.study.set_user_attr("identity", question.identity())
                 self.metric = str(self.study.user_attrs.get("metric"))
+                self.unit = str(self.study.user_attrs.get("unit", "epoch"))
         except (SQLAlchemyError, OptunaError, StorageInternalError) as error:
             line = str(error).splitlines()[0]
             raise UserError(f"{self.path} cannot be read as a study ({line}): choose another --study") from None
         if known is not None and question is not None:
             own = question.identity()
-            if differing := next((key for key in IDENTITY if known.get(key) != own[key]), None):
-                raise UserError(f"the study {name} is of {IDENTITY[differing]}: choose another --study")
+            if differing := next((key for key in IDENTITY if not isinstance(known, dict) or known.get(key) != own[key]), None):
+                raise UserError(
+                    f"the study {name} was started with {IDENTITY[differing]}: use the same, or choose another --study"
+                )
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""
@@ -177,11 +182,24 @@ class Study:
         complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
         return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
 
+    def check_best(self, space: Mapping[str, Parameter]) -> None:
+        """Raise UserError unless the options of the best trial are of `space`: the file may be somebody else's."""
+        best = self.best()
+        params = best.params if best else {}
+        strange = [name for name, value in params.items() if name not in space or not space[name].has(value)]
+        if best and strange:
+            raise UserError(
+                f"{self.path} has the option {strange[0]} in trial {best.number}, which is not of this search space: choose "
+                "another --study"
+            )
+
     def best_command(self) -> list[str]:
         """The words of `genai fit` for the best trial; UserError before the first complete one."""
-        best, identity = self.best(), self.study.user_attrs["identity"]
+        best, identity = self.best(), self.study.user_attrs.get("identity")
         if best is None:
             raise UserError(f"no trial of the study {self.name} is complete: allow more with --trials")
+        if not isinstance(identity, dict) or not all(isinstance(identity.get(key), list) for key in ("preset", "options")):
+            raise UserError(f"{self.path} does not say which preset it is of: it is no study of `genai sweep`")
         return ["fit", *with_preset(identity["preset"]), *identity["options"], *as_options(best.params)]
 
     def num_running(self) -> int:
@@ -195,11 +213,11 @@ class Study:
         names = short_names([name for trial in trials for name in trial.params])
         rows = []
         for trial in trials:
-            epoch = min(trial.intermediate_values, key=trial.intermediate_values.__getitem__, default="")
+            best_at = min(trial.intermediate_values, key=trial.intermediate_values.__getitem__, default="")
             score = f"{score_of(trial):.4g}" if trial.intermediate_values else ""
             texts = [text(trial.params[name]) if name in trial.params else "" for name in names]
-            rows.append([str(trial.number), state_of(trial), score, str(epoch), *texts])
-        return WrappedTable(["trial", "state", self.metric, "epoch", *names.values()], rows)
+            rows.append([str(trial.number), state_of(trial), score, str(best_at), *texts])
+        return WrappedTable(["trial", "state", self.metric, self.unit, *names.values()], rows)
 
 
 def was_killed(trial: FrozenTrial) -> bool:

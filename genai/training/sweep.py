@@ -27,10 +27,16 @@ FIRST_SEED = 1  # of the winner's runs: the trials have seed 0
 
 
 class Scoring(NamedTuple):
-    """What a trial reports: the metric that best.ckpt minimises, and the epochs between its values."""
+    """What a trial reports.
+
+    metric: that best.ckpt minimises.
+    every_n_epochs: between its values.
+    unit: `epoch`, or `validation` where validation goes by steps.
+    """
 
     metric: str
     every_n_epochs: int
+    unit: str
 
 
 def check(question: Question) -> Scoring:
@@ -48,13 +54,16 @@ def check(question: Question) -> Scoring:
     options, epochs = cli.options, cli.trainer.max_epochs
     if cli.trainer.num_devices * cli.trainer.num_nodes > 1:
         raise UserError("a sweep trains on one device: add --trainer.devices 1, and start `genai sweep` once for each device")
+    if options.trainer.check_val_every_n_epoch is None:
+        return Scoring(options.best_metric, 1, "validation")
     every = int(options.evaluation.every_n_epochs)
     planned = options.trainer.max_epochs or epochs
     if not every or (planned and 0 < planned < every):
         raise UserError(
-            f"no epoch of a trial is scored: --evaluation.every_n_epochs is {every} of {planned} epochs; choose fewer, from 1"
+            "no epoch of a trial would be scored: set --evaluation.every_n_epochs to 1 to "
+            f"{planned or 'the number of epochs'} (it is {every})"
         )
-    return Scoring(options.best_metric, every)
+    return Scoring(options.best_metric, every, "epoch")
 
 
 def run_trials(study: Study, question: Question, scoring: Scoring, num_trials: int) -> None:
@@ -78,7 +87,7 @@ def run_trials(study: Study, question: Question, scoring: Scoring, num_trials: i
         finally:
             own = "" if error == "killed" else error
             study.finish(trial, lock, None if error else report.best, report.is_pruned, own)
-        result = f"failed: {error}" if error else f"{scoring.metric} {report.best:.4g} at epoch {report.epoch}"
+        result = f"failed: {error}" if error else f"{scoring.metric} {report.best:.4g} at {scoring.unit} {report.best_at}"
         best = study.best()
         beside = f"; best: trial {best.number}, {best.value:.4g}" if best else ""
         print(f"trial {trial.number}: {result}{' (pruned)' if report.is_pruned else ''}{beside}", flush=True)

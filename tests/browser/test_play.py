@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from genai.report.play.actions import PlayableRun
+from genai.report.play.text import PlayableText
 from genai.runs import find, load
 from tests.browser.conftest import Watched
 
@@ -14,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """The playground of a GAN and a diffusion model, served by a thread."""
+    """The playground of a GAN, a diffusion model and a model of text, served by a thread."""
     pytest.importorskip("gradio")
     from genai.report.play import page
 
@@ -22,7 +23,8 @@ def address() -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     runs = [PlayableRun(find(name), name, load(name)) for name in ("zoo/mnist-gan", "zoo/mnist-diffusion-ect")]
-    blocks = page.build(runs)
+    text = PlayableText(find("zoo/shakespeare-mingru"), "zoo/shakespeare-mingru", load("zoo/shakespeare-mingru"))
+    blocks = page.build([*runs, text])
     page.serve(blocks, port, wait=False)
     yield f"http://127.0.0.1:{port}"
     blocks.close()
@@ -97,4 +99,47 @@ def test_a_digit_is_drawn_and_classified(address: str, watched: Watched) -> None
     page.get_by_role("button", name="Vary").locator("visible=true").click()
     wait_for_change(watched, "result", "")
     assert page.locator("[data-testid=label-output-value] >> visible=true").text_content().strip() == "1"
+    watched.check()
+
+
+def set_number(watched: Watched, label: str, value: str) -> None:
+    """Write into the number of the visible slider with this label."""
+    number = watched.page.get_by_label(f"number input for {label}").locator("visible=true").first
+    number.fill(value)
+    number.press("Enter")
+
+
+def test_a_long_sampling_shows_progress_and_is_cancelled(address: str, watched: Watched) -> None:
+    page = watched.page
+    page.goto(address)
+    page.get_by_role("button", name="Sample").locator("visible=true").wait_for()
+    open_tab(watched, "zoo/mnist-diffusion-ect")
+    set_number(watched, "steps", "100")
+    page.get_by_role("button", name="Sample").locator("visible=true").click()
+    page.get_by_text("sampling", exact=False).locator("visible=true").first.wait_for()
+    page.get_by_role("button", name="Cancel").locator("visible=true").click()
+    page.get_by_text("sampling", exact=False).locator("visible=true").first.wait_for(state="hidden", timeout=20_000)
+    assert picture(watched, "samples") == ""
+    set_number(watched, "steps", "1")
+    page.get_by_role("button", name="Sample").locator("visible=true").click()
+    wait_for_change(watched, "samples", "")
+    watched.check()
+
+
+def test_a_text_is_written(address: str, watched: Watched) -> None:
+    page = watched.page
+    page.goto(address)
+    page.get_by_role("button", name="Sample").locator("visible=true").wait_for()
+    open_tab(watched, "zoo/shakespeare-mingru")
+    prompt = page.get_by_label("prompt").locator("visible=true")
+    prompt.fill("ROMEO:")
+    set_number(watched, "tokens", "64")
+    page.get_by_role("button", name="Write").locator("visible=true").click()
+    written = page.locator(".written textarea >> visible=true")
+    for _ in range(300):
+        if len(written.input_value()) == len("ROMEO:") + 64:
+            break
+        page.wait_for_timeout(200)
+    assert len(written.input_value()) == len("ROMEO:") + 64
+    assert written.input_value().startswith("ROMEO:")
     watched.check()

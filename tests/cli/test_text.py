@@ -9,9 +9,9 @@ import torch
 
 import genai
 from genai.cli import main
-from genai.cli.options.text import prompt_tokens, tokenizer_of
 from genai.cli.text_likelihood import Units, mean_of
 from genai.runs import Run, find
+from genai.runs.text import prompt_tokens, tokenizer_of
 from tests.families import CONFIGS, QUIET
 
 NETWORK = (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genai.data.cache import CacheEntry, Recipe, Writer, cache_folder, identity, key_of
+from genai.data.cache import CacheEntry, Recipe, Writer, decoded_folder, identity, key_of
 from genai.data.cache import open_or_build as build_entry
 from genai.errors import UserError
 
@@ -129,7 +129,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("GENAI_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="set GENAI_CACHE") as caught:
         open_or_build("toy", OPTIONS, "source", Build())
-    assert str(cache_folder()) in str(caught.value)
+    assert str(decoded_folder()) in str(caught.value)
 
 
 def test_opening_never_writes_the_file(own_cache: Path) -> None:

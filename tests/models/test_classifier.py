@@ -254,5 +254,5 @@ def test_a_network_without_features_is_refused(workspace: Path, capsys: pytest.C
     assert main(["fit", *family("features"), "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]) == 0
     capsys.readouterr()
     assert main(["export-features", "digits-features", "mine.safetensors", "--checkpoint", "last", *TRUST]) == 2
-    assert "tests.families.Logits, which is no feature network" in capsys.readouterr().err
+    assert "tests.families.Logits, which is not a feature network" in capsys.readouterr().err
     assert not list(workspace.glob("mine*"))

@@ -1,6 +1,7 @@
 """REINFORCE: the exact gradient of a two-token toy, TRL's formula on fixed logits, and what a fit does."""
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,14 @@ from torch import nn
 
 from genai.cli import main
 from genai.data.arithmetic import Sums
-from genai.models.autoregressive.reinforce import (
-    Completions,
-    Reinforce,
-    group_advantages,
-    kl_of_tokens,
-    reinforce_loss,
-    sample_completions,
-    token_mean,
-)
-from genai.models.autoregressive.rewards import LastDigit, Length, RightSum
+from genai.errors import UserError
+from genai.models.autoregressive.autoregressive import Autoregressive
+from genai.models.autoregressive.reinforce import Reinforce, sample_completions
+from genai.models.autoregressive.rewards import LabelOfText, LastDigit, Length, RightSum
+from genai.models.policy_gradient import SampledTokens, group_advantages, kl_of_tokens, reinforce_loss, token_mean
 from genai.networks.transformer import Transformer
 from genai.runs import REPOSITORY, find
+from tests.test_configs import QUICK, data_or_skip
 
 SMALL = {"class_path": "genai.networks.transformer.Transformer", "init_args": {"dim": 16, "depth": 1, "num_heads": 2}}
 GPT, RL = (str(REPOSITORY / f"configs/arithmetic/{name}.yaml") for name in ("gpt", "rl"))
@@ -45,7 +42,7 @@ def test_the_expected_gradient_is_exact_on_two_tokens() -> None:
     for group in itertools.product(texts, repeat=2):
         tokens = torch.tensor(group)
         advantages = group_advantages(torch.tensor([reward[text] for text in group], dtype=torch.float64), 2)
-        sampled = Completions(tokens, torch.ones_like(tokens, dtype=torch.bool))
+        sampled = SampledTokens(tokens, torch.ones_like(tokens, dtype=torch.bool))
         loss = reinforce_loss(torch.stack([log_p(text) for text in group]), sampled, advantages)
         (gradient,) = torch.autograd.grad(loss, theta)
         expected -= (probability(group[0]) * probability(group[1])).detach() * gradient
@@ -62,7 +59,7 @@ def test_the_gradient_is_that_of_the_clipped_token_level_loss() -> None:
     rewards = torch.tensor([1.0, 0.0, 0.5, 0.0], dtype=torch.float64)
     advantages = group_advantages(rewards, 2)
     assert advantages.tolist() == [0.5, -0.5, 0.25, -0.25]
-    loss = reinforce_loss(logits.log_softmax(dim=-1), Completions(tokens, is_new), advantages)
+    loss = reinforce_loss(logits.log_softmax(dim=-1), SampledTokens(tokens, is_new), advantages)
     log_p = logits.log_softmax(dim=-1).gather(2, tokens[..., None])[..., 0]
     manual = -sum(float(advantages[i]) * float(log_p[i, t].detach()) for i, t in is_new.nonzero().tolist()) / int(is_new.sum())
     assert float(loss) == pytest.approx(manual)
@@ -74,7 +71,7 @@ def test_the_gradient_is_that_of_the_clipped_token_level_loss() -> None:
 
 def test_a_constant_reward_has_no_gradient() -> None:
     logits = torch.randn(4, 3, 5).requires_grad_()
-    sampled = Completions(torch.randint(5, (4, 3)), torch.ones(4, 3, dtype=torch.bool))
+    sampled = SampledTokens(torch.randint(5, (4, 3)), torch.ones(4, 3, dtype=torch.bool))
     loss = reinforce_loss(logits.log_softmax(dim=-1), sampled, group_advantages(torch.full((4,), 3.0), 2))
     assert torch.autograd.grad(loss, logits)[0].abs().max() == 0
 
@@ -110,6 +107,31 @@ def test_completions_follow_the_model_and_end_with_the_document() -> None:
 )  # fmt: skip
 def test_rewards(reward: Any, completion: str, value: float) -> None:
     assert reward(["17+25="], [completion]) == [value]
+
+
+def test_the_reward_of_a_label_is_bayes_rule_for_each_text() -> None:
+    torch.manual_seed(0)
+    model = Autoregressive(257, 8, network=SMALL, num_classes=2)
+    model.initialise_from({name: torch.randn_like(value) / 2 for name, value in model.network.state_dict().items()})
+    rewards = [LabelOfText("some-run", label) for label in (0, 1)]
+    for reward in rewards:
+        reward.use(model)
+    texts = ["a", "Of man's\nfirst", "", "x  y"]
+    both = torch.tensor([reward(["", "", "", ""], texts) for reward in rewards])
+    torch.testing.assert_close(both.exp().sum(dim=0), torch.ones(4))
+    assert both[0, 2] == pytest.approx(math.log(1 / 2))  # an empty text says nothing
+    text = torch.tensor([[256, *b"x y"]])
+    log_p = torch.stack([model.log_probs(text, torch.tensor([label]))[:, 1:].sum() for label in (0, 1)])
+    torch.testing.assert_close(both[:, 3], log_p.log_softmax(dim=0).detach())
+    with pytest.raises(UserError, match="configs/authors"):
+        LabelOfText("some-run", 2).use(model)
+
+
+def test_two_batches_of_the_preset_of_style(workspace: Path) -> None:
+    config = REPOSITORY / "configs/shakespeare/milton-rl.yaml"
+    options = data_or_skip(config)
+    length = ["--model.init_args.reward", "genai.models.autoregressive.rewards.Length"]  # the preset's own needs a trained run
+    assert main(["fit", "-c", str(config), *QUICK, *options, *length]) == 0
 
 
 def test_held_out_sums_are_in_no_other_split_and_a_third_is_wrong() -> None:

@@ -102,11 +102,3 @@ def test_text_models_are_compared_without_a_picture(capsys: pytest.CaptureFixtur
     assert "tokens seen" in out
     assert "wrote" not in out
     assert not list(workspace.rglob("*.png"))
-
-
-@pytest.mark.parametrize("verb", ["report", "play"])
-def test_verbs_of_pictures_refuse_text_models_in_one_line(
-    verb: str, capsys: pytest.CaptureFixture[str], workspace: Path
-) -> None:
-    assert main([verb, "zoo/shakespeare-gpt"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1

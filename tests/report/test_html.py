@@ -1,16 +1,24 @@
 """`genai report`: what the page says of a run, and that it needs no network."""
 
+import html
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from genai.cli import main
 from genai.data.arrays import ImageArray
-from genai.report.html.content import training_seconds
+from genai.models.seeds import image_seeds
+from genai.report.html.content import read_run, training_seconds
 from genai.report.html.nearest import nearest
+from genai.report.html.page import write_report
 from genai.report.html.pictures import spaced
+from genai.runs import find, load
+from genai.runs.text import tokenizer_of
 from tests.families import TRUST, family
 
 
@@ -65,6 +73,37 @@ def test_settings_that_differ_are_listed_and_others_are_not(page: str) -> None:
 def test_each_epoch_has_a_frame(page: str) -> None:
     frames = re.findall(r"\[(\d+), \"data:image/webp", page)
     assert frames == ["1", "2"] * 2
+
+
+@pytest.mark.slow
+def test_five_runs_fit_into_eight_megabytes(runs: Path, tmp_path: Path) -> None:
+    noise = tmp_path / "epoch-0001.png"  # nothing compresses worse
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (560, 560, 3), np.uint8)).save(noise)
+    run = find(runs / "scored/run")
+    content = read_run(run, "one", load(run, trust=["tests"]), 0, 4)
+    points = [(1000 * i, 1 / (i + 1)) for i in range(5000)]
+    curves = {f"train/loss_{i}": points for i in range(12)}
+    five = [replace(content, name=f"run {i}", frames=dict.fromkeys(range(1, 201), noise), curves=curves) for i in range(5)]
+    size = write_report(five, {own.name: "none" for own in five}, tmp_path / "five.html", 0)
+    assert 2_000_000 < size < 8_000_000
+    assert (tmp_path / "five.html").stat().st_size == size
+
+
+@pytest.mark.slow
+def test_a_report_of_text_shows_texts_and_refuses_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "text.html"
+    assert main(["report", "zoo/shakespeare-mingru", "--num", "2", "--out", str(path)]) == 0
+    page = path.read_text()
+    texts = [html.unescape(text) for text in re.findall(r'<pre class="text">(.*?)</pre>', page, re.DOTALL)]
+    run = find("zoo/shakespeare-mingru")
+    expected = load(run).sample(image_seeds(0, 2), num_tokens=300)
+    assert texts == [tokenizer_of(run).text(row) for row in expected.tolist()]
+    assert "bits per byte" in page
+    assert "Nearest training images" not in page
+    assert "tokens seen" in page
+    assert main(["report", "zoo/shakespeare-mingru", "zoo/mnist-gan", "--out", str(tmp_path / "x.html")]) == 2
+    assert "zoo/mnist-gan generates images and zoo/shakespeare-mingru text" in capsys.readouterr().err
+    assert not (tmp_path / "x.html").exists()
 
 
 def test_text_of_a_run_is_escaped(runs: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`genai play` without a browser: which controls a model gets, and what each of them does."""
 
 import socket
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from genai.errors import UserError
 from genai.models.seeds import image_seeds
 from genai.report.play.actions import Cancelled, PlayableRun, Settings, half_mask, picture
 from genai.report.play.drawing import digit, ink
+from genai.report.play.text import PlayableText
 from genai.runs import find, load
 
 
@@ -94,6 +96,35 @@ def test_edits_keep_what_they_must(diffusion: PlayableRun) -> None:
     assert mask[0, 0, :4].all()
     assert not mask[0, 0, 4:].any()
     assert diffusion.fill_in(image, "top", 0, Settings(), lambda share: None).size == varied.size
+
+
+@pytest.fixture(scope="module")
+def writer() -> PlayableText:
+    run = find("zoo/shakespeare-mingru")
+    return PlayableText(run, run.name, load(run))
+
+
+def test_a_text_grows_and_is_that_of_genai_sample(writer: PlayableText, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = list(writer.write("ROMEO:", 3, 24, 0.8, 0))
+    assert all(longer.startswith(shorter) for shorter, longer in pairwise(texts))
+    assert len(texts) > 5
+    assert (
+        main(
+            ["sample", "zoo/shakespeare-mingru", "--seed", "3", "--prompt", "ROMEO:", "--tokens", "24", "--temperature", "0.8"]
+        )
+        == 0
+    )
+    assert capsys.readouterr().out == f"{texts[-1]}\n"
+
+
+def test_a_text_can_be_cancelled_and_unknown_characters_are_a_users_mistake(writer: PlayableText) -> None:
+    text = writer.write("", 0, 1000, 1.0, 5)
+    next(text)
+    writer.cancel()
+    with pytest.raises(Cancelled):
+        list(text)
+    with pytest.raises(UserError, match="does not know the character"):
+        list(writer.write("ï", 0, 4, 1.0, 0))
 
 
 def test_an_empty_canvas_and_an_unknown_side_are_a_users_mistake() -> None:

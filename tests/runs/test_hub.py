@@ -25,6 +25,7 @@ class FolderHub:
 
     def create_repo(self, repository: str, private: bool, exist_ok: bool) -> None:
         (self.root / repository).mkdir(parents=True, exist_ok=exist_ok)
+        (self.root / repository / "private").write_text(str(private))
 
     def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> None:
         shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
@@ -50,6 +51,12 @@ def test_what_is_pushed_is_loaded_with_the_same_weights(hub: Path) -> None:
     pushed, own = genai.load("hf://someone/digits"), genai.load(ENTRY)
     assert torch.equal(pushed.sample(range(2)), own.sample(range(2)))
     assert genai.sample("hf://someone/digits", num=2).shape == (2, 1, 28, 28)
+
+
+@pytest.mark.parametrize("option", [[], ["--private"]])
+def test_a_repository_is_private_only_on_request(hub: Path, option: list[str]) -> None:
+    assert main(["push", ENTRY, "someone/digits", *option]) == 0
+    assert (hub / "someone/digits/private").read_text() == str(bool(option))
 
 
 def test_the_card_has_the_hubs_header_and_scores_with_floors(hub: Path) -> None:

@@ -11,9 +11,11 @@ from torch import Tensor
 from genai.cli import main
 from genai.models.gan.cluster_conditioning import ClusterConditioning
 from genai.models.gan.gan import GAN
+from genai.models.vqvae.code_sampling import CodeSampling
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 from genai.runs import REPOSITORY, find, load
 from genai.runs.onnx import cluster_quantiles, example, latents_of, sampling_graph
+from tests.models.test_vqvae import random_model
 
 TOLERANCE = 1e-3 * 2  # of the range [-1, 1]
 ZOO = [path.parent.name for path in sorted(REPOSITORY.glob("zoo/*/run.json")) if "image_shape" in json.loads(path.read_text())]
@@ -51,6 +53,19 @@ def test_the_graph_of_a_gan(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ZOO)
 def test_the_graph_of_every_zoo_entry(name: str, tmp_path: Path) -> None:
     check(f"zoo/{name}", tmp_path)
+
+
+@pytest.mark.slow
+def test_the_loop_of_codes_samples_what_the_prior_samples() -> None:
+    model = random_model(conditional=True, code_sampling=CodeSampling(guidance_scale=2.0, top_k=9))
+    graph, labels = sampling_graph(model), torch.tensor([0, 1, 2])
+    assert torch.allclose(graph(*graph.random(range(3)), labels), model.sample(range(3), labels), atol=1e-5)
+
+
+def test_a_model_of_text_has_no_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "zoo/shakespeare-mingru", str(tmp_path / "text.onnx"), "--onnx"]) == 2
+    assert "have no ONNX graph: name a" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_clusters_are_chosen_as_in_sampling() -> None:

@@ -351,7 +351,7 @@ def test_a_damaged_cache_is_built_again(content: bytes, file: str, tmp_path: Pat
 
     recipe = Recipe({}, "source", build)
     open_or_build("toy", recipe)
-    [entry] = [path for path in cache.cache_folder().iterdir() if path.is_dir()]
+    [entry] = [path for path in cache.decoded_folder().iterdir() if path.is_dir()]
     (entry / file).write_bytes(content)
     found = open_or_build("toy", recipe)
     assert (found.images == 7).all()

@@ -176,7 +176,7 @@ def test_damaged_metrics_are_named_and_the_other_runs_listed(
 
 
 def test_scores_that_are_no_numbers_are_printed(two_runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """NaN is no JSON, but Python writes it, and a model can diverge."""
+    """NaN is not JSON, but Python writes it, and a model can diverge."""
     path = two_runs[0] / "metrics.json"
     metrics = json.loads(path.read_text())
     metrics["test"]["scores"] = {name: float("nan") for name in metrics["test"]["scores"]}

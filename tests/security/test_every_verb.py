@@ -21,19 +21,24 @@ SCORED = ["--evaluation.every_n_epochs", "1", "--evaluation.num_samples", "60", 
 QUICK = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.precision", "32", "--tracker", "none"]
 VERBS = {  # the arguments of one quick call; {vae} and so on are runs of two batches
     "anomalies": ["{vae}", "test", "--num", "9", "--samples", "2", "--score", "bound"],
+    "audit": [DIFFUSION, "--num", "20", "--steps", "1"],
     "average": ["{diffusion}", "--std", "0.07"],
     "classify": ["{vae}", "--num", "20", "--samples", "1"],
     "compare": ["{vae}", *SMALL],
+    "curves": ["{vae}"],
     "denoise": ["{vae}", *SMALL],
+    "detect": ["marked/", "--run", DIFFUSION, "--key", "secret"],
     "diffuse": [DIFFUSION, "--columns", "3"],
     "export": ["{vae}", "entry", "--checkpoint", "last"],
     "export-features": ["{features}", "mine.safetensors", "--checkpoint", "last"],
     "filmstrip": ["{vae}"],
     "fit": ["-c", str(CONFIGS / "gan.yaml"), "--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"],
     "inpaint": [DIFFUSION, "test/0", "--steps", "2"],
+    "inspect": ["marked/00000.png"],
     "interpolate": ["{vae}", *SMALL, "--points", "3"],
     "latents": ["{vae}", "--side", "2"],
     "likelihood": ["{vae}", "--num", "9", "--samples", "1"],
+    "memorisation": [DIFFUSION, "--num", "20", "--steps", "1", "--levels", "2"],
     "play": [DIFFUSION, "--port", "{port}"],
     "predict": ["{vae}", "--trainer.limit_predict_batches", "1"],
     "presets": [],
@@ -67,6 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
         for name, options in more.items():
             assert main(["fit", *family(name), *options, *short, "--experiment", name]) == 0
         assert main(["test", str(find("vae").path), "--checkpoint", "last", "--evaluation.num_samples", "50"]) == 0
+        assert main(["sample", DIFFUSION, "--num", "2", "--steps", "2", "--out", "marked/"]) == 0
         assert main(["sample", DIFFUSION, "--num", "60", "--steps", "1", "--out", "four.npz"]) == 0
         yield {name: str(find(name).path) for name in more}
 

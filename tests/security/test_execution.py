@@ -271,7 +271,7 @@ def test_each_listed_class_exists() -> None:
 
 @pytest.mark.parametrize("name", ["jsonargparse", "a-b", "os.path", ""])
 def test_what_is_no_package_cannot_be_trusted(name: str) -> None:
-    with pytest.raises(UserError, match="is no package that can be trusted"):
+    with pytest.raises(UserError, match="is not a package that can be trusted"):
         policy_of(HERE, [name])
 
 

@@ -214,13 +214,13 @@ def test_export_replaces_zoo_entries_alone(workspace: Path) -> None:
     target.mkdir()
     with pytest.raises(UserError, match="add --force"):
         check_target(target, force=False)
-    with pytest.raises(UserError, match="is no zoo entry"):
+    with pytest.raises(UserError, match="is not a zoo entry"):
         check_target(target, force=True)
     for name in ("run.json", "weights.safetensors"):
         (target / name).touch()
     check_target(target, force=True)
     (workspace / "link").symlink_to(target)
-    with pytest.raises(UserError, match="is no zoo entry"):
+    with pytest.raises(UserError, match="is not a zoo entry"):
         check_target(workspace / "link", force=True)
     (target / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"other files too \(thesis\.tex\)"):

@@ -164,6 +164,23 @@ def test_the_last_samples_are_a_table_with_captions(offline_run: tuple[runs.Run,
     assert len(set(re.findall(rb"media/images/[0-9a-f]{20}\.png", content))) == 12
 
 
+@pytest.mark.slow
+def test_a_report_is_shown_in_the_wandb_run(
+    offline_run: tuple[runs.Run, str, wandb.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, path = offline_run[0], tmp_path / "report.html"
+    before = set(run.path.glob("logs/wandb/offline-run-*"))
+    assert main(["report", str(run.path), "--num", "4", "--out", str(path), "--wandb"]) == 0
+    assert "wandb sync" in capsys.readouterr().out
+    (folder,) = set(run.path.glob("logs/wandb/offline-run-*")) - before
+    assert run.record()["tracker_id"] in folder.name
+    (shown,) = folder.glob("files/media/html/report_*.html")
+    assert shown.read_text() == path.read_text()
+    assert main(["report", "zoo/digits-diffusion", "--out", str(tmp_path / "x.html"), "--wandb"]) == 2
+    assert "has no W&B run" in capsys.readouterr().err
+    assert not (tmp_path / "x.html").exists()
+
+
 def test_captions_name_what_a_sample_is_conditioned_on() -> None:
     def captions(kind: str, condition: list[Any]) -> list[str]:
         data = SimpleNamespace(label_kind=kind, class_names=["", "?", "red", "hat"])

@@ -5,16 +5,20 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import get_worker_info
 
 import genai.training.callbacks.checkpoints as checkpoints
 from genai import runs
 from genai.cli import main
+from genai.data.arrays import ImageArray
+from genai.data.workers import GRACE
 from genai.training.callbacks.evaluation import EvaluateSamples
 from genai.training.callbacks.randomness import CountedRandomness
 from tests.families import FAMILIES, family
@@ -132,6 +136,51 @@ def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.
     assert len(list(whole.parent.iterdir())) == 2
     assert runs.find("digits-gan").path == whole
     assert runs.find("digits-gan", trained=False).path != whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_stopped_while_a_loader_process_hangs(
+    split: str, whole: tuple[str, Path], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its batch never comes, and the fit ends within seconds."""
+    name, uninterrupted = whole
+    if name != "gan":
+        pytest.skip("the loader is that of all families")
+    read, batches = ImageArray.__getitems__, {"training": 0, "validation": 0}
+
+    def read_or_hang(images: ImageArray, indices: Any) -> Any:
+        kind = "training" if len(images) > 500 else "validation"  # digits have 1,097 and 350
+        batches[kind] += get_worker_info() is not None
+        if (kind, batches[kind]) == (split, {"training": 6, "validation": 4}[split]):
+            time.sleep(1)  # until the fit waits
+            os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(1000)
+        return read(images, indices)
+
+    command = [*fit(name), "--data.init_args.num_workers", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageArray, "__getitems__", read_or_hang)
+        begin = time.monotonic()
+        assert main(command) == 2
+        assert time.monotonic() - begin < GRACE
+    assert "stopped by SIGTERM; to continue" in capsys.readouterr().err
+    assert main(["fit", "--resume", str(only_run(workspace))]) == 0
+    assert_same(only_run(workspace), uninterrupted)
+
+
+@pytest.mark.slow
+def test_stopped_before_the_first_batch_comes(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hang(images: ImageArray, indices: Any) -> Any:
+        time.sleep(1)
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(1000)
+
+    monkeypatch.setattr(ImageArray, "__getitems__", hang)
+    assert main([*fit("gan"), "--data.init_args.num_workers", "1"]) == 2
+    assert "no checkpoint was written: start it again" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------------------

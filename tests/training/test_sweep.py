@@ -43,7 +43,7 @@ QUICK += ["--evaluation.every_n_epochs", "1", "--evaluation.num_samples", "60"]
         ("x: {low: 1}", "has no range for x"),
         ("x: {choices: []}", "has no range for x"),
         ("x: 3", "has no range for x"),
-        ("- x", "is no search space"),
+        ("- x", "is not a search space"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_refused(text: str, words: str, tmp_path: Path) -> None:
@@ -190,15 +190,43 @@ def test_a_sweep_from_the_first_trial_to_the_seeds(workspace: Path, capfd: pytes
     refuse_in_one_line(sweep, capfd)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["digits/vae", "digits/vqvae", "digits/diffusion", "pydocs/gpt"])
+def test_the_space_of_every_family_gives_two_trials(preset: str, workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    quick = [
+        *QUICK[:6],
+        "--evaluation.every_n_epochs",
+        "1",
+        "--evaluation.num_samples",
+        "20",
+        "--trainer.limit_val_batches",
+        "2",
+    ]
+    quick += ["--trainer.max_epochs", "1"]
+    if preset == "pydocs/gpt":
+        quick = ["--tracker", "none", "--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
+        quick += ["--trainer.limit_val_batches", "2"]
+    assert main(["sweep", "-c", preset, "--study", "two", "--trials", "2", "--seeds", "0", *quick]) == 0
+    output = capfd.readouterr().out
+    study = Study("two", None)
+    assert [state_of(trial) for trial in study.trials()] == ["complete", "complete"]
+    values = [trial.params for trial in study.trials()]
+    assert values[0].keys() == values[1].keys() == read_space(space_path(None, Path(f"{preset}.yaml"))).keys()
+    assert values[0] != values[1]
+    if preset == "pydocs/gpt":
+        assert [list(trial.intermediate_values) for trial in study.trials()] == [[1, 2], [1, 2]]
+        assert "at validation" in output
+
+
 def refuse_in_one_line(sweep: Sequence[str], capfd: pytest.CaptureFixture[str]) -> None:
     """Mistakes on the command line, which write nothing."""
     before = sorted(Path("runs").rglob("*"))
     for words, message in (
         (["-c", "digits/cgan"], "another preset"),
-        (["--study", "a/b"], "is no name"),
+        (["--study", "a/b"], "is not a name"),
         (["--seeds", "1"], "use 2 or more"),
         (["--seed_everything", "1"], "is chosen by the sweep"),
-        (["--evaluation.every_n_epochs", "0", "--study", "new"], "no epoch of a trial is scored"),
+        (["--evaluation.every_n_epochs", "0", "--study", "new"], "no epoch of a trial would be scored"),
         (["--trainer.max_epochz", "3", "--study", "new"], "did you mean `trainer.max_epochs`"),
         (["--space", "nowhere.yaml"], "there is no search space nowhere.yaml"),
         (["--best", "--study", "nowhere"], "there is no study nowhere"),

@@ -89,6 +89,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """An integer of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
+    return int(text)
+
+
 def positives(text: str) -> list[int]:
     """`1,60,200` -> [1, 60, 200]."""
     try:

@@ -12,8 +12,10 @@ from torch import Tensor
 from genai.cli.options.arguments import Options, VerbParser, command, positive
 from genai.cli.options.prompts import caption_tokens, read_prompts
 from genai.cli.options.run import Loaded
+from genai.cli.options.shares import SHARES_HELP, attributes_with_shares, class_shares, classes_with_shares, parse_shares
 from genai.data.words import decode
 from genai.errors import UserError
+from genai.images import check_number
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.data import data_of
@@ -32,6 +34,7 @@ class LabelOptions(Options):
     prompts: str | None = None
     per_label: int | None = None
     same_noise: bool = False
+    shares: str | None = None
 
     @staticmethod
     def add_to(parser: VerbParser, default: str = "unconditional (null condition)", text: bool = True) -> None:
@@ -53,6 +56,7 @@ class LabelOptions(Options):
         text = f"text file with one prompt per line; each is a row of --per-label images (default: {PER_PROMPT})"
         group.add_argument("--prompts", metavar="FILE", help=text)
         group.add_argument("--same-noise", action="store_true", help="image j of each label or prompt has the same seed")
+        group.add_argument("--shares", metavar="NAME=SHARE,...", help=SHARES_HELP)
 
     @property
     def has_prompt(self) -> bool:
@@ -61,14 +65,19 @@ class LabelOptions(Options):
     @property
     def is_empty(self) -> bool:
         """Whether no option sets a condition."""
-        return not self.label and not self.has_prompt
+        return not self.label and not self.has_prompt and not self.shares
 
     def with_per_label(self, num: int | None) -> "LabelOptions":
         """These options, with the default of --per-label for --prompts.
 
         Raises:
-            UserError: --num and other options both say how many images to generate, or --same-noise has nothing to pair.
+            UserError: --num and other options both say how many images to generate, --same-noise has nothing to pair, or
+                --shares stands beside another condition.
         """
+        if self.shares and (self.label or self.per_label or self.has_prompt):
+            raise UserError(
+                "--shares sets the condition of every image: leave --label, --per-label, --prompt and --prompts out"
+            )
         if num and (self.per_label or self.prompts):
             other = "--prompts (--per-label images of each)" if self.prompts else "--per-label"
             raise UserError(f"--num and {other} both set the number of images: leave one of them out")
@@ -76,16 +85,16 @@ class LabelOptions(Options):
             raise UserError("--same-noise compares labels image by image: add --per-label N, or --prompts FILE")
         return replace(self, per_label=self.per_label or PER_PROMPT) if self.prompts else self
 
-    def seeds(self, seed: int, num: int) -> list[int]:
+    def seeds(self, seed: int, num: int) -> Sequence[int]:
         """A seed for each of `num` images; with --same-noise those of one label are repeated for the others."""
         if self.same_noise and self.per_label:
-            return image_seeds(seed, self.per_label) * (num // self.per_label)
+            return list(image_seeds(seed, self.per_label)) * (num // self.per_label)
         return image_seeds(seed, num)
 
     def metadata(self) -> dict[str, str]:
         """The condition as PNG metadata."""
         text = self.label if self.prompt is None else self.prompt
-        return {"Label": text} if text else {}
+        return ({"Label": text} if text else {}) | ({"Shares": self.shares} if self.shares else {})
 
 
 def add_prompt_option(group: Any) -> None:
@@ -109,13 +118,16 @@ def sample_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor |
         UserError: the options do not fit the model's kind of condition, or name a label that does not exist.
     """
     run = source.run
+    check_number(labels.per_label or num, source.model.image_shape)
     if not source.model.conditional:
         if not labels.is_empty or labels.per_label:
-            raise UserError(f"{run.path} is unconditional: leave --label, --per-label and --prompt out")
+            raise UserError(f"{run.path} is unconditional: leave --label, --per-label, --prompt and --shares out")
         return None
     names, kind = run.record()["class_names"], label_kind(source)
     if labels.label and kind == "class":
         warn_of_excluded(class_numbers(labels.label, names), names, run)
+    if labels.shares:
+        return shares_condition(labels.shares, num, source)
     if kind == "text":
         return text_condition(labels, num, run, names)
     if labels.has_prompt:
@@ -124,6 +136,27 @@ def sample_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor |
         settings = attribute_settings(labels.label, labels.per_label, names, exclusive_pairs(run))
         return attribute_vectors(settings, num, labels.per_label, label_examples(run).float())
     return class_labels(labels.label, num, labels.per_label, names)
+
+
+def shares_condition(text: str, num: int, source: Loaded, examples: Tensor | None = None) -> Tensor:
+    """Classes (num,) int64 or attributes (num, K) float32 with the shares that --shares names.
+
+    Args:
+        text: the value of --shares.
+        num: number of images.
+        source: a conditional model.
+        examples: attributes (M, K) of training images; default: those in run.json.
+
+    Raises:
+        UserError: the model is conditioned on text, or the shares do not fit its classes or attributes.
+    """
+    names, kind = source.run.record()["class_names"], label_kind(source)
+    if kind == "text":
+        raise UserError(f"{source.run.path} is conditioned on text, which has no --shares: use --prompts FILE")
+    if kind == "attributes":
+        shares = parse_shares(text, names, "attribute")
+        return attributes_with_shares(shares, num, label_examples(source.run) if examples is None else examples, names).float()
+    return classes_with_shares(class_shares(text, names), num)
 
 
 def edit_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor | None:

@@ -1,5 +1,6 @@
 """Where a verb writes: --out, or a new file in RUN/samples. Only --force overwrites a file."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from torch import Tensor
 from genai.cli.options.arguments import Options, VerbParser
 from genai.cli.options.run import Loaded
 from genai.errors import UserError
+from genai.files import NewPath, check_writable
 from genai.images import ANIMATIONS, grid, save_animation, save_png, to_uint8
 from genai.runs import Run
+from genai.runs.signature import is_own
 
 MOTION = "the PNG to write, or an animation that ends in .gif or .webp"
 
@@ -77,23 +80,41 @@ class OutputOptions(Options):
 
 
 def default_path(run: Run, name: str) -> Path:
-    """RUN/samples/NAME; for a zoo entry, which is read-only, ENTRY-NAME in the current folder."""
+    """RUN/samples/NAME; for a zoo entry, which is read-only, ENTRY-NAME in the current folder.
+
+    Raises:
+        UserError: RUN/samples of a run from elsewhere is a link that leads out of it.
+    """
+    samples = run.path / "samples"
+    if samples.is_symlink() and not samples.resolve().is_relative_to(run.path.resolve()) and not is_own(run.path):
+        raise UserError(f"{samples} is a link that leads out of {run.path}: remove it, or choose --out")
     return Path(f"{run.path.name}-{name}") if run.is_exported else run.path / "samples" / name
 
 
 def checked(path: Path, force: bool) -> Path:
-    """Return `path`; UserError if it is a file or a folder that is not empty, and `force` is not set."""
-    if not force and (any(path.iterdir()) if path.is_dir() else path.exists()):
+    """The path to write to; without `force` it has to be new, now and when it is written.
+
+    Raises:
+        UserError: it is a file or a folder that is not empty, and `force` is not set.
+        WriteError: its folder cannot be written.
+    """
+    check_writable(path)
+    if force:
+        return Path(path)
+    if any(path.iterdir()) if path.is_dir() else os.path.lexists(path):
         raise UserError(f"{path} exists: choose another --out, or add --force")
-    return path
+    return NewPath(path)
 
 
-def free_path(path: Path) -> Path:
-    """`path`, with the smallest number appended that makes it and a PNG of its name new."""
-    candidate, count = path, 1
-    while candidate.exists() or candidate.with_suffix(".png").exists():
-        candidate = path.with_stem(f"{path.stem}-{count}")
+def free_path(path: Path) -> NewPath:
+    """`path`, with the smallest number appended that makes it and a PNG of its name new; WriteError
+    where its folder cannot be written.
+    """
+    candidate, count = NewPath(path), 1
+    while os.path.lexists(candidate) or os.path.lexists(candidate.with_suffix(".png")):
+        candidate = NewPath(path).with_stem(f"{path.stem}-{count}")
         count += 1
+    check_writable(candidate)
     return candidate
 
 

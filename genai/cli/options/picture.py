@@ -1,5 +1,6 @@
 """A picture of images that a verb makes with a model: its options, the loaded run, and the file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from genai.cli.options.labels import LabelOptions, edit_condition
 from genai.cli.options.output import OutputOptions, write_tiles
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
+from genai.images import check_number
 from genai.models.seeds import image_seeds
 
 
@@ -33,12 +35,18 @@ class PictureTask(NamedTuple):
     verb: str
     path: Path
 
-    def seeds(self, num: int) -> list[int]:
+    def repeated(self, images: Tensor, num: int) -> Tensor:
+        """Each of `images` (N, ...) `num` times in a row: (N * num, ...)."""
+        check_number(len(images) * num, self.source.model.image_shape)
+        return images.repeat_interleave(num, dim=0)
+
+    def seeds(self, num: int) -> Sequence[int]:
         """A seed for each of `num` images."""
         return image_seeds(self.seed or 0, num)
 
     def condition(self, num: int) -> Tensor | None:
         """The condition of `num` images: (num,), (num, K), (num, L) or None; null conditions without --label and --prompt."""
+        check_number(num, self.source.model.image_shape)
         return edit_condition(self.labels, num, self.source)
 
     def write(self, tiles: Tensor, columns: int) -> None:

@@ -24,7 +24,7 @@ def read_prompts(prompt: str | None, file: str | None) -> list[str]:
     if prompt is not None:
         raise UserError("--prompt and --prompts both give prompts: leave one of them out")
     try:
-        lines = [line.strip() for line in read_bounded(Path(file), MAX_BYTES).decode().splitlines()]
+        lines = [line.strip() for line in read_bounded(Path(file), MAX_BYTES).decode("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--prompts {file} cannot be read ({error}): name a text file with one prompt per line") from None
     if not any(lines):

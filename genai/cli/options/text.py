@@ -1,4 +1,4 @@
-"""The text of a run: its tokenizer, prompts as tokens, options of sampling tokens."""
+"""Options of sampling tokens, and text files as tokens."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,9 @@ from torch import Tensor
 from genai.cli.options.arguments import Options, VerbParser, finite, positive
 from genai.cli.options.run import Ability
 from genai.data.text_reading import read_text
-from genai.data.tokenizers import TextTokenizer, from_spec
+from genai.data.tokenizers import TextTokenizer
 from genai.errors import UserError
 from genai.models.capabilities import GeneratesText
-from genai.runs import Run
 
 TEXT = Ability(GeneratesText, "predict text", ("configs/pydocs/gpt.yaml", "configs/shakespeare/gpt.yaml"))
 
@@ -46,18 +45,6 @@ class TokenOptions(Options):
         """The options given, as keyword arguments of `TokenSampling`."""
         given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
         return {name: value for name, value in given.items() if value is not None}
-
-
-def tokenizer_of(run: Run) -> TextTokenizer:
-    """The tokenizer in run.json."""
-    return from_spec(run.record()["tokenizer"])
-
-
-def prompt_tokens(prompt: str | None, tokenizer: TextTokenizer) -> Tensor | None:
-    """A prompt as tokens (L,), after the end of a document where there is such a token; None for the start of a text."""
-    start = [] if tokenizer.end is None else [tokenizer.end]
-    tokens = [*start, *(tokenizer.encode(prompt).tolist() if prompt else [])]
-    return torch.tensor(tokens) if tokens else None
 
 
 def file_tokens(name: str, tokenizer: TextTokenizer) -> Tensor:

@@ -34,7 +34,7 @@ from genai.models.base import Shape
 from genai.models.capabilities import Encodes, EvaluatesBound
 from genai.models.seeds import image_seeds
 
-BOUND = Ability(EvaluatesBound, "evaluate a bound of the likelihood", ("configs/digits/vae.yaml",))
+BOUND = Ability(EvaluatesBound, "evaluate a bound on the likelihood", ("configs/digits/vae.yaml",))
 ENCODE = Ability(Encodes, "encode images", ("configs/digits/vae.yaml",))
 ABILITIES = {"bound": (BOUND,), "excess": (BOUND,), "codes": (ENCODE,), "both": (BOUND, ENCODE)}
 UNITS = {"bound": "nats", "excess": "nats above expectation", "codes": "code distance", "both": "standard deviations"}
@@ -57,7 +57,7 @@ def parser() -> VerbParser:
     names = f"test (the run's own test split), {', '.join(DATASETS)}, a style of faces ({', '.join(STYLES)})"
     verb.add_argument("data", metavar="DATA", help=f"{names}, or a folder, zip or tar of images")
     kinds = (
-        "bound: upper bound of -ln p(x)",
+        "bound: upper bound on -ln p(x)",
         "excess: bound minus its expectation for the image's brightness and complexity",
         "codes: distance of the code to those of training images",
         "both: excess and codes, standardised and added (default: both)",
@@ -214,7 +214,7 @@ def make_score(kind: str, source: Loaded, data: ImageDataModule, num_samples: in
 
 
 def negative_bound(images: Tensor, source: Loaded, num_samples: int, seed: int) -> Tensor:
-    """The bound of -ln p(x) in nats (N,) of uint8 images (N, C, H, W)."""
+    """The bound on -ln p(x) in nats (N,) of uint8 images (N, C, H, W)."""
     seeds = image_seeds(seed, len(images))
     parts = []
     for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):

@@ -1,6 +1,6 @@
 """genai average: make averaged weights of another EMA length after training
 
-Group: share
+Group: train and score
 """
 
 import re
@@ -28,7 +28,7 @@ def parser() -> VerbParser:
         "trained with power_stds (post-hoc EMA, EDM2, Karras et al. 2023).",
     )
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
-    text = "width of the average as a share of the training: 0.01 to 0.25"
+    text = "relative width of the average (sigma_rel of EDM2), as a fraction of the training: 0.01 to 0.25"
     verb.add_argument("--std", type=float, required=True, metavar="X", help=text)
     text = "thousands of images seen at which the average ends; default: the last snapshot"
     verb.add_argument("--kimg", type=float, metavar="X", help=text)

@@ -110,7 +110,7 @@ def predict(source: Loaded, data: ImageDataModule, images: Tensor, num_samples: 
 
 
 def log_likelihoods(model: Any, images: Tensor, num_samples: int, seed: int) -> Tensor:
-    """The bounds of ln p(x|y) of uint8 images (N, C, H, W) for every class, with the same noise: (N, K) float64."""
+    """The bounds on ln p(x|y) of uint8 images (N, C, H, W) for every class, with the same noise: (N, K) float64."""
     seeds = image_seeds(seed, len(images))
     columns = []
     for k in range(model.num_classes):

@@ -11,6 +11,7 @@ from genai.cli.options.output import MOTION
 from genai.cli.options.picture import PictureOptions
 from genai.cli.options.run import Ability, RunOptions
 from genai.errors import UserError
+from genai.images import check_number
 from genai.models.capabilities import ShowsProcess
 
 DIFFUSE = Ability(ShowsProcess, "show a diffusion process", ("configs/digits/diffusion.yaml",))
@@ -48,6 +49,7 @@ def run(arguments: list[str]) -> None:
     model = picture.source.model
     if num > model.sample_chunk:
         raise UserError(f"--num {num} is too large: use {model.sample_chunk} or less")
+    check_number(columns * (num + len(options.images)), model.image_shape)
     images = read_images(options.images, picture.source)
     forward = model.forward_process(images, picture.seeds(len(images)), columns)
     trajectory = model.reverse_trajectory(picture.seeds(num), picture.condition(num), **picture.settings)

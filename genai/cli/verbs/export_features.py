@@ -85,7 +85,7 @@ def target(name: str) -> Path:
     if name in (*BUILT_IN, UTKFACE) or name.endswith(".safetensors"):
         return weights_path(name)
     raise UserError(
-        f"{name} is no name of a feature network: use {', '.join(BUILT_IN)}, {UTKFACE} or the path of a .safetensors file"
+        f"{name} is not a name of a feature network: use {', '.join(BUILT_IN)}, {UTKFACE} or the path of a .safetensors file"
     )
 
 
@@ -196,7 +196,7 @@ def run(arguments: list[str]) -> None:
     run, model, data = source.run, source.model, source.data()
     class_path = network_spec(run, model)["class_path"]
     if not class_path.startswith("genai.networks.") or not hasattr(model.network, "feature_dim"):
-        raise UserError(f"{run.path} has the network {class_path}, which is no feature network: train a genai ConvNet")
+        raise UserError(f"{run.path} has the network {class_path}, which is not a feature network: train a genai ConvNet")
     split = data.split("test")
     dtype = choose_dtype(model, data.split("val"), data.class_names)
     scores = measure(model, split, data.class_names)

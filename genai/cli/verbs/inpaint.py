@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> None:
     picture = PictureOptions.from_namespace(options).start("inpaint", INPAINT)
     images = read_images(options.images, picture.source)
     mask = make_mask(options.mask, images.shape[-1]).expand(len(images), -1, -1, -1)
-    repeated, masks = (tensor.repeat_interleave(options.num, dim=0) for tensor in (images, mask))
+    repeated, masks = (picture.repeated(tensor, options.num) for tensor in (images, mask))
     seeds, condition = picture.seeds(len(repeated)), picture.condition(len(repeated))
     results = picture.source.model.restore(repeated, masks, seeds, condition, **picture.settings)
     masked = torch.where(mask > 0, torch.zeros_like(images), images)

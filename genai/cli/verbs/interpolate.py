@@ -11,9 +11,12 @@ from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
 from genai.cli.options.output import MOTION, OutputOptions
 from genai.cli.options.picture import PictureOptions
+from genai.cli.options.predictor import add_predictor_option
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
 from genai.control.paths import PATHS, lerp
+from genai.control.predictors import load_predictor, read_labels
 from genai.errors import UserError
+from genai.images import annotated, check_number, save_png, to_uint8
 from genai.models.capabilities import Decodes, Encodes
 from genai.models.seeds import image_seeds
 
@@ -34,6 +37,9 @@ def parser() -> VerbParser:
     verb.add_argument("--num", type=positive, default=6, metavar="N", help="pairs of samples, without END (default: 6)")
     verb.add_argument("--points", type=positive, default=9, metavar="N", help="images in a row, ends included (default: 9)")
     verb.add_argument("--path", choices=list(PATHS), default="slerp", help="arc or straight line (default: slerp)")
+    text = "write under each image the class or attributes that a feature network reads from it"
+    verb.add_argument("--read-labels", action="store_true", help=text)
+    add_predictor_option(verb, "reads the labels of --read-labels")
     add_seed_option(verb, "seed of the pairs of samples (default: 0)")
     LabelOptions.add_to(verb, default="that of the samples; unconditional between images", text=False)
     OutputOptions.add_to(verb, MOTION)
@@ -43,11 +49,16 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Write a row for each pair of ends."""
     options = parser().parse(arguments)
+    if options.predictor and not options.read_labels:
+        raise UserError("--predictor reads the labels of --read-labels: add it, or leave --predictor out")
     if len(options.ends) not in (0, 2):
         raise UserError(f"interpolation needs two ends, not {len(options.ends)}: name two images, two seeds, or none")
     between_images = any(not end.isdecimal() for end in options.ends)
     picture = PictureOptions.from_namespace(options).start("interpolate", IMAGES if between_images else SAMPLES, is_motion=True)
+    if options.read_labels and picture.path.suffix != ".png":
+        raise UserError(f"--read-labels writes a PNG, not {picture.path.suffix}: choose another --out")
     source, model = picture.source, picture.source.model
+    check_number(2 * options.num * options.points, model.image_shape)
     shares = torch.linspace(0, 1, options.points, device=model.device)
     if between_images:
         images = read_images(options.ends, source)
@@ -62,7 +73,14 @@ def run(arguments: list[str]) -> None:
     rows = decoded.unflatten(0, (len(z_a), -1))  # (pairs, points, C, H, W)
     if between_images:
         rows = torch.cat([images[:1, None], rows, images[1:, None]], dim=1)
-    picture.write(rows.flatten(0, 1), rows.shape[1])
+    if not options.read_labels:
+        picture.write(rows.flatten(0, 1), rows.shape[1])
+        return
+    tiles = to_uint8(rows.flatten(0, 1))
+    texts = read_labels(load_predictor(options.predictor, source.data(), source.trust), tiles)
+    metadata = {"Model": type(model).__name__, "Run": source.run.name, "Verb": "interpolate", "Labels": "; ".join(texts)}
+    save_png(annotated(tiles, rows.shape[1], captions=texts), picture.path, metadata)
+    print(f"wrote {picture.path}")
 
 
 def row_by_row(points: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from dataclasses import replace
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.run import RunOptions
 from genai.cli.verbs.report import headings
-from genai.cli.verbs.sample import SAMPLE_IMAGES
+from genai.cli.verbs.sample import SAMPLE
 from genai.errors import UserError
+from genai.models.base import ImageModel
 from genai.report.play.actions import PlayableRun
+from genai.report.play.text import PlayableText
 
 RUNS = ("zoo/mnist-gan", "zoo/mnist-diffusion")
 MAX_PORT = 65535
@@ -21,8 +23,8 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "play",
         "[RUN...] [options]",
-        "Serve a page on this machine in which models are sampled, their latent space is walked, and digits are drawn. "
-        "The controls are those that each model has; several runs stand side by side on the same seeds.",
+        "Serve a page on this machine to sample from models, explore their latent space, draw digits that they reconstruct or "
+        "complete, and write text. The controls depend on the model; several runs are shown side by side with the same seeds.",
     )
     text = f"runs, experiments or zoo entries; default: {' '.join(RUNS)}"
     verb.add_argument("runs", metavar="RUN", nargs="*", default=list(RUNS), help=text)
@@ -39,7 +41,10 @@ def run(arguments: list[str]) -> None:
     from genai.report.play import page
 
     page.check_port(options.port)
-    sources = [replace(RunOptions.from_namespace(options), run=name).load(SAMPLE_IMAGES) for name in options.runs]
+    sources = [replace(RunOptions.from_namespace(options), run=name).load(SAMPLE) for name in options.runs]
     names = headings(sources)
-    runs = [PlayableRun(source.run, name, source.model) for source, name in zip(sources, names, strict=True)]
+    runs: list[PlayableRun | PlayableText] = [
+        (PlayableRun if isinstance(source.model, ImageModel) else PlayableText)(source.run, name, source.model)
+        for source, name in zip(sources, names, strict=True)
+    ]
     page.serve(page.build(runs), options.port)

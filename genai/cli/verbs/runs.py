@@ -49,9 +49,9 @@ def run(arguments: list[str]) -> None:
     if not found:
         raise UserError(f"no runs in {runs_folder()}: `{command('fit', '-c', 'configs/digits/gan.yaml')}` trains one")
     console = Console(highlight=False)
-    for kind in (False, True):
-        if part := [run for run in found if is_text(run) == kind]:
-            console.print(make_table(part, None if options.all_metrics else console.width))
+    parts = [part for kind in (False, True) if (part := [run for run in found if is_text(run) == kind])]
+    for i, part in enumerate(parts):
+        console.print(*[""] * bool(i), make_table(part, None if options.all_metrics else console.width), sep="\n")
 
 
 def is_text(run: Run) -> bool:
@@ -128,9 +128,12 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
         if any(floors.values()):
             cells = [*(floors[m.name] for m in first), *[""] * len(ABOUT), *(floors[m.name] for m in others)]
             rows.append([FLOOR, "", *cells, *[""] * len(cost_keys)])
-    notes = ["kimg: thousands of images seen", "floor: real against real", "minutes: of training"]
+    used = [i for i in range(len(headings)) if any(row[i] for row in rows)]
+    headings, rows = [headings[i] for i in used], [[row[i] for i in used] for row in rows]
+    notes = ["kimg: thousands of images seen", "floor: real against real"]
     if is_text(runs[0]):
         notes = ["kimg: thousands of tokens seen", "floor: real text"]
+    notes += ["minutes: of training"] * ("minutes" in headings)
     if width is None and cost_keys:
         notes.append("TFLOP, GB, Wh: of training; ms/sample: batch time per image")
     notes += [note for mark, note in MARKS.items() if any(mark in row[0] for row in rows)]

@@ -18,12 +18,14 @@ from genai.cli.options.realness import REALNESS, check_options, write_realness
 from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option, require
 from genai.cli.options.sampling import SamplerOptions
 from genai.cli.options.text import TokenOptions
+from genai.cli.options.watermark import check_key, marked_samples
 from genai.cli.text_sampling import sample_text
 from genai.errors import UserError
 from genai.files import open_atomically
 from genai.images import grid, save_png, to_pil, to_uint8
 from genai.models.base import ImageModel
 from genai.models.capabilities import GeneratesText, Resamples
+from genai.report.credentials import Certificate
 
 SAMPLE = Ability(
     (ImageModel, GeneratesText), "sample images or text", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml")
@@ -45,6 +47,10 @@ def parser() -> VerbParser:
     verb.add_argument("--candidates", type=positive, metavar="N", help=text)
     text = "write the realness score of these images and of real ones: a CSV, and a PNG beside it"
     verb.add_argument("--realness", action="store_true", help=text)
+    text = "mark the samples so that `genai detect` finds the key in them; see docs/tutorials/watermarks.md"
+    verb.add_argument("--watermark", metavar="KEY", help=text)
+    text = "sign the PNGs: content credentials (C2PA) with the certificate and key of this PEM file"
+    verb.add_argument("--sign", metavar="CERT", type=Path, help=text)
     LabelOptions.add_sample_options(verb)
     SamplerOptions.add_to(verb)
     TokenOptions.add_to(verb)
@@ -59,10 +65,12 @@ def run(arguments: list[str]) -> None:
     labels, tokens = LabelOptions.from_namespace(options).with_per_label(options.num), TokenOptions.from_namespace(options)
     if options.realness:
         check_options(options.candidates)
+    check_key(options.watermark)
+    certificate = None if options.sign is None else Certificate.read(options.sign)
     source = run.load(SAMPLE)
     if isinstance(source.model, GeneratesText):
         refuse_image_options(options, source)
-        sample_text(source, options.num, options.seed, options.prompt, tokens, output)
+        sample_text(source, options.num, options.seed, options.prompt, tokens, output, options.watermark)
         return
     if not tokens.is_empty:
         raise UserError(f"{source.run.path} generates images: leave --tokens, --temperature, --top-k and --top-p out")
@@ -76,22 +84,44 @@ def run(arguments: list[str]) -> None:
     path = output.path(default_path(source.run, f"seed-{options.seed}-num-{num}.png"))
     if path.suffix not in ("", ".png", ".npz") and not path.is_dir():
         raise UserError(f"--out {path} should end in .png (a grid), .npz (arrays) or / (a folder of PNGs)")
+    if certificate is not None and path.suffix == ".npz":
+        raise UserError("--sign signs PNGs: use --out grid.png or --out folder/")
     settings = SamplerOptions.from_namespace(options).settings(source, run.device)
     if options.candidates:
         require(source.run, source.model, RESAMPLE)
         settings["num_candidates"] = options.candidates
-    images = to_uint8(source.model.sample(seeds, condition, **settings)).cpu()
+    if options.watermark is None:
+        samples = source.model.sample(seeds, condition, **settings)
+    else:
+        samples = marked_samples(source, options.watermark, seeds, condition, settings)
+    images = to_uint8(samples).cpu()
     texts = None if condition is None else label_texts(condition, source.run)
     metadata = {"Model": type(source.model).__name__, "Run": source.run.name, "Seed": str(options.seed)}
-    metadata |= row_metadata(labels, texts, source)
+    metadata |= row_metadata(labels, texts, source) | ({"Shares": labels.shares} if labels.shares else {})
+    metadata |= {} if options.watermark is None else {"Watermark": "genai detect finds it with the key"}
     write(Samples(images, condition, texts), path, labels.per_label, metadata)
+    if certificate is not None:
+        for picture in [path] if path.suffix == ".png" else sorted(path.glob("*.png")):
+            certificate.sign(picture)
     rows = f" (rows: {metadata['Rows']})" if "Rows" in metadata and path.suffix == ".png" else ""
     print(f"wrote {path}{rows}")
 
 
 def refuse_image_options(options: Any, source: Loaded) -> None:
     """Raise UserError for an option of images that is given with a model of text."""
-    images_only = ("label", "per_label", "prompts", "same_noise", "candidates", "realness", "sampler", "steps", "guidance")
+    images_only = (
+        "label",
+        "per_label",
+        "prompts",
+        "same_noise",
+        "shares",
+        "sign",
+        "candidates",
+        "realness",
+        "sampler",
+        "steps",
+        "guidance",
+    )
     given = next((name for name in images_only if getattr(options, name)), None)
     if given is not None:
         raise UserError(f"{source.run.path} generates text: leave --{given.replace('_', '-')} out; --prompt TEXT begins it")

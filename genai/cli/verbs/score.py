@@ -19,7 +19,7 @@ def parser() -> VerbParser:
         "score",
         "PATH --against DATASET [options]",
         "Compute every metric of pictures against a dataset, beside its floor (real images against real images). The pictures "
-        "have the dataset's size; `genai sample --out folder/` or samples.npz writes such ones, and so does any other program.",
+        "must have the dataset's size. They can come from `genai sample --out folder/` or from any other program.",
     )
     verb.add_argument("path", metavar="PATH", type=Path, help="folder, .zip or .tar of pictures, or an .npz with `images`")
     verb.add_argument("--against", default="mnist", metavar="DATASET", help="digits, mnist, avatars, ... (default: mnist)")
@@ -27,7 +27,7 @@ def parser() -> VerbParser:
     text = "feature network: a name or a path (default: the one shipped for the dataset)"
     verb.add_argument("--features", default="auto", metavar="NAME", help=text)
     verb.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
-    text = "also train three small networks to tell the pictures from real ones: held-out accuracy, 0.5 cannot (a minute)"
+    text = "also train three small classifiers on pictures against real images (a minute): 0.5 is indistinguishable"
     verb.add_argument("--two-sample", action="store_true", help=text)
     verb.add_argument("--json", action="store_true", help="print scores, floor and protocol as JSON")
     return verb

@@ -61,7 +61,8 @@ def run(arguments: list[str]) -> None:
     question = study_module.Question(configs, space, tuple(rest))
     study_module.study_folder(options.study)
     scoring = sweep.check(question)
-    study = study_module.Study(options.study, question, scoring.metric)
+    study = study_module.Study(options.study, question, scoring.metric, scoring.unit)
+    study.check_best(space)
     sweep.run_trials(study, question, scoring, options.trials)
     show(study)
     if running := study.num_running():

@@ -14,11 +14,13 @@ from torch import Tensor
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions, checked
 from genai.cli.options.run import Loaded, RunOptions
-from genai.cli.options.text import TEXT, prompt_tokens, tokenizer_of
+from genai.cli.options.text import TEXT
 from genai.errors import UserError
 from genai.files import open_atomically
 from genai.metrics.tables import WrappedTable
 from genai.networks.transformer import Transformer, attention_maps
+from genai.runs.text import prompt_tokens, tokenizer_of
+from genai.terminal import visible
 
 NUM_LIKELY = 5  # tokens of each row of the table
 NUM_ROWS = 24  # tokens of the picture
@@ -113,12 +115,12 @@ def draw_attention(source: Loaded, tokens: Tensor, shown: list[str], path: Path)
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write a picture and say so."""
+    """Write a PNG whole or not at all, and print its path."""
     with open_atomically(path) as file:
         figure.savefig(file, dpi=120, format="png")
     print(f"wrote {path}")
 
 
 def quoted(name: str) -> str:
-    """A token's name, in which a space can be seen."""
-    return name.replace(" ", "␣").replace("$", r"\$")
+    """A token's name as it can be printed, in which a space can be seen."""
+    return visible(name).replace(" ", "␣").replace("$", r"\$")

@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"the resolution {size} is not a multiple of {options.factor}: choose another --factor")
     images = read_images(options.images, picture.source)
     small = avg_pool2d(images, options.factor)
-    repeated = small.repeat_interleave(options.num, dim=0)
+    repeated = picture.repeated(small, options.num)
     seeds, condition = picture.seeds(len(repeated)), picture.condition(len(repeated))
     results = picture.source.model.upscale(repeated, seeds, condition, **picture.settings)
     bicubic = interpolate(small, [size, size], mode="bicubic").clamp(-1, 1)

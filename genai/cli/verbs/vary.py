@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> None:
     options = parser().parse(arguments)
     picture = PictureOptions.from_namespace(options).start("vary", VARY)
     images = read_images(options.images, picture.source)
-    repeated = images.repeat_interleave(options.num, dim=0)
+    repeated = picture.repeated(images, options.num)
     seeds, condition = picture.seeds(len(repeated)), picture.condition(len(repeated))
     results = picture.source.model.vary(repeated, seeds, options.strength, condition, **picture.settings)
     picture.write(*tile_rows([images], results))

@@ -10,11 +10,10 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import repeat
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from genai.data.augment import Augment
 from genai.data.avatars.captions import MAX_WORDS, caption, caption_words
 from genai.data.avatars.rendering import ATTRIBUTES, CHOICES, VERSION, attributes, render
 from genai.data.base import ImageDataModule, Split
@@ -33,14 +32,12 @@ class Avatars(ImageDataModule):
     """Cartoon faces (DiceBear's avataaars): `num_images` for train, a quarter as many each for val and test.
 
     Each face has the attributes ATTRIBUTES, 0 or 1, sampled with the probabilities CHOICES. Image i of a split is the face of
-    seed FIRST_SEED[split] + i, whatever `num_images` is.
+    seed FIRST_SEED[split] + i, whatever `num_images` is. `root` is not used; `seed` is that of the order and the augmentation.
 
     Args:
         size: of the square images, in pixels. At 64 all attributes are visible; at 32 eyebrows and closed eyes are lost.
         num_images: training images.
         labels: `attributes` (N, 16), or `captions`, sentences that name all attributes, as tokens (N, 48); same images.
-        root: not used: the faces are rendered here.
-        seed: of the order and the augmentation; the faces do not depend on it.
     """
 
     name = "avatars"
@@ -52,13 +49,9 @@ class Avatars(ImageDataModule):
         size: int = 64,
         num_images: int = 20_000,
         labels: Literal["attributes", "captions"] = "attributes",
-        root: str | None = None,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int | None = None,
-        augment: Augment | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(root, batch_size, num_workers, seed, augment)
+        super().__init__(**options)
         self.size = size
         self.num_images = num_images
         self.image_shape = (3, size, size)

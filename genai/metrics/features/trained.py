@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from genai.errors import DamagedFileError, UserError
+from genai.files import cache_folder
 from genai.images import to_float
-from genai.metrics.cache import cache_folder
 from genai.metrics.features.network import FeatureNetwork, Features, sha256_of
+from genai.terminal import visible
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 BUILT_IN = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
@@ -68,7 +69,7 @@ def load(name: str, path: Path | None = None) -> FeatureNetwork:
         network = _build(path, spec["class_path"], spec["init_args"])
         network.load_state_dict(state)
         channels, height, width = spec["init_args"]["image_shape"]
-        class_names, num_classes = json.loads(metadata["class_names"]), int(spec["init_args"]["num_classes"])
+        class_names, num_classes = read_names(metadata["class_names"]), int(spec["init_args"]["num_classes"])
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # metadata of another kind
         reason = str(error).split("\n")[0]
         raise UserError(f"{path} is damaged ({type(error).__name__}: {reason}): {_how_to_train(name)}") from None
@@ -79,9 +80,17 @@ def load(name: str, path: Path | None = None) -> FeatureNetwork:
         resize=f"antialiased bilinear to {height}x{width} (other sizes only)",
         weights_sha256=sha256,
         task="attributes" if metadata["task"] == "attributes" else "class",
-        class_names=tuple(class_names),
+        class_names=class_names,
         num_classes=num_classes,
     )
+
+
+def read_names(text: str) -> tuple[str, ...]:
+    """The names of classes in a JSON list, as they can be printed; ValueError for anything else."""
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError("class_names are no list of names")
+    return tuple(map(visible, found))
 
 
 def check_card(path: Path, sha256: str) -> None:

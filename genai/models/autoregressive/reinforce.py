@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,19 +11,9 @@ from torchmetrics import MeanMetric
 
 from genai.errors import UserError, check_at_least
 from genai.models.autoregressive.network_model import TokenNetworkModel
-from genai.models.autoregressive.rewards import Reward
+from genai.models.autoregressive.rewards import TextReward
+from genai.models.policy_gradient import SampledTokens, group_advantages, kl_of_tokens, reinforce_loss, token_mean
 from genai.networks.transformer import Cache
-
-
-class Completions(NamedTuple):
-    """Sampled continuations.
-
-    tokens: (N, P + C) int64, the prompt and the new tokens; what follows the end of a document is not of the text.
-    is_new: (N, P + C) bool, the new tokens up to the end of the document, which is among them.
-    """
-
-    tokens: Tensor
-    is_new: Tensor
 
 
 class Reinforce(TokenNetworkModel):
@@ -39,7 +29,7 @@ class Reinforce(TokenNetworkModel):
     Args:
         vocab_size: number of tokens, linked from the data.
         context_length: of the training windows, linked from the data.
-        reward: of a prompt and its completion.
+        reward: of prompts and their completions: a class of rewards.py or of your own, or the import path of a function.
         prompt_tokens: tokens of a prompt, without the end-of-document token at the start of a document.
         new_tokens: the most tokens of a completion; it ends at the end of a document before that.
         group_size: completions of a prompt, at least 2.
@@ -51,13 +41,14 @@ class Reinforce(TokenNetworkModel):
     """
 
     needs_start = True
+    verbs_with_reward = ("fit", "validate", "test")
     val_metrics = ("loss", "bits_per_byte", "reward", "start_reward", "kl", "cost")
 
     def __init__(
         self,
         vocab_size: int,
         context_length: int,
-        reward: Reward,
+        reward: TextReward,
         prompt_tokens: int,
         new_tokens: int,
         group_size: int = 16,
@@ -109,7 +100,7 @@ class Reinforce(TokenNetworkModel):
         self.count_images(int(sampled.is_new.numel()))
         return loss
 
-    def rewards_of(self, sampled: Completions) -> Tensor:
+    def rewards_of(self, sampled: SampledTokens) -> Tensor:
         """The reward of each completion: (N,) float32."""
         text = self.trainer.datamodule.tokenizer.text  # type: ignore[attr-defined]
         prompts = [text(row[: self.prompt_tokens + 1]) for row in sampled.tokens.tolist()]
@@ -156,8 +147,8 @@ class Reinforce(TokenNetworkModel):
 @torch.no_grad()
 def sample_completions(
     network: nn.Module, prompts: Tensor, num: int, end: int | None, generator: torch.Generator | None = None
-) -> Completions:
-    """Continue prompts (N, P) by `num` tokens at temperature 1; what follows the token `end` is not new text."""
+) -> SampledTokens:
+    """Continue prompts (N, P) by `num` tokens at temperature 1: (N, P + num); what follows the token `end` is not new text."""
     cache, rows, is_open = Cache(), [prompts], torch.ones(len(prompts), dtype=torch.bool, device=prompts.device)
     is_new = [torch.zeros_like(prompts, dtype=torch.bool)]
     for _ in range(num):
@@ -166,34 +157,4 @@ def sample_completions(
         is_new.append(is_open[:, None])
         if end is not None:
             is_open = is_open & (rows[-1][:, 0] != end)
-    return Completions(torch.cat(rows, dim=1), torch.cat(is_new, dim=1))
-
-
-def group_advantages(rewards: Tensor, group_size: int) -> Tensor:
-    """The reward less the mean of its group: (N G,) -> (N G,), groups one after another."""
-    groups = rewards.view(-1, group_size)
-    return (groups - groups.mean(dim=1, keepdim=True)).flatten()
-
-
-def reinforce_loss(log_p: Tensor, sampled: Completions, advantages: Tensor) -> Tensor:
-    """-sum of A_i ln p(y_it) over all new tokens, divided by their number.
-
-    Its gradient is that of TRL's loss types `bnpo` and `dapo` with one update for each batch of samples, where the ratio is 1.
-
-    Args:
-        log_p: of every token at each position, (N, L, V).
-        sampled: (N, L).
-        advantages: A (N,).
-    """
-    log_p_sampled = log_p.gather(-1, sampled.tokens[..., None])[..., 0]
-    return -token_mean(advantages[:, None] * log_p_sampled, sampled.is_new)
-
-
-def kl_of_tokens(log_p: Tensor, log_p_start: Tensor) -> Tensor:
-    """KL(p || p_start) of the next token at each position, exact: (N, L, V) -> (N, L) nats."""
-    return (log_p.exp() * (log_p - log_p_start)).sum(dim=-1)
-
-
-def token_mean(values: Tensor, is_new: Tensor) -> Tensor:
-    """The mean of values (N, L) over the new tokens of all rows."""
-    return (values * is_new).sum() / is_new.sum()
+    return SampledTokens(torch.cat(rows, dim=1), torch.cat(is_new, dim=1))

@@ -5,6 +5,7 @@ preconditioning.py      from a network to a denoiser: EDM, XPrediction, Velocity
 noise.py                distributions of the noise levels in training
 weighting.py            the denoising loss and its weights
 consistency.py          the loss of consistency tuning
+nft.py                  fine-tuning with a reward: DiffusionNFT
 sampling.py             Sampling: sampler, noise schedule, guidance scale
 samplers.py             the samplers: euler, heun, ddpm, ddim, dpmpp, unipc, adaptive, consistency
 sigmas.py               noise schedules of samplers

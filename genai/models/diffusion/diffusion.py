@@ -25,6 +25,7 @@ from genai.models.diffusion.guidance import guided
 from genai.models.diffusion.likelihood import dequantise, log_density, log_prob_of_8_bits
 from genai.models.diffusion.noise import LogNormal, NoiseDistribution, stratified_uniform
 from genai.models.diffusion.preconditioning import EDM, Denoise, Network, Preconditioning, denoise
+from genai.models.diffusion.samplers import SAMPLERS
 from genai.models.diffusion.sampling import Sampling
 from genai.models.diffusion.sigmas import karras
 from genai.models.diffusion.weighting import NetworkOutput, Weighting, denoising_loss
@@ -138,10 +139,10 @@ class Diffusion(ImageModel):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.log("val/loss", evaluation_loss(self, batch, batch_idx), sync_dist=True, batch_size=len(batch[0]))
+        split = "test" if self.trainer.testing else "val"
+        self.log(f"{split}/loss", evaluation_loss(self, batch, batch_idx), sync_dist=True, batch_size=len(batch[0]))
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.log("test/loss", evaluation_loss(self, batch, batch_idx), sync_dist=True, batch_size=len(batch[0]))
+    test_step = validation_step
 
     # -- sampling --------------------------------------------------------------------------------------------------------
 
@@ -154,8 +155,10 @@ class Diffusion(ImageModel):
         mask: Tensor | None = None,
         small: Tensor | None = None,
         conditioning_image: Tensor | None = None,
+        initial_noise: Tensor | None = None,
         guiding_model: "Diffusion | None" = None,
         callback: Callable[[Tensor, Tensor], Any] | None = None,
+        network: nn.Module | None = None,
         **settings: Any,
     ) -> Tensor:
         """Generate one image per seed: (len(seeds), C, H, W) in [-1, 1].
@@ -168,8 +171,10 @@ class Diffusion(ImageModel):
             mask: (N, 1, H, W), 1 where `image` is to be filled in.
             small: (N, C, H / f, W / f), the required means of the images over squares of f x f pixels.
             conditioning_image: (N, C + 1, H, W), of a model with `conditioning_image`; None for zeros.
+            initial_noise: (N, C, H, W), standard normal; None for the noise of the seeds.
             guiding_model: model of autoguidance; None for classifier-free guidance.
             callback: called with (x, sigma) before each evaluation.
+            network: the network; None for the averaged one.
             settings: fields of `Sampling`, instead of the model's own.
 
         Raises:
@@ -178,10 +183,11 @@ class Diffusion(ImageModel):
         sampling = self.sampling.override(**settings)
         random = SeededRandom(seeds, self.device)
         encoded = encode(self, condition)
-        denoise = denoiser(self, self.averaged, encoded, conditioning_image)
+        network = self.averaged if network is None else network
+        denoise = denoiser(self, network, encoded, conditioning_image)
         if guiding_model is None:  # classifier-free guidance
             null_condition = None if encoded is None else torch.zeros_like(encoded)
-            guide = denoiser(self, self.averaged, null_condition, conditioning_image)
+            guide = denoiser(self, network, null_condition, conditioning_image)
         else:  # autoguidance
             guide = denoiser(guiding_model, guiding_model.averaged, encode(guiding_model, condition), conditioning_image)
         denoise = guided(denoise, guide, sampling.guidance_scale, sampling.guidance_interval)
@@ -197,7 +203,7 @@ class Diffusion(ImageModel):
         if len(sigmas) == 1 and image is not None:
             return image
         noise = partial(random.normal, self.image_shape)
-        x = float(sigmas[0]) * noise()
+        x = float(sigmas[0]) * (noise() if initial_noise is None else initial_noise)
         if image is not None and mask is None:
             x = x + image
         return sampling.run_sampler(denoise, x, sigmas, noise).clamp(-1, 1)
@@ -269,6 +275,32 @@ class Diffusion(ImageModel):
         num_dims = images[0].numel()
         kind = f"probability-flow ODE with {steps} steps and Hutchinson's trace estimate, dequantised 8-bit pixels"
         return LikelihoodEstimate.of_log_prob(log_prob_of_8_bits(densities, num_dims), num_dims, kind)
+
+    @torch.no_grad()
+    def denoising_errors(
+        self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, num_levels: int = 10
+    ) -> Tensor:
+        """Denoising loss of each image (N, C, H, W) with the averaged network, mean over levels of the training noise: (N,)."""
+        random = SeededRandom(seeds, self.device)
+        x_0, ones = images.to(self.device), torch.ones(len(images), device=self.device)
+        denoise = denoiser(self, self.averaged, encode(self, None if condition is None else condition.to(self.device)))
+        sigmas = self.noise((torch.arange(num_levels, device=self.device) + 0.5) / num_levels)
+        weights = self.weighting(sigmas, self.preconditioning(sigmas))
+        noises = (random.normal(self.image_shape) for _ in range(num_levels))
+        levels = zip(sigmas, noises, weights, strict=True)
+        return torch.stack([denoising_loss(denoise, x_0, s * ones, n, w * ones) for s, n, w in levels]).mean(dim=0)
+
+    @torch.no_grad()
+    def invert(self, images: Tensor, condition: Tensor | None = None, steps: int = 12, sigma_min: float = 0.1) -> Tensor:
+        """The initial noise (N, C, H, W) of images (N, C, H, W): the probability-flow ODE backwards, Heun's method.
+
+        The images are taken as denoised at the level `sigma_min`. From lower levels, rounding to 8 bits and clipping would
+        become most of the noise.
+        """
+        denoise = denoiser(self, self.averaged, encode(self, None if condition is None else condition.to(self.device)))
+        sigmas = karras(steps, sigma_min, self.sampling.sigma_max)[:-1].flip(0)
+        noise = partial(torch.randn_like, images)  # unused: the solver is deterministic
+        return SAMPLERS["heun"](denoise, images.to(self.device), sigmas, noise) / float(sigmas[-1])
 
     @torch.no_grad()
     def forward_process(self, images: Tensor, seeds: Sequence[int], num_levels: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
 from genai.models.diffusion.guidance import EVERYWHERE, Interval
 from genai.models.diffusion.preconditioning import Denoise
 from genai.models.diffusion.samplers import SAMPLERS, Noise, parse_options
@@ -46,8 +46,7 @@ class Sampling:
         for value, known, what in ((self.sampler, SAMPLERS, "sampler"), (self.schedule, SCHEDULES, "schedule")):
             if value not in known:
                 raise UserError(f"there is no {what} {value!r}: choose from {', '.join(known)}")
-        if self.steps < 1:
-            raise UserError(f"a sampler cannot take {self.steps} steps: use 1 or more")
+        check_at_least("steps", self.steps, 1)
         parse_options(self.sampler, self.sampler_options)
 
     def override(self, **settings: Any) -> "Sampling":

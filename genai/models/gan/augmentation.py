@@ -18,6 +18,7 @@ from genai.errors import UserError
 if TYPE_CHECKING:
     from genai.models.gan.gan import GAN
 
+ADAPT_EVERY_N_BATCHES = 4  # as ADA
 Operation = Literal["colour", "translation", "cutout"]
 
 
@@ -38,7 +39,7 @@ class DiffAugment(nn.Module):
     def __init__(self, operations: Sequence[Operation] = ("colour", "translation", "cutout"), p: float = 1.0) -> None:
         super().__init__()
         if not 0 <= p <= 1:
-            raise UserError(f"an augmentation's p of {p} is not a probability: use 0 to 1")
+            raise UserError(f"augmentation.p {p} is out of range: use 0 to 1")
         self.operations = tuple(operations)
         self.register_buffer("p", torch.tensor(float(p)))
 
@@ -60,7 +61,6 @@ class AugmentationControl:
     Args:
         target: of r_t; p rises while r_t is larger. ADA uses 0.6.
         adapt_kimg: thousands of images in which p can move from 0 to 1. ADA uses 500.
-        every_n_batches: batches between two updates of p. ADA uses 4.
 
     Raises:
         UserError: `target` is not less than 1, which r_t never exceeds.
@@ -68,13 +68,10 @@ class AugmentationControl:
 
     target: float = 0.6
     adapt_kimg: float = 500.0
-    every_n_batches: int = 4
 
     def __post_init__(self) -> None:
         if self.target >= 1:
-            raise UserError(
-                f"an augmentation control's target of {self.target} is never exceeded: use less than 1, such as 0.6"
-            )
+            raise UserError(f"augmentation_control.target {self.target} is out of range: use less than 1, such as 0.6")
 
     @torch.no_grad()
     def update(self, augmentation: DiffAugment, real_logits: Tensor, fake_logits: Tensor, num_images: int) -> None:
@@ -94,7 +91,7 @@ class AugmentationControl:
         assert model.augmentation is not None
         logits = [augmented_logits(model.discriminator, model.augmentation, images, condition) for images in (real, fake)]
         real_logits, fake_logits = (model.all_gather(part).flatten() for part in logits)  # type: ignore[union-attr]
-        self.update(model.augmentation, real_logits, fake_logits, len(real_logits) * self.every_n_batches)
+        self.update(model.augmentation, real_logits, fake_logits, len(real_logits) * ADAPT_EVERY_N_BATCHES)
 
 
 def augmented_logits(

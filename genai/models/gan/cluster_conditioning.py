@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader
 
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
 from genai.images import to_float
 from genai.models.gan.latents import Generated, LatentLayout
 
@@ -43,10 +43,8 @@ class ClusterConditioning:
     diversity_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.num_clusters < 2:
-            raise UserError(f"{self.num_clusters} clusters condition on nothing: use num_clusters of 2 or more")
-        if self.diversity_weight < 0:
-            raise UserError(f"a diversity_weight of {self.diversity_weight} rewards identical images: use 0 or more")
+        check_at_least("num_clusters", self.num_clusters, 2)
+        check_at_least("diversity_weight", self.diversity_weight, 0)
 
 
 class Clusters(nn.Module):

@@ -11,9 +11,10 @@ from torch.optim import Optimizer
 
 from genai.errors import UserError
 from genai.models.base import ImageModel, NetworkFactory, Shape
+from genai.models.capabilities import Intermediate
 from genai.models.conditions import check_labels
 from genai.models.ema import Averaged
-from genai.models.gan.augmentation import AugmentationControl, DiffAugment, augmented_logits
+from genai.models.gan.augmentation import ADAPT_EVERY_N_BATCHES, AugmentationControl, DiffAugment, augmented_logits
 from genai.models.gan.cluster_conditioning import (
     ClusterConditioning,
     ClusterLatents,
@@ -66,7 +67,7 @@ class GAN(ImageModel):
     """
 
     MANUAL_FLAGS: ClassVar = {"gradient_clip_val": "max_grad_norm", "accumulate_grad_batches": "num_microbatches"}
-    """Trainer flags that Lightning refuses for models that optimise by hand -> the option of this model instead."""
+    """Trainer flags that Lightning refuses for models with manual optimisation -> the option of this model instead."""
 
     val_metrics = ("realness",)
 
@@ -199,7 +200,7 @@ class GAN(ImageModel):
         self.update_averages()
         count_batch(self.trainer)
 
-        if self.augmentation_control and self.global_step % self.augmentation_control.every_n_batches == 0:
+        if self.augmentation_control and self.global_step % ADAPT_EVERY_N_BATCHES == 0:
             with torch.no_grad():
                 self.augmentation_control.adapt(self, real, (fake or generate(z, condition)).images, condition)
         self.log("train/lr", g_optimizer.param_groups[0]["lr"])
@@ -259,6 +260,13 @@ class GAN(ImageModel):
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim), classes or attributes -> images (N, C, H, W) in [-1, 1] of the averaged generator."""
         return self.averaged(*self.layout.network_inputs(z, condition))
+
+    def intermediate(self) -> Intermediate | None:
+        """The space W of the averaged generator, if it has a mapping network."""
+        network: Any = self.averaged.network
+        if not getattr(network, "mapping", None):
+            return None
+        return Intermediate(lambda z, labels: network.to_w(*self.layout.network_inputs(z, labels)), network.synthesise)
 
     # -- zoo entries -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from genai.errors import UserError
+from genai.errors import check_at_least
 from genai.models.schedules import Cosine
 
 Discriminator = Callable[[Tensor], Tensor]
@@ -140,8 +140,7 @@ class Relativistic:
     double_backward = True
 
     def __init__(self, gamma: float | Cosine = 1.0, penalise_every: int = 1) -> None:
-        if penalise_every < 1:
-            raise UserError(f"penalise_every {penalise_every} is not a number of batches: use 1 (every batch) or more")
+        check_at_least("penalise_every", penalise_every, 1)
         self.gamma = gamma
         self.penalise_every = penalise_every
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genai.errors import UserError
+from genai.errors import check_at_least
 from genai.models.gan.latents import LatentLayout
 from genai.models.seeds import SeededRandom
 
@@ -31,11 +31,8 @@ class Resampling:
     sharpness: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.num_candidates < 1 or self.sharpness < 0:
-            raise UserError(
-                f"resampling among {self.num_candidates} candidates with sharpness {self.sharpness} is not possible: "
-                "use num_candidates of 1 or more and a sharpness of 0 or more"
-            )
+        check_at_least("num_candidates", self.num_candidates, 1)
+        check_at_least("sharpness", self.sharpness, 0)
 
     def choose(self, logits: Tensor, uniform: Tensor) -> Tensor:
         """Logits (N, num_candidates) and uniform numbers (N,) in [0, 1] -> the index of the candidate kept, (N,)."""

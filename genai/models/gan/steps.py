@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
 from genai.models.base import Model
 from genai.models.optimization import backward_in_microbatches, nonfinite_error
 from genai.models.schedules import Cosine
@@ -33,8 +33,7 @@ class UpdateStep(nn.Module):
 
     def __init__(self, num_microbatches: int, max_grad_norm: float | None, skip_nonfinite: bool) -> None:
         super().__init__()
-        if num_microbatches < 1:
-            raise UserError(f"a batch cannot be split into {num_microbatches} parts: set num_microbatches to 1 or more")
+        check_at_least("num_microbatches", num_microbatches, 1)
         self.num_microbatches = num_microbatches
         self.max_grad_norm = max_grad_norm
         self.skip_nonfinite = skip_nonfinite
@@ -87,7 +86,7 @@ def nothing() -> None:
 def count_batch(trainer: L.Trainer) -> None:
     """Add one batch to `trainer.global_step`, which `max_steps` limits.
 
-    Lightning's count of a model that optimises by hand is one per step of a wrapped optimiser: two, one or (if a step is
+    Lightning's count of a model with manual optimisation is one per step of a wrapped optimiser: two, one or (if a step is
     skipped) none per batch of a GAN.
     """
     progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress

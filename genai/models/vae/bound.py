@@ -1,4 +1,4 @@
-"""The importance-weighted bound of ln p(x) with many samples, in constant memory."""
+"""The importance-weighted bound on ln p(x) with many samples, in constant memory."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor
 def importance_weighted_bound(log_weights: Callable[[int], Tensor], num_samples: int, chunk: int) -> Tensor:
     """ln (1 / K) sum_k w_k in nats, (N,) float64.
 
-    Its mean is a lower bound of ln p(x) that rises with K (Burda et al. 2015, arXiv:1509.00519, equation 8, theorem 1).
+    Its mean is a lower bound on ln p(x) that rises with K (Burda et al. 2015, arXiv:1509.00519, equation 8, theorem 1).
 
     Args:
         log_weights: returns ln w (k, N) of k new samples of the posterior.

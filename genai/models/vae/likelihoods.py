@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, so
 from genai.models.seeds import seeded_uniform
 
 LOG_STD_GAIN = 20.0  # Adam changes a parameter by about its learning rate per step: too slow from 1 to 0.05
+MIN_LOG_SCALE = -7.0
 MAX_LOG_SCALE = 5.0  # a logistic distribution of this scale is flat over all pixel values
 HALF_LEVEL = 1 / 255  # half the distance between neighbouring values of uint8 pixels in [-1, 1]
 Binarisation = Literal["dynamic", "static"]
@@ -98,16 +99,9 @@ class DiscretisedLogistic(Likelihood):
     """8-bit pixels: a logistic distribution, discretised to 256 values (Kingma et al. 2016, arXiv:1606.04934, section 5.2).
 
     The lowest and highest value get the tails. The decoder outputs means and log-scales.
-
-    Args:
-        min_log_scale: lower limit of the log-scale; images are in [-1, 1].
     """
 
     pixels = "8-bit pixels"
-
-    def __init__(self, min_log_scale: float = -7.0) -> None:
-        super().__init__()
-        self.min_log_scale = min_log_scale
 
     def num_parameters(self, channels: int) -> int:
         return 2 * channels
@@ -120,7 +114,7 @@ class DiscretisedLogistic(Likelihood):
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         mean, log_scale = parameters.chunk(2, dim=-3)
-        log_scale = log_scale.clamp(self.min_log_scale, MAX_LOG_SCALE)
+        log_scale = log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
         upper = (x - mean + HALF_LEVEL) * (-log_scale).exp()  # upper end of the interval of the value, in units of the scale
         lower = (x - mean - HALF_LEVEL) * (-log_scale).exp()
         # ln(sigmoid(a) - sigmoid(b)) = ln sigmoid(a) + ln sigmoid(-b) + ln(1 - exp(b - a))
@@ -137,7 +131,7 @@ class Gaussian(Likelihood):
     """8-bit pixels: a normal distribution with one learned standard deviation (Rybkin et al. 2021, arXiv:2006.13202).
 
     The decoder outputs means. The 256 values are dequantised with uniform noise; the density times the width of an interval
-    is a lower bound of the probability of a value (Theis et al. 2015, arXiv:1511.01844, section 3.1).
+    is a lower bound on the probability of a value (Theis et al. 2015, arXiv:1511.01844, section 3.1).
     """
 
     pixels = "8-bit pixels"

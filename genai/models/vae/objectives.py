@@ -1,4 +1,4 @@
-"""Objectives of a VAE: bounds of -ln p(x) in nats, summed over pixels and latents.
+"""Objectives of a VAE: bounds on -ln p(x) in nats, summed over pixels and latents.
 
 Symbols: x image, z latent, q(z|x) posterior of the encoder, K samples z_k of q, w_k = p(x|z_k) p(z_k) / q(z_k|x).
 To add an objective, subclass `VAEObjective`.

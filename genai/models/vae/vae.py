@@ -193,7 +193,7 @@ class VAE(ImageModel):
     def likelihood_bound(
         self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, num_samples: int = 1
     ) -> LikelihoodEstimate:
-        """Upper bound of -ln p(x) of the pixels that `likelihood.pixels` names; see `importance_weighted_bound`.
+        """Upper bound on -ln p(x) of the pixels that `likelihood.pixels` names; see `importance_weighted_bound`.
 
         Args:
             images: (N, C, H, W) in [-1, 1].

@@ -66,24 +66,30 @@ class CodePrior(nn.Module):
     def next_logits(self, condition: Tensor | None, guidance_scale: float) -> Callable[[Tensor], Tensor]:
         """A function (last codes (N, 1), or (N, 0) at the start) -> logits of the next code (N, K).
 
-        With guidance the logits are l_u + scale (l_c - l_u) of the unconditional l_u and the conditional l_c (Ho & Salimans
-        2022, arXiv:2207.12598).
+        With guidance they are `guided_logits`.
 
         Raises:
             UserError: guidance without a condition.
         """
         if guidance_scale != 1 and condition is None:
             raise UserError("guidance_scale needs a conditional model: leave it out")
-        caches = Cache(), Cache()
+        caches = {True: Cache(), False: Cache()}  # with and without the condition
 
         def logits(codes: Tensor) -> Tensor:
-            conditional: Tensor = self.network(codes, condition, caches[0])[:, -1].float()
-            if guidance_scale == 1 or condition is None:
-                return conditional
-            unconditional = self.network(codes, torch.zeros_like(condition), caches[1])[:, -1].float()
-            return unconditional + guidance_scale * (conditional - unconditional)
+            return guided_logits(
+                lambda own: self.network(codes, own, caches[own is condition])[:, -1].float(), condition, guidance_scale
+            )
 
         return logits
+
+
+def guided_logits(logits_of: Callable[[Tensor | None], Tensor], condition: Tensor | None, guidance_scale: float) -> Tensor:
+    """l_u + scale (l_c - l_u), with the logits l_c of the condition and l_u of the null condition (arXiv:2207.12598)."""
+    conditional = logits_of(condition)
+    if guidance_scale == 1 or condition is None:
+        return conditional
+    unconditional = logits_of(torch.zeros_like(condition))
+    return unconditional + guidance_scale * (conditional - unconditional)
 
 
 def corrupt_codes(codes: Tensor, num_codes: int, probability: float) -> Tensor:

@@ -5,76 +5,55 @@ function of the images seen, so a run resumes in either stage.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from genai.errors import UserError
-from genai.models.base import ImageModel, NetworkFactory, Shape
-from genai.models.conditions import check_labels, drop_condition
-from genai.models.ema import Averaged
+from genai.errors import check_at_least
+from genai.models.base import Shape
+from genai.models.conditions import drop_condition
 from genai.models.optimization import backward_in_microbatches, build_optimizer
 from genai.models.schedules import Cosine
-from genai.models.seeds import seeded_uniform
-from genai.models.vqvae.code_sampling import CodeSampling
+from genai.models.vqvae.code_model import CodeModel
 from genai.models.vqvae.metrics import CodePerplexity, CodesUsed
-from genai.models.vqvae.prior import CodePrior, CodePriorFactory, corrupt_codes
-from genai.models.vqvae.quantizers import Quantizer, VectorQuantizer, perplexity, usage
-from genai.models.vqvae.reconstruction import Pixelwise, Reconstruction
-from genai.models.vqvae.tokenizer import Tokenizer, TokenizerOutput
+from genai.models.vqvae.prior import corrupt_codes
+from genai.models.vqvae.quantizers import perplexity, usage
+from genai.models.vqvae.tokenizer import TokenizerOutput
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "betas": [0.9, 0.99]}}
 
 
-class Stages(nn.Module):
-    """The modules of both stages; the averaged weights are a copy of it."""
-
-    def __init__(self, tokenizer: Tokenizer, prior: CodePrior) -> None:
-        super().__init__()
-        self.tokenizer = tokenizer
-        self.prior = prior
-
-
-class VQVAE(ImageModel):
+class VQVAE(CodeModel):
     """Vector-quantised autoencoder with an autoregressive prior (van den Oord et al. 2017, arXiv:1711.00937), or FSQ.
 
-    It has two optimisers and optimises by hand, with `max_grad_norm` and `num_microbatches` instead of the Trainer's flags.
+    It has two optimisers and uses manual optimisation, with `max_grad_norm` and `num_microbatches` in place of the
+    Trainer's flags.
 
     Args:
         image_shape: (C, H, W), linked from the data.
         num_classes: width of the condition (classes, attributes, words of the vocabulary), linked from the data.
         tokenizer_kimg: thousands of images that train the tokenizer; later ones train the prior.
-        encoder: factory of the network image -> (N, dim, h, w); it gets the shape of the image and the quantizer's dim.
-        decoder: factory of the network (N, dim, h, w) -> image; it gets the same arguments.
-        prior: factory of the network (codes, condition, cache) -> logits, such as a Transformer.
-        quantizer: the default is VectorQuantizer.
-        reconstruction: loss of the tokenizer, besides the quantizer's; the default is the squared error.
         tokenizer_optimizer: any torch optimiser.
         prior_optimizer: any torch optimiser.
-        conditional: condition the prior on the labels; otherwise the labels are unused.
         condition_dropout: probability of the null condition in training, so that guidance has an unconditional prior.
         code_corruption: probability that a code which the prior sees in training is replaced by a random one. The prior then
             tolerates unlikely codes while sampling.
-        code_sampling: how codes are sampled; options of `sample` take precedence.
         max_grad_norm: gradients are clipped to this norm; None for no clipping.
         num_microbatches: parts that a batch is split into, to save memory; the update is that of the whole batch.
         tokenizer_schedule: factor on the tokenizer's learning rate, a function of the images seen.
         prior_schedule: factor on the prior's learning rate, a function of the images that the prior has seen.
-        ema_halflife_kimg: half-life of the averaged networks, in thousands of images.
-        options: of `Model`.
+        options: of `CodeModel`.
     """
 
     MANUAL_FLAGS: ClassVar[dict[str, str]] = {
         "gradient_clip_val": "max_grad_norm",
         "accumulate_grad_batches": "num_microbatches",
     }
-    sample_chunk = 128
 
     val_metrics = ("reconstruction", "codes_used", "perplexity", "prior_nats", "code_bits_per_dim")
 
@@ -83,59 +62,29 @@ class VQVAE(ImageModel):
         image_shape: Shape,
         num_classes: int,
         tokenizer_kimg: float,
-        encoder: NetworkFactory,
-        decoder: NetworkFactory,
-        prior: CodePriorFactory,
-        quantizer: Quantizer | None = None,
-        reconstruction: Reconstruction | None = None,
         tokenizer_optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
         prior_optimizer: OptimizerCallable = ADAM,  # type: ignore[assignment]
-        conditional: bool = False,
         condition_dropout: float = 0.1,
         code_corruption: float = 0.0,
-        code_sampling: CodeSampling | None = None,
         max_grad_norm: float | None = 1.0,
         num_microbatches: int = 1,
         tokenizer_schedule: Cosine | None = None,
         prior_schedule: Cosine | None = None,
-        ema_halflife_kimg: float = 10.0,
         **options: Any,
     ) -> None:
         super().__init__(image_shape, num_classes, **options)
-        if num_microbatches < 1:
-            raise UserError(f"num_microbatches {num_microbatches} is not possible: use 1 or more")
+        check_at_least("num_microbatches", num_microbatches, 1)
         self.automatic_optimization = False
-        check_labels(conditional, num_classes)
-        self.conditional = conditional
-        quantizer = quantizer or VectorQuantizer()
-        self.tokenizer = Tokenizer(
-            encoder(self.image_shape, quantizer.dim),
-            quantizer,
-            decoder(self.image_shape, quantizer.dim),
-            reconstruction or Pixelwise(),
-        )
-        grid = self.tokenizer.grid(self.image_shape)
-        self.prior = CodePrior(prior, quantizer.num_codes, grid, num_classes if conditional else 0)
-        self.averaged = Averaged(self.trained_network(), ema_halflife_kimg)
-        self.codes_used, self.perplexity = CodesUsed(quantizer.num_codes), CodePerplexity(quantizer.num_codes)
+        self.codes_used, self.perplexity = CodesUsed(self.prior.num_codes), CodePerplexity(self.prior.num_codes)
         self.tokenizer_kimg = tokenizer_kimg
         self.tokenizer_optimizer = tokenizer_optimizer
         self.prior_optimizer = prior_optimizer
         self.condition_dropout = condition_dropout
         self.code_corruption = code_corruption
-        self.code_sampling = code_sampling or CodeSampling()
         self.max_grad_norm = max_grad_norm
         self.num_microbatches = num_microbatches
         self.tokenizer_schedule = tokenizer_schedule
         self.prior_schedule = prior_schedule
-
-    def trained_network(self) -> Stages:
-        return Stages(self.tokenizer, self.prior)
-
-    @property
-    def trained(self) -> Stages:
-        """The averaged networks."""
-        return self.averaged.network  # type: ignore[return-value]
 
     @property
     def trains_tokenizer(self) -> bool:
@@ -225,25 +174,6 @@ class VQVAE(ImageModel):
         for name, metric in {"codes_used": self.codes_used, "perplexity": self.perplexity}.items():
             metric.update(codes)
             self.log(f"{split}/{name}", metric)
-
-    # -- capabilities ----------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Encode images (N, C, H, W) in [-1, 1] to codes and decode these, deterministic; the condition is unused."""
-        return self.trained.tokenizer.decode(self.trained.tokenizer.encode(images))
-
-    def generate(self, seeds: Sequence[int], condition: Tensor | None, **settings: Any) -> Tensor:
-        """Sample the codes of one image per seed and decode them: (len(seeds), C, H, W) in [-1, 1].
-
-        Args:
-            seeds: of the uniform numbers, one for each code.
-            condition: (N,) classes, (N, num_classes) attributes or (N, L) words.
-            settings: fields of `CodeSampling`, which replace the model's own.
-        """
-        u = seeded_uniform(seeds, (math.prod(self.prior.grid),), self.device)
-        codes = self.trained.prior.sample(u, condition, replace(self.code_sampling, **settings))
-        return self.trained.tokenizer.decode(codes)
 
 
 def scale_learning_rate(optimizer: Any, schedule: Callable[[int], float] | None, images_seen: int) -> None:

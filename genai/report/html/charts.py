@@ -39,12 +39,19 @@ def colors(runs: Sequence[RunContent]) -> dict[str, str]:
     return dict(zip((run.name for run in runs), cycle(Colorblind8)))
 
 
-def curve(column: str, runs: Sequence[RunContent], metric: Metric | None) -> figure:
-    """One column of metrics.csv of each run that has it; `metric` gives its title and scale. The floor is a dashed line."""
+def curve(column: str, runs: Sequence[RunContent], metric: Metric | None, unit: str) -> figure:
+    """One column of metrics.csv of each run that has it, the floor as a dashed line.
+
+    Args:
+        column: its name.
+        runs: what to report.
+        metric: gives a title and a scale; None for a column that is no metric.
+        unit: of the x-axis, `images` or `tokens`.
+    """
     scale = metric.scale if metric else 1.0
     split = column.partition("/")[0]
     title = f"{metric.heading} ({split})" if metric else column
-    chart = base(title, "thousands of images seen", "")
+    chart = base(title, f"thousands of {unit} seen", "")
     lines: list[DataRenderer] = []
     for run, color in zip(runs, colors(runs).values(), strict=True):
         points = run.curves.get(column, ())
@@ -57,7 +64,7 @@ def curve(column: str, runs: Sequence[RunContent], metric: Metric | None) -> fig
             chart.scatter("x", "y", source=source, size=5, color=color)
         for _, floor in run.curves.get(f"{column}_floor", ())[-1:]:
             chart.add_layout(Span(location=scale * floor, dimension="width", **FLOOR))
-    tips = [("run", "@run"), ("thousands of images", "@x{0.0}"), ("value", "@y{0.0000}")]
+    tips = [("run", "@run"), (f"thousands of {unit}", "@x{0.0}"), ("value", "@y{0.0000}")]
     chart.add_tools(HoverTool(renderers=lines, tooltips=tips))
     chart.legend.visible = len(runs) > 1
     chart.legend.background_fill_alpha = 0.6

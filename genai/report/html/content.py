@@ -21,9 +21,11 @@ from genai.runs import Run
 from genai.runs.export import shared_record
 from genai.runs.redaction import Redaction
 from genai.runs.sampling import default_condition
+from genai.runs.text import stream_tokens, tokenizer_of
 
 NUM_COMPARED = 8  # samples that are shown beside their nearest training images
 NUM_NEAREST = 4
+NUM_TOKENS = 300  # of a text
 NUM_REAL = 200  # test images whose distances to the training images are the floor
 SHOWN_ALONE = [COSTS[key][0] for key in ("seconds", "sample_seconds")]  # measured times, in sentences of their own
 UNCOMPARED = ("experiment", "run_dir", "ckpt_path", "weights_only")  # settings that say where a run is, not what it is
@@ -40,10 +42,11 @@ class RunContent:
         settings: config.yaml, flat: `model.init_args.objective` -> its value as text.
         split: `test` or `val`, of `evaluation`; empty without scores.
         evaluation: the newest entry of metrics.json; empty without scores.
-        curves: metrics.csv by column: (images seen, value) of each row that has one.
+        curves: metrics.csv by column: (images or tokens seen, value) of each row that has one.
         frames: epoch -> the gallery's grid.
-        images: samples, uint8 (N, C, H, W).
-        sampling_seconds: per image, measured while `images` were sampled.
+        images: samples, uint8 (N, C, H, W); none of a model of text, (0, 1, 1, 1).
+        texts: samples of a model of text.
+        sampling_seconds: per sample, measured while these were sampled.
         seconds: wall-clock of the training; None if the run did not record it.
         cost: what the run recorded about its cost, as text by heading.
     """
@@ -57,6 +60,7 @@ class RunContent:
     curves: Mapping[str, Sequence[tuple[int, float]]]
     frames: Mapping[int, Path]
     images: Tensor
+    texts: Sequence[str]
     sampling_seconds: float
     seconds: float | None
     cost: Mapping[str, str]
@@ -81,23 +85,28 @@ class Nearest:
     num_real: int
 
 
-def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> RunContent:
-    """Read a run's files, without secrets and paths of this machine, and sample `num` images.
+def read_run(run: Run, name: str, model: Any, seed: int, num: int) -> RunContent:
+    """Read a run's files, without secrets and paths of this machine, and sample from its model.
 
     Args:
         run: the run or zoo entry.
         name: its heading.
         model: that of the run, in eval mode.
-        seed: of the images.
-        num: of images.
+        seed: of the samples.
+        num: of images, or of texts.
     """
     redaction = Redaction()
     scores = redaction.value(run.scores())
     split = next((split for split in ("test", "val") if split in scores), "")
-    condition = default_condition(run, model, num)
-    model.sample(image_seeds(seed, 1), None if condition is None else condition[:1])  # warm up
+    images, texts = torch.empty(0, 1, 1, 1, dtype=torch.uint8), list[str]()
     start = time.perf_counter()
-    images = to_uint8(model.sample(image_seeds(seed, num), condition)).cpu()
+    if isinstance(model, ImageModel):
+        condition = default_condition(run, model, num)
+        model.sample(image_seeds(seed, 1), None if condition is None else condition[:1])  # warm up
+        start = time.perf_counter()
+        images = to_uint8(model.sample(image_seeds(seed, num), condition)).cpu()
+    else:
+        texts = sample_texts(run, model, seed, num)
     sampling_seconds = (time.perf_counter() - start) / num
     curves = read_curves(run.path / "metrics.csv")
     cost = cost_of(run)
@@ -111,10 +120,18 @@ def read_run(run: Run, name: str, model: ImageModel, seed: int, num: int) -> Run
         curves=curves,
         frames=epoch_grids(run.path / "samples"),
         images=images,
+        texts=texts,
         sampling_seconds=sampling_seconds,
         seconds=training_seconds(cost, curves),
         cost={title: text for title, text in cost_texts(redaction.value(cost)).items() if title not in SHOWN_ALONE},
     )
+
+
+def sample_texts(run: Run, model: Any, seed: int, num: int) -> list[str]:
+    """`num` texts of at most 300 tokens, those of `genai sample --seed SEED`."""
+    tokenizer = tokenizer_of(run)
+    *_, rows = stream_tokens(model, tokenizer, image_seeds(seed, num), "", NUM_TOKENS)
+    return [tokenizer.text(row) for row in rows]
 
 
 def training_seconds(cost: Mapping[str, Any], curves: Mapping[str, Sequence[tuple[int, float]]]) -> float | None:
@@ -145,14 +162,15 @@ def nearest_training_images(content: RunContent, data: ImageDataModule) -> Neare
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """metrics.csv by column, its empty cells left out; nothing if there is no such file."""
+    """metrics.csv by column, its empty cells left out; nothing if there is no such file. The first column is the x-axis."""
     curves: dict[str, list[tuple[int, float]]] = {}
     if path.is_file():
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
-                for column, value in row.items():
-                    if value and column != "images_seen":
-                        curves.setdefault(column, []).append((int(row["images_seen"]), float(value)))
+                (_, seen), *values = row.items()
+                for column, value in values:
+                    if value:
+                        curves.setdefault(column, []).append((int(seen), float(value)))
     return curves
 
 

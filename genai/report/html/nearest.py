@@ -12,13 +12,14 @@ CHUNK = 2000  # training images compared at once
 
 
 class Neighbours(NamedTuple):
-    """The k nearest training images of N images: their pixels uint8 (N, k, C, H, W) and their distances (N, k).
+    """The k nearest training images of N images: pixels uint8 (N, k, C, H, W), distances (N, k) and their rows (N, k).
 
     A distance is the root mean square difference of pixels and channels, in units of 0 to 255.
     """
 
     images: Tensor
     distances: Tensor
+    rows: Tensor
 
 
 def nearest(images: Tensor, train: ImageArray, k: int) -> Neighbours:
@@ -32,7 +33,7 @@ def nearest(images: Tensor, train: ImageArray, k: int) -> Neighbours:
         together = torch.cat([distances, found], dim=1)
         distances, order = together.topk(min(k, together.shape[1]), largest=False)
         rows = torch.cat([rows, part.expand(len(images), -1)], dim=1).gather(1, order)
-    return Neighbours(torch.stack([as_uint8(train, own) for own in rows]), distances)
+    return Neighbours(torch.stack([as_uint8(train, own) for own in rows]), distances, rows)
 
 
 def as_uint8(split: ImageArray, rows: Tensor) -> Tensor:

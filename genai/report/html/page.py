@@ -17,15 +17,16 @@ from markupsafe import Markup
 from genai import __version__
 from genai.files import write_atomically
 from genai.images import grid
-from genai.metrics.protocol import Protocol
-from genai.metrics.registry import all_metrics
+from genai.metrics.registry import Metric, all_metrics, text_metrics
+from genai.report.comparison import protocol_of
 from genai.report.html import charts
-from genai.report.html.content import Nearest, RunContent, differing
+from genai.report.html.content import NUM_TOKENS, Nearest, RunContent, differing
 from genai.report.html.pictures import data_uri, read_grid, spaced
 
 MAX_FRAMES = 50  # of the sliders of all runs together
+MAX_FRAMES_SIZE = 5_000_000  # characters of these; a report of five runs has less than 8 MB
 MAX_LOSSLESS = 32  # pixels of an image that is stored without loss
-SHOWN_AGAINST_TIME = "fid"
+SHOWN_AGAINST_TIME = ("fid", "bits_per_byte")  # of images, of text
 UNPLOTTED = re.compile(r"_floor$|_std$|/share_|^test/")  # columns of metrics.csv that are no curve of their own
 
 
@@ -33,12 +34,13 @@ def write_report(runs: Sequence[RunContent], neighbours: dict[str, Nearest | str
     """Write the report; returns its size in bytes.
 
     Args:
-        runs: what to report, in order; their names differ.
-        neighbours: of each run by name, or one line that says why there are none.
+        runs: what to report, in order; their names differ. All are models of images, or all of text.
+        neighbours: of each run of images by name, or one line that says why there are none.
         path: of the file.
         seed: of the samples.
     """
-    figures = make_charts(runs)
+    is_text = bool(runs[0].texts)
+    figures = make_charts(runs, "tokens" if is_text else "images")
     script, divisions = components(dict[str, Model](figures)) if figures else ("", {})
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     html = environment.get_template("page.html.jinja").render(
@@ -46,11 +48,12 @@ def write_report(runs: Sequence[RunContent], neighbours: dict[str, Nearest | str
         version=__version__,
         seed=seed,
         runs=runs,
+        is_text=is_text,
         facts=[facts(run) for run in runs],
-        samples=[data_uri(grid(run.images), run.images.shape[-1] <= MAX_LOSSLESS) for run in runs],
-        frames=[frames(run, max(2, MAX_FRAMES // len(runs))) for run in runs],
+        samples=[data_uri(grid(run.images), run.images.shape[-1] <= MAX_LOSSLESS) for run in runs if len(run.images)],
+        frames=all_frames(runs),
         tables=score_tables(runs),
-        neighbours=[panel(neighbours[run.name]) for run in runs],
+        neighbours=[panel(neighbours[run.name]) for run in runs if run.name in neighbours],
         differing=differing(runs) if len(runs) > 1 else {},
         charts={name: Markup(division) for name, division in divisions.items()},
         script=Markup(script),
@@ -60,21 +63,33 @@ def write_report(runs: Sequence[RunContent], neighbours: dict[str, Nearest | str
     return len(html.encode())
 
 
-def make_charts(runs: Sequence[RunContent]) -> dict[str, figure]:
-    """The charts by the place where the layout has them: `curve-...`, `classes`, `training`, `sampling`."""
-    metrics = {f"{split}/{metric.name}": metric for metric in all_metrics() for split in ("val", "test")}
+def known_metrics() -> list[Metric]:
+    """Those of images and of text."""
+    return [*all_metrics(), *text_metrics()]
+
+
+def make_charts(runs: Sequence[RunContent], unit: str) -> dict[str, figure]:
+    """The charts by the place where the layout has them: `curve-...`, `classes`, `training`, `sampling`.
+
+    Args:
+        runs: what to report.
+        unit: what the runs count: `images` or `tokens`.
+    """
+    metrics = {f"{split}/{metric.name}": metric for metric in known_metrics() for split in ("val", "test")}
     columns = dict.fromkeys(column for run in runs for column, points in run.curves.items() if len(points) > 1)
     columns = {column: None for column in columns if not UNPLOTTED.search(column)}
     ordered = sorted(columns, key=lambda column: (column not in metrics, not column.startswith("val/")))
-    figures = {f"curve-{column}": charts.curve(column, runs, metrics.get(column)) for column in ordered}
+    figures = {f"curve-{column}": charts.curve(column, runs, metrics.get(column), unit) for column in ordered}
     shares = charts.class_shares(runs)
     figures |= {"classes": shares} if shares else {}
-    metric = next(metric for metric in all_metrics() if metric.name == SHOWN_AGAINST_TIME)
+    measured = {name for run in runs if run.evaluation for name in run.evaluation["scores"]}
+    metric = next((metric for metric in known_metrics() if metric.name in measured.intersection(SHOWN_AGAINST_TIME)), None)
+    if metric is None:
+        return figures
     scored = [run for run in runs if run.evaluation and metric.name in run.evaluation["scores"]]
     alike = [run for run in scored if protocol(run) == protocol(scored[0])]
-    if alike:
-        milliseconds = [1000 * run.sampling_seconds for run in alike]
-        figures["sampling"] = charts.against(metric, alike, milliseconds, "sampling time, ms per image")
+    milliseconds = [1000 * run.sampling_seconds for run in alike]
+    figures["sampling"] = charts.against(metric, alike, milliseconds, f"sampling time, ms per {sample_unit(alike[0])}")
     timed = [run for run in alike if run.seconds]
     if timed:
         figures["training"] = charts.against(
@@ -85,7 +100,12 @@ def make_charts(runs: Sequence[RunContent]) -> dict[str, figure]:
 
 def protocol(run: RunContent) -> str:
     """What the scores of a run depend on besides the model, in one line; empty without scores."""
-    return Protocol(**run.evaluation["protocol"]).describe() if run.evaluation else ""
+    return protocol_of(run.evaluation).describe() if run.evaluation else ""
+
+
+def sample_unit(run: RunContent) -> str:
+    """What a sample is."""
+    return f"text of {NUM_TOKENS} tokens" if run.texts else "image"
 
 
 def score_tables(runs: Sequence[RunContent]) -> list[dict[str, Any]]:
@@ -94,7 +114,7 @@ def score_tables(runs: Sequence[RunContent]) -> list[dict[str, Any]]:
     scored = sorted((run for run in runs if run.evaluation), key=protocol)
     for line, group in groupby(scored, key=protocol):
         own = list(group)
-        measured = [metric for metric in all_metrics() if any(metric.name in run.evaluation["scores"] for run in own)]
+        measured = [metric for metric in known_metrics() if any(metric.name in run.evaluation["scores"] for run in own)]
         rows = [
             [
                 metric.heading,
@@ -112,17 +132,27 @@ def facts(run: RunContent) -> dict[str, str]:
     images_seen = run.evaluation.get("images_seen") or run.record.get("images_seen")
     found = {
         "model": f"{run.record['model']} on {run.record['data']}",
-        "images seen": f"{images_seen:,}" if images_seen else "",
+        f"{'tokens' if run.texts else 'images'} seen": f"{images_seen:,}" if images_seen else "",
         "parameters": ", ".join(f"{name} {size:,}" for name, size in run.evaluation.get("parameters", {}).items()),
         "seed": str(run.record.get("seed", "")),
         "training time": f"{run.seconds / 60:.1f} minutes" if run.seconds else "",
-        "sampling time": f"{1000 * run.sampling_seconds:.2f} ms per image, on the machine that wrote this page",
+        "sampling time": f"{1000 * run.sampling_seconds:.2f} ms per {sample_unit(run)}, on the machine that wrote this page",
         **run.cost,
         "started": run.record.get("started", "").replace("T", " ").removesuffix("+0000"),
         "command": run.record.get("command", ""),
         "run": run.run.name,
     }
     return {name: text for name, text in found.items() if text}
+
+
+def all_frames(runs: Sequence[RunContent]) -> list[str]:
+    """`frames` of each run: together at most MAX_FRAMES, and fewer where they would be larger than MAX_FRAMES_SIZE."""
+    num = max(2, MAX_FRAMES // len(runs))
+    found = [frames(run, num) for run in runs]
+    while num > 2 and sum(map(len, found)) > MAX_FRAMES_SIZE:
+        num = max(2, num // 2)
+        found = [frames(run, num) for run in runs]
+    return found
 
 
 def frames(run: RunContent, num: int) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from genai.errors import UserError
 from genai.report.play.actions import SIDES, Cancelled, PlayableRun, Settings
 from genai.report.play.controls import ALL
 from genai.report.play.drawing import digit, ink
+from genai.report.play.text import PlayableText
 
 try:
     import gradio as gr
@@ -21,6 +22,7 @@ except ImportError:
 HOST = "127.0.0.1"
 NUM = 16  # samples in a grid
 MAX_SEED = 9999
+MAX_TOKENS = 1024
 STYLE = """
 .gradio-container, .gradio-container > main { width: 100% !important; max-width: 1100px !important; margin: 0 auto !important; }
 .gradio-container img { image-rendering: pixelated; }
@@ -68,16 +70,44 @@ def serve(page: "gr.Blocks", port: int, wait: bool = True) -> None:
         page.block_thread()
 
 
-def build(runs: Sequence[PlayableRun]) -> "gr.Blocks":
-    """A tab for each run, and before them one that shows several runs side by side."""
+def build(runs: Sequence[PlayableRun | PlayableText]) -> "gr.Blocks":
+    """A tab for each run, and before them those that show several runs of images, and several of text, side by side."""
+    images = [run for run in runs if isinstance(run, PlayableRun)]
+    texts = [run for run in runs if isinstance(run, PlayableText)]
     with gr.Blocks(title="genai play", analytics_enabled=False) as page:
-        if len(runs) > 1:
+        if len(images) > 1:
             with gr.Tab("Side by side"):
-                side_by_side(runs)
+                side_by_side(images)
+        if len(texts) > 1:
+            with gr.Tab("Texts side by side"):
+                written_by(texts)
         for run in runs:
             with gr.Tab(run.name):
-                one_run(run)
+                if isinstance(run, PlayableText):
+                    written_by([run])
+                else:
+                    one_run(run)
     return page
+
+
+def written_by(runs: Sequence[PlayableText]) -> None:
+    """A prompt and settings, and what each run writes with them."""
+    prompt = gr.Textbox("", label="prompt", placeholder="empty: the start of a text", lines=2)
+    with gr.Row():
+        settings = [
+            gr.Slider(0, MAX_SEED, 0, step=1, label="seed"),
+            gr.Slider(16, MAX_TOKENS, 300, step=16, label="tokens"),
+            gr.Slider(0, 2, 0.8, step=0.05, label="temperature"),
+            gr.Slider(0, 100, 0, step=1, label="top k (0: all)"),
+        ]
+    with gr.Row():
+        button = gr.Button("Write", variant="primary")
+        cancel = gr.Button("Cancel")
+    with gr.Row():
+        texts = [gr.Textbox(label=run.name, lines=16, max_lines=16, min_width=300, elem_classes="written") for run in runs]
+    for run, shown in zip(runs, texts, strict=True):
+        gr.on([button.click, prompt.submit], growing(run), [prompt, *settings], shown, show_progress="minimal")
+        cancel.click(run.cancel, queue=False)
 
 
 def side_by_side(runs: Sequence[PlayableRun]) -> None:
@@ -216,6 +246,20 @@ def canvas(run: PlayableRun, seed: Any, settings: list[Any]) -> None:
             )
         )
         button.click(action, [drawn, side, seed, *settings], edited)
+
+
+def growing(run: PlayableText) -> Callable[..., Iterator[str]]:
+    """An event of Gradio that shows what a run writes while it is written."""
+
+    def event(prompt: str, seed: int, num_tokens: int, temperature: float, top_k: int) -> Iterator[str]:
+        try:
+            yield from run.write(prompt, int(seed), int(num_tokens), temperature, int(top_k))
+        except Cancelled:
+            return
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return event
 
 
 def output(label: str, visible: bool = True) -> Any:

@@ -114,7 +114,7 @@ class LastCheckpoint(Checkpoint):
         self.save(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, Stopped):
+        if isinstance(exception, Stopped) and num_batches(trainer) != self.saved_at:
             if trainer.validating:
                 validate_again(trainer)
             self.save(trainer)

@@ -49,8 +49,8 @@ class EvaluateSamples(L.Callback):
         every_n_epochs: evaluate each k-th epoch of a fit and the last one; 0 evaluates none. `validate` and `test` always do.
         batch_size: samples generated at once; no score depends on the number of processes.
         seed: of the samples, the same at every epoch.
-        two_sample: `validate` and `test` also train three small networks to tell samples from real images (a minute); their
-            held-out accuracy is 0.5 if they cannot.
+        two_sample: `validate` and `test` also train three small classifiers on samples against real images (a
+            minute); a held-out accuracy of 0.5 is indistinguishable.
 
     Raises:
         UserError: `num_samples` is less than 2, `batch_size` less than 1 or `every_n_epochs` less than 0.

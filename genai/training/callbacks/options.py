@@ -36,7 +36,8 @@ class OptimizerOptions(L.Callback):
         return {"configured": self.configured}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.saved = state_dict["configured"]
+        saved = state_dict.get("configured", [])
+        self.saved = saved if isinstance(saved, list) and all(isinstance(groups, list) for groups in saved) else []
 
 
 def options_of(optimizer: Optimizer) -> list[dict[str, Any]]:

@@ -1,0 +1,114 @@
+"""genai edit: change attributes of samples or pictures along saved directions
+
+Group: sample and edit
+"""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+
+from genai.cli.options.arguments import VerbParser, finite, positive
+from genai.cli.options.images import IMAGE_HELP, read_images
+from genai.cli.options.labels import LabelOptions, edit_condition, sample_condition
+from genai.cli.options.output import OutputOptions
+from genai.cli.options.run import Ability, RunOptions, add_seed_option
+from genai.control.direction_files import FILE, DirectionSet, load_directions
+from genai.control.inversion import invert
+from genai.control.spaces import EditSpace, Points, edit_space
+from genai.errors import UserError
+from genai.images import annotated, save_png, to_uint8
+from genai.models.capabilities import Decodes
+from genai.models.seeds import image_seeds
+
+EDIT = Ability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+SAMPLES = 500  # from which an inversion starts
+
+
+class Setting(NamedTuple):
+    """A direction by name, and the step to take along it."""
+
+    name: str
+    step: float
+
+
+def setting(text: str) -> Setting:
+    """`glasses=1` or `age=-0.5`."""
+    name, _, step = text.partition("=")
+    if not name or not step:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=STEP, such as glasses=1")
+    return Setting(name, finite(step))
+
+
+def parser() -> VerbParser:
+    """The options of `genai edit`."""
+    verb = VerbParser(
+        "edit",
+        "RUN --set NAME=STEP... [--image IMAGE...] [options]",
+        "Change attributes along directions that `genai directions` has saved: a row for each image, with the original first. "
+        "Pictures are inverted first, by the encoder or by optimisation; the row then has the reconstruction too.",
+    )
+    RunOptions.add_to(verb)
+    text = "direction and step: 1 goes from images without the attribute to those with it, -1 back; may be repeated"
+    verb.add_argument("--set", dest="settings", type=setting, action="append", required=True, metavar="NAME=STEP", help=text)
+    verb.add_argument("--image", dest="images", nargs="+", default=[], metavar="IMAGE", help=f"{IMAGE_HELP}; default: samples")
+    verb.add_argument("--num", type=positive, default=6, metavar="N", help="samples, without --image (default: 6)")
+    verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{FILE}")
+    add_seed_option(verb)
+    LabelOptions.add_to(verb, default="that of `genai sample`", text=False)
+    OutputOptions.add_to(verb)
+    return verb
+
+
+def run(arguments: list[str]) -> None:
+    """Write the rows, and print the error of each reconstruction."""
+    options = parser().parse(arguments)
+    run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
+    path = OutputOptions.from_namespace(options).png(run.find(), "edit")
+    source = run.load(EDIT)
+    space = edit_space(source.model)
+    found = load_directions(Path(options.directions or source.run.path / FILE), source.model.images_seen)
+    moves = [found.named(name).vector * found.named(name).unit * step for name, step in options.settings]
+    if len(moves) > 1:
+        moves.append(torch.stack(moves).sum(dim=0))
+    heads = [*(f"{name}={step:g}" for name, step in options.settings), *(["all"] if len(moves) > 1 else [])]
+    if options.images:
+        for name in options.images:
+            note_other_size(name, source.model.image_shape[-1])
+        pictures = read_images(options.images, source)
+        samples = space.points(image_seeds(options.seed, SAMPLES), sample_condition(labels, SAMPLES, source))
+        inverted = invert(space, pictures, samples, edit_condition(labels, len(pictures), source))
+        points, first = inverted.points, [pictures, space.decode(inverted.points)]
+        heads = ["picture", "inverted", *heads]
+        for name, rmse in zip(options.images, inverted.rmse.tolist(), strict=True):
+            print(f"{name}: inverted with an error of {127.5 * rmse:.1f} of 255 (RMSE)")
+    else:
+        points = space.points(image_seeds(options.seed, options.num), sample_condition(labels, options.num, source))
+        first, heads = [space.decode(points)], ["sample", *heads]
+    check_space(found, space, points)
+    columns = torch.stack([*first, *(space.decode(points.moved(move)) for move in moves)], dim=1)  # (N, columns, C, H, W)
+    edits = " ".join(f"{name}={step:g}" for name, step in options.settings)
+    metadata = {"Model": type(source.model).__name__, "Run": source.run.name, "Verb": "edit", "Edits": edits}
+    tiles = to_uint8(columns.flatten(0, 1))
+    save_png(annotated(tiles, len(heads), heads=heads), path, metadata | {"Seed": str(options.seed)} | labels.metadata())
+    print(f"wrote {path}")
+
+
+def check_space(found: DirectionSet, space: EditSpace, points: Points) -> None:
+    """Raise UserError unless the directions are of the space of the points."""
+    if found.space != space.name or len(found.directions[0].vector) != points.x.shape[1]:
+        raise UserError("these are directions of another model: find those of this one with `genai directions`")
+
+
+def note_other_size(name: str, size: int) -> None:
+    """One line if a picture file has another size than the model's images."""
+    if Path(name).is_file():
+        try:
+            with Image.open(name) as picture:
+                width, height = picture.size
+        except OSError:
+            return  # `read_images` says what is wrong
+        if (width, height) != (size, size):
+            print(f"{name} is {width}x{height}: its central square is resized to {size}x{size}")
