@@ -45,7 +45,7 @@ CHATTER = (
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
 )
 CHATTER_OF_LOG = re.compile(
-    r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_epochs"
+    r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_"
     r"|`Trainer.limit_\w+_batches=1.` was configured|Seed set to|Restor(ing|ed) |Loaded model weights"
 )
 
