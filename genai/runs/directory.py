@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from genai import __version__
 from genai.errors import DamagedFileError, UserError
-from genai.files import read_bounded, refusal_named
+from genai.files import os_errors_as_write_errors, read_bounded
 from genai.runs.files import check_types, read_object
 from genai.runs.yaml_files import MAX_CHARACTERS, parse_yaml
 from genai.shipped import SHIPPED
@@ -142,7 +142,8 @@ class Run:
                 check_types(content, {part: dict}, path)
                 check_types(content[part], {name: kind for name, kind in COST.items() if name in content[part]}, path)
                 flops = content[part].get("step_flops", {})
-                check_types(flops, dict.fromkeys(flops, (int, float)), path)
+                number: tuple[type, ...] = (int, float)
+                check_types(flops, dict.fromkeys(flops, number), path)
         return content
 
 
@@ -210,7 +211,7 @@ def create(experiment: str, folder: Path | None = None) -> Run:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ("", *(f"-{i}" for i in range(1, 1000))):
         path = (folder or runs_folder()) / experiment / f"{stamp}{suffix}"
-        with refusal_named(path), suppress(FileExistsError):
+        with os_errors_as_write_errors(path), suppress(FileExistsError):
             path.mkdir(parents=True)
             return Run(path)
     raise UserError(f"could not make a new folder in {path.parent}: start the run again")

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import save
 
 from genai.errors import UserError
-from genai.files import make_folder, refusal_named, write_atomically
+from genai.files import make_folder, os_errors_as_write_errors, write_atomically
 from genai.metrics.registry import all_metrics, text_metrics
 from genai.metrics.text import TextProtocol
 from genai.models.base import Model
@@ -100,7 +100,7 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
     record = shared_record(source.record(), redaction) | {"images_seen": model.images_seen, "dtype": dtype}
     test, config = redaction.value(test), shared_config(source, redaction)
     make_folder(target.parent)
-    with refusal_named(target), TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+    with os_errors_as_write_errors(target), TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
         folder.mkdir()
         size = write_entry(folder, config, target, model, dtype, record, test)

@@ -44,7 +44,7 @@ IDENTITY = {
 
 
 @dataclass(frozen=True)
-class Question:
+class StudySettings:
     """What a study searches; two sweeps with different ones are two studies.
 
     Attributes:
@@ -80,7 +80,7 @@ class Study:
 
     Args:
         name: of the study.
-        question: what it searches; None opens a study that is there.
+        settings: what it searches; None opens a study that is there.
         metric: that is minimised.
         unit: `epoch` or `validation`: at which scores are reported.
 
@@ -88,11 +88,11 @@ class Study:
         UserError: a study of this name searches something else, cannot be read, or is not there.
     """
 
-    def __init__(self, name: str, question: Question | None, metric: str = "", unit: str = "epoch") -> None:
+    def __init__(self, name: str, settings: StudySettings | None, metric: str = "", unit: str = "epoch") -> None:
         self.name = name
         self.folder = study_folder(name)
         self.path = self.folder / "study.db"
-        if question is None and not self.path.is_file():
+        if settings is None and not self.path.is_file():
             raise UserError(f"there is no study {name} ({self.path}): `genai sweep -c PRESET --study {name}` begins one")
         make_folder(self.folder)
         try:
@@ -104,17 +104,17 @@ class Study:
                 pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
                 self.study = optuna.create_study(study_name=name, storage=storage, pruner=pruner, load_if_exists=True)
                 known = self.study.user_attrs.get("identity")
-                if known is None and question is not None:
+                if known is None and settings is not None:
                     self.study.set_user_attr("metric", metric)
                     self.study.set_user_attr("unit", unit)
-                    self.study.set_user_attr("identity", question.identity())
+                    self.study.set_user_attr("identity", settings.identity())
                 self.metric = str(self.study.user_attrs.get("metric"))
                 self.unit = str(self.study.user_attrs.get("unit", "epoch"))
         except (SQLAlchemyError, OptunaError, StorageInternalError, sqlite3.Error) as error:
             line = str(error).splitlines()[0]
             raise UserError(f"{self.path} cannot be read as a study ({line}): choose another --study") from None
-        if known is not None and question is not None:
-            own = question.identity()
+        if known is not None and settings is not None:
+            own = settings.identity()
             if differing := next((key for key in IDENTITY if not isinstance(known, dict) or known.get(key) != own[key]), None):
                 raise UserError(
                     f"the study {name} was started with {IDENTITY[differing]}: use the same, or choose another --study"

@@ -14,7 +14,7 @@ from genai.cli.options.arguments import VerbParser, count, positive
 from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
 from genai.cli.options.output import OutputOptions, checked
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
 from genai.control.direction_files import DirectionSet, save_directions
 from genai.control.directions import Direction, Scored, supervised, unsupervised
 from genai.control.predictors import exclusive_attributes, load_predictor
@@ -28,7 +28,7 @@ from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.export import DIRECTIONS
 
-DECODE = Ability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+DECODE = RequiredCapability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
 SHOWN = (-2.0, -1.0, 0.0, 1.0, 2.0)  # steps of the picture
 
 
@@ -92,7 +92,7 @@ def run(arguments: list[str]) -> None:
     print(f"wrote {path} and {picture}")
 
 
-def condition_of(labels: LabelOptions, num: int, source: Loaded, split: ImageArray) -> Tensor | None:
+def condition_of(labels: LabelOptions, num: int, source: LoadedRun, split: ImageArray) -> Tensor | None:
     """The condition that --label names; without it, for a model of classes or attributes, the labels of real images in turn."""
     if source.model.conditional and labels.is_empty and label_kind(source) in ("class", "attributes"):
         return torch.from_numpy(split.labels[np.arange(num) % len(split)].copy())

@@ -14,7 +14,7 @@ from genai.cli.options.arguments import VerbParser, finite, positive
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, edit_condition, sample_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Ability, RunOptions, add_seed_option
+from genai.cli.options.run import RequiredCapability, RunOptions, add_seed_option
 from genai.control.direction_files import DirectionSet, load_directions
 from genai.control.inversion import invert
 from genai.control.spaces import EditSpace, Points, edit_space
@@ -24,7 +24,7 @@ from genai.models.capabilities import Decodes
 from genai.models.seeds import image_seeds
 from genai.runs.export import DIRECTIONS
 
-EDIT = Ability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+EDIT = RequiredCapability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
 SAMPLES = 500  # from which an inversion starts
 
 

@@ -20,7 +20,7 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, label_kind
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
 from genai.cli.verbs.directions import DECODE, condition_of
 from genai.cli.verbs.edit import check_space
 from genai.control.direction_files import load_directions
@@ -132,7 +132,7 @@ def run(arguments: list[str]) -> None:
 
 
 def measure_conditional(
-    source: Loaded, seeds: Sequence[int], split: ImageArray, names: Sequence[str], predictor: AttributePredictor
+    source: LoadedRun, seeds: Sequence[int], split: ImageArray, names: Sequence[str], predictor: AttributePredictor
 ) -> Measured:
     """Scores of a conditional model that samples the same noise with the labels of `split`, and with one of them changed.
 

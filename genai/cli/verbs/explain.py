@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Ability, Loaded, RunOptions
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions
 from genai.control.explanations import Score, faithfulness, log_odds, occlusion_maps
 from genai.data.base import ImageArray
 from genai.errors import UserError
@@ -20,7 +20,7 @@ from genai.images import grid, save_png, titled, to_float, to_uint8
 from genai.metrics.reference import subset_indices
 from genai.models.capabilities import Classifies, HasCodes, ScoresRealness
 
-EXPLAIN = Ability(
+EXPLAIN = RequiredCapability(
     (Classifies, ScoresRealness, HasCodes),
     "be explained (it has no classifier, discriminator or codes; `genai tokens` shows the attention of a transformer of text)",
     ("configs/digits/features.yaml", "configs/digits/gan.yaml", "configs/digits/vqvae.yaml"),
@@ -68,7 +68,7 @@ def run(arguments: list[str]) -> None:
     print(f"wrote {path}")
 
 
-def target_number(target: str | None, source: Loaded) -> int | None:
+def target_number(target: str | None, source: LoadedRun) -> int | None:
     """The number of the class or attribute to explain; None for none.
 
     Raises:
@@ -89,7 +89,7 @@ def mean_image(split: ImageArray) -> Tensor:
     return to_float(split.batch(subset_indices(len(split), 1000)).images).mean(dim=0)
 
 
-def make_score(source: Loaded, target: int | None, images: Tensor, labels: Tensor) -> Score:
+def make_score(source: LoadedRun, target: int | None, images: Tensor, labels: Tensor) -> Score:
     """Log-odds of the target, or of the class that is most probable for each image; of a GAN those of being real."""
     model = source.model
     if isinstance(model, Classifies):

@@ -123,4 +123,4 @@ def against(metric: Metric, runs: Sequence[RunContent], x: Sequence[float], labe
 def legend_below(chart: figure, num: int) -> None:
     """Put the legend of `num` lines below a chart, which becomes higher by it."""
     chart.add_layout(chart.legend[0], "below")
-    chart.height += LEGEND_LINE * num
+    chart.height = (chart.height or 0) + LEGEND_LINE * num
