@@ -1,6 +1,5 @@
 """What a report says about a run: read from its files, and measured from its model and data."""
 
-import csv
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor
 
 from genai.data.base import ImageDataModule
+from genai.errors import DamagedFileError
+from genai.files import read_csv
 from genai.images import to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
@@ -162,15 +163,19 @@ def nearest_training_images(content: RunContent, data: ImageDataModule) -> Neare
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """metrics.csv by column, its empty cells left out; nothing if there is no such file. The first column is the x-axis."""
+    """metrics.csv by column, its empty cells left out; nothing if there is no such file. The first column is the x-axis.
+
+    Torn lines are left out. DamagedFileError for a cell that is no number.
+    """
     curves: dict[str, list[tuple[int, float]]] = {}
-    if path.is_file():
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                (_, seen), *values = row.items()
-                for column, value in values:
-                    if value:
-                        curves.setdefault(column, []).append((int(seen), float(value)))
+    for row in read_csv(path)[0] if path.is_file() else ():
+        (_, seen), *values = row.items()
+        for column, value in values:
+            if value:
+                try:
+                    curves.setdefault(column, []).append((int(seen), float(value)))
+                except ValueError:
+                    raise DamagedFileError(f"{path} is damaged (it has {value[:40]!r} as {column[:40]})") from None
     return curves
 
 
