@@ -43,7 +43,7 @@ from genai.runs.loading import build_model
 from genai.shipped import config_path
 from genai.training.callbacks.axis import ImagesSeenAxis
 from genai.training.callbacks.cost import name_of, peak_memory
-from genai.training.callbacks.randomness import CountedRandomness
+from genai.training.callbacks.randomness import SeedEachBatch
 from genai.training.callbacks.throughput import Throughput
 from genai.training.loggers import MetricsCSV
 
@@ -140,7 +140,7 @@ def through_lightning(model: L.LightningModule, data: DataModule, stopwatch: Sto
             limit_val_batches=0,
             gradient_clip_val=clip,
             logger=MetricsCSV(Path(folder)),
-            callbacks=[ImagesSeenAxis(), CountedRandomness(0), Throughput(), Ticking(stopwatch)],
+            callbacks=[ImagesSeenAxis(), SeedEachBatch(0), Throughput(), Ticking(stopwatch)],
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from genai.data.mnist import MNIST
 from genai.training.callbacks.axis import ImagesSeenAxis
-from genai.training.callbacks.randomness import CountedRandomness
+from genai.training.callbacks.randomness import SeedEachBatch
 from genai.training.callbacks.throughput import Throughput
 from genai.training.loggers import MetricsCSV
 
@@ -48,7 +48,7 @@ def through_lightning(model: L.LightningModule, data: MNIST, batches: int, clock
             limit_train_batches=batches,
             limit_val_batches=0,
             logger=MetricsCSV(Path(folder)),
-            callbacks=[ImagesSeenAxis(), CountedRandomness(0), Throughput(), watch],
+            callbacks=[ImagesSeenAxis(), SeedEachBatch(0), Throughput(), watch],
             enable_checkpointing=False,
             enable_model_summary=False,
             **options,

@@ -51,12 +51,12 @@ def main() -> None:
     nats: dict[str, tuple[str, str]] = {}
     for name, model in zip(options.runs, models, strict=True):
         generator = torch.Generator().manual_seed(0)
-        network = model.inference_network()
+        network = model.averaged_network
         tokens = sample_completions(network, windows[:, : PROMPT + 1], NEW, None, generator).tokens
         texts[name] = [data.tokenizer.text(row) for row in tokens[:, PROMPT + 1 :].tolist()]
         with torch.no_grad():
             real = -log_probs_of(network(windows[:, :-1]), windows)[:, PROMPT + 1 :].mean()
-            own = -log_probs_of(models[0].inference_network()(tokens[:, :-1]), tokens)[:, PROMPT + 1 :].mean()
+            own = -log_probs_of(models[0].averaged_network(tokens[:, :-1]), tokens)[:, PROMPT + 1 :].mean()
         nats[name] = (f"{float(real):.3f}", f"{float(own):.3f}")
     rows = []
     for name, own in texts.items():

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 import genai
-from genai.cli.options.run import Loaded
+from genai.cli.options.run import LoadedRun
 from genai.cli.options.watermark import mark_p_values, marked_samples
 from genai.images import to_float, to_pil, to_uint8
 from genai.models.seeds import image_seeds
@@ -64,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     run = find(options.run)
-    source = Loaded(run, load(run, "best", "cpu", ()), ())
+    source = LoadedRun(run, load(run, "best", "cpu", ()), ())
     seeds, condition = image_seeds(1, options.num), default_condition(run, source.model, options.num)
     before = time.perf_counter()
     marked = to_uint8(marked_samples(source, "a key", seeds, condition, {}))

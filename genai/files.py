@@ -30,7 +30,7 @@ class NewPath(type(Path())):  # type: ignore[misc]
 
 
 @contextmanager
-def refusal_named(path: str | Path) -> Iterator[None]:
+def os_errors_as_write_errors(path: str | Path) -> Iterator[None]:
     """Turn what the system raises when it refuses to write `path` (a full or read-only disk, say) into a WriteError."""
     try:
         yield
@@ -63,7 +63,7 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = temporary_beside(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    with refusal_named(path):
+    with os_errors_as_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(temporary, flags, 0o666)
         try:
@@ -148,7 +148,7 @@ def check_writable(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make a folder and those above it; WriteError where the system refuses."""
-    with refusal_named(path):
+    with os_errors_as_write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
@@ -160,7 +160,7 @@ def locked(path: Path) -> Iterator[None]:
         WriteError: the lock file cannot be made.
     """
     lock = FileLock(path)
-    with refusal_named(path):
+    with os_errors_as_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:

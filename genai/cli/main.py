@@ -135,7 +135,7 @@ def notices_last() -> Iterator[None]:
             else:
                 show(message, category, *where)
 
-        warnings.showwarning = keep
+        warnings.showwarning = keep  # type: ignore[assignment]
         yield
     for notice in notices:
         print_error(notice)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genai.cli.classification import Row, scored
-from genai.cli.options.run import Loaded
+from genai.cli.options.run import LoadedRun
 from genai.data.arrays import SPLITS
 from genai.data.labelled import LabelledText
 from genai.data.text import document_windows
@@ -23,7 +23,7 @@ BATCH_SIZE = 64
 PRESETS = "configs/mails/gpt.yaml or configs/authors/gpt.yaml"
 
 
-def text_rows(sources: Sequence[Loaded], data: Sequence[LabelledText], num: int) -> Iterator[Row]:
+def text_rows(sources: Sequence[LoadedRun], data: Sequence[LabelledText], num: int) -> Iterator[Row]:
     """A row for each run, and one for each baseline and each set of training documents.
 
     Raises:
@@ -68,7 +68,7 @@ def labelled(data: LabelledText, split: str, num: int | None) -> Labelled:
     return Labelled(texts, np.array([data.class_names.index(label_of(span.name)) for span in spans], np.int64))
 
 
-def by_bayes_rule(source: Loaded, data: LabelledText, split: str, num: int) -> Tensor:
+def by_bayes_rule(source: LoadedRun, data: LabelledText, split: str, num: int) -> Tensor:
     """ln p(class | text) (N, K) of documents, each cut after the context, by a class-conditional model."""
     model = source.model
     if not isinstance(model, TextModel) or not model.num_classes:

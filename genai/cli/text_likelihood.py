@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from genai.cli.options.run import Loaded
+from genai.cli.options.run import LoadedRun
 from genai.cli.options.text import file_tokens
 from genai.data.text import TextDataModule
 from genai.data.tokenizers import TextTokenizer
@@ -29,7 +29,7 @@ class Units(NamedTuple):
     bytes: np.ndarray
 
 
-def text_likelihood(source: Loaded, file: str | None, split: str, stride: int | None) -> None:
+def text_likelihood(source: LoadedRun, file: str | None, split: str, stride: int | None) -> None:
     """Print -ln p of a split or a file in every unit; that of a split is written to RUN/metrics.json.
 
     The first token of the text has nothing before it and is not counted.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Loaded
+from genai.cli.options.run import LoadedRun
 from genai.cli.options.text import TokenOptions
 from genai.errors import UserError
 from genai.files import write_atomically
@@ -21,7 +21,7 @@ BYTES_OF_SAMPLE, BYTES_OF_TOKEN = 1000, 16  # at least
 
 
 def sample_text(
-    source: Loaded,
+    source: LoadedRun,
     num: int | None,
     seed: int,
     prompt: str | None,

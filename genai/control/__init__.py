@@ -9,4 +9,5 @@ direction_files.py  directions, saved with a run
 inversion.py        the point of a space whose image is nearest to a picture
 edit_scores.py      how well edits work
 latent_search.py    the latent of an image, by optimisation
+explanations.py     which pixels a score depends on, and whether that is faithful
 """

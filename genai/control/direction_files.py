@@ -13,7 +13,6 @@ from genai.control.directions import Direction
 from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded, write_atomically
 
-FILE = "directions.safetensors"  # in a run directory or zoo entry
 FORMAT = 1
 MAX_BYTES = 64_000_000
 
@@ -52,7 +51,7 @@ def save_directions(path: Path, found: DirectionSet) -> None:
         WriteError: the system refuses to write.
     """
     vectors = torch.stack([direction.vector for direction in found.directions]).float().contiguous()
-    about = {**found._asdict(), "directions": [direction._replace(vector=None)._asdict() for direction in found.directions]}
+    about = {**found._asdict(), "directions": [{**direction._asdict(), "vector": None} for direction in found.directions]}
     text = json.dumps({"format": FORMAT, **about})
     metadata = {"software": "genai", "directions": text, "sha256": digest(text, vectors)}
     write_atomically(path, save({"vectors": vectors}, metadata))

@@ -115,16 +115,17 @@ def of_feature_network(network: FeatureNetwork) -> AttributePredictor:
         return in_batches(lambda part: network(part).pool, images)
 
     num = network.num_classes if is_class else 0
-    return AttributePredictor(network.name, network.weights_sha256, network.class_names, num, scores, embed)
+    return AttributePredictor(Path(network.name).name, network.weights_sha256, network.class_names, num, scores, embed)
 
 
 def of_classifier_run(run: Run, trust: Sequence[str] = ()) -> AttributePredictor:
     """The classifier of a run as a predictor; UserError if its model is no classifier."""
-    model: Any = load(run, trust=trust)
-    if not isinstance(model, Classifies):
+    loaded = load(run, trust=trust)
+    if not isinstance(loaded, Classifies):
         raise UserError(
-            f"{run.path} is a {type(model).__name__}, no classifier: train one as configs/digits/features.yaml does"
+            f"{run.path} is a {type(loaded).__name__}, not a classifier: train one as configs/digits/features.yaml does"
         )
+    model: Any = loaded
     record = run.record()
     names = tuple(record["class_names"])
     is_class = (record.get("label_kind") or data_of(run, trust).label_kind) == "class"
@@ -142,7 +143,7 @@ def of_classifier_run(run: Run, trust: Sequence[str] = ()) -> AttributePredictor
         return in_batches(lambda part: model.averaged.network.features(resized(part)), images)
 
     state = {name: value.float().numpy() for name, value in model.averaged.state_dict().items()}
-    return AttributePredictor(str(run.path), digest_of(state.values()), names, len(names) if is_class else 0, scores, embed)
+    return AttributePredictor(run.name, digest_of(state.values()), names, len(names) if is_class else 0, scores, embed)
 
 
 def fitted_to_pixels(split: ImageArray, data: Any) -> AttributePredictor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,8 @@ from genai.models.capabilities import Decodes, HasIntermediate
 BATCH_SIZE = 250
 
 
-class Points(NamedTuple):
+@dataclass(frozen=True)
+class Points:
     """N points of a space with the conditions that their decoder takes.
 
     x: (N, E).
@@ -22,7 +24,7 @@ class Points(NamedTuple):
     x: Tensor
     condition: Tensor | None
 
-    def __getitem__(self, rows: Any) -> "Points":  # type: ignore[override]
+    def __getitem__(self, rows: Any) -> "Points":
         """The points of some rows: a slice, indices, or a mask."""
         return Points(self.x[rows], None if self.condition is None else self.condition[rows])
 

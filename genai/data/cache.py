@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genai.errors import UserError
-from genai.files import cache_folder, locked, refusal_named, temporary_beside, write_atomically
+from genai.files import cache_folder, locked, os_errors_as_write_errors, temporary_beside, write_atomically
 
 FORMAT = 2
 
@@ -50,7 +50,7 @@ class Writer:
             UserError: the disk has no room for it.
         """
         path = self.folder / "images.npy"
-        with refusal_named(path):
+        with os_errors_as_write_errors(path):
             self.images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num, *shape))
         reserve(path)
         return self.images
@@ -59,7 +59,7 @@ class Writer:
         """Store `labels` (num, ...); the array holds `counts` images of each split, one split after the other."""
         assert sum(counts.values()) <= len(self.images)
         assert len(labels) == sum(counts.values())
-        with refusal_named(self.folder):
+        with os_errors_as_write_errors(self.folder):
             self.images.flush()
             np.save(self.folder / "labels.npy", labels)
         self.meta["counts"] = dict(counts)
@@ -174,12 +174,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
     temporary = temporary_beside(folder)
     for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a build that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    with refusal_named(folder):
+    with os_errors_as_write_errors(folder):
         temporary.mkdir()
     try:
         yield temporary
         shutil.rmtree(folder, ignore_errors=True)
-        with refusal_named(folder):
+        with os_errors_as_write_errors(folder):
             temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -13,7 +13,7 @@ from genai.data.arrays import SPLITS, Split
 from genai.data.cache import decoded_folder, digest, key_of, lock, new_folder
 from genai.data.tokenizers import TextTokenizer, from_spec
 from genai.errors import UserError
-from genai.files import refusal_named, write_atomically
+from genai.files import os_errors_as_write_errors, write_atomically
 
 TOKENS, META = "tokens.npy", "meta.json"
 
@@ -96,7 +96,7 @@ def write_entry(folder: Path, source: Any, documents: Documents, tokenizer: Text
                 parts.append(encode_document(document, tokenizer))
                 place[1] = len(parts[-1])
         tokens = np.concatenate(parts).astype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
-        with refusal_named(folder):
+        with os_errors_as_write_errors(folder):
             np.save(temporary / TOKENS, tokens)
         meta = {"source": source, "tokenizer": tokenizer.spec(), "documents": places, "sha256": digest(temporary / TOKENS)}
         write_atomically(temporary / META, json.dumps(meta))

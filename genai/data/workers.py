@@ -37,8 +37,8 @@ def check_shared_memory(num_workers: int, batch_bytes: int) -> None:
     free = status.f_bavail * status.f_frsize
     if needed > free:
         raise UserError(
-            f"num_workers {num_workers} needs {needed / 1e6:,.1f} MB of shared memory, and {SHARED_MEMORY} has "
-            f"{free / 1e6:,.1f} MB: use --data.init_args.num_workers 0, which is as fast, or enlarge it (docker run --shm-size)"
+            f"num_workers {num_workers} needs {needed / 1e3:,.0f} kB of shared memory, and {SHARED_MEMORY} has "
+            f"{free / 1e3:,.0f} kB: use --data.init_args.num_workers 0, which is as fast, or enlarge it (docker run --shm-size)"
         )
 
 

@@ -20,6 +20,8 @@ classes.py            class shares, modes, agreement with labels and attributes
 collapse.py           detection of mode collapse from class shares and recall
 restoration.py        PSNR, SSIM and feature distance of restored images
 discriminative.py     classification: Bayes' rule, baselines, calibration
+audit.py              shares of classes, corrected for the errors of the network
+memorisation.py       nearest real images of samples, membership inference
 novelty.py            how unusual an image is compared with known images
 
 A module of this folder that declares a metric needs no other edit: `registry.all_metrics` imports every module here.

@@ -51,7 +51,7 @@ class ShareAudit(NamedTuple):
     p_value: float
 
 
-def audit_cells(cells: Cells, seed: int = 0, expected: Sequence[float] | None = None) -> ShareAudit:
+def audit_cells(cells: Cells, seed: int = 0, expected: Sequence[float] | np.ndarray | None = None) -> ShareAudit:
     """Compare the shares of the samples with those of the training images.
 
     Intervals are percentiles of a bootstrap over the samples and over the held-out images of the confusion matrix. The tests

@@ -36,7 +36,7 @@ class Model(L.LightningModule):
     """
 
     unit: str = "images"
-    needs_start: bool = False  # whether a fit has to begin with the weights of another run
+    requires_init_from: bool = False  # whether a fit has to begin with the weights of another run
     verbs_with_reward: tuple[str, ...] = ()  # verbs that compute the reward of a model that has one
     averaged: Averaged
     not_compiled: tuple[nn.Module | None, ...] = ()
@@ -45,7 +45,7 @@ class Model(L.LightningModule):
 
     def __init__(self, compile: bool | str = False) -> None:
         super().__init__()
-        self.not_plain = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; usually empty
+        self.hparams_error = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; usually empty
         self.backend = "inductor" if compile is True else compile
         self.images_seen = 0
         self.images_at_update = 0  # images_seen when the averages were last updated

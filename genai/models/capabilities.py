@@ -105,6 +105,17 @@ class Reconstructs(Protocol):
 
 
 @runtime_checkable
+class HasCodes(Protocol):
+    """A model of discrete codes."""
+
+    def codes(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> codes (N, h, w) int64."""
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Codes (N, h, w) int64 -> images (N, C, H, W) in [-1, 1]."""
+
+
+@runtime_checkable
 class Decodes(Protocol):
     """A model that decodes latent vectors."""
 

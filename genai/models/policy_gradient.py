@@ -39,9 +39,9 @@ def reinforce_loss(log_p: Tensor, sampled: SampledTokens, advantages: Tensor) ->
     return -token_mean(advantages[:, None] * log_p_sampled, sampled.is_new)
 
 
-def kl_of_tokens(log_p: Tensor, log_p_start: Tensor) -> Tensor:
-    """KL(p || p_start) of the next token at each position, exact: (N, L, V) -> (N, L) nats."""
-    return (log_p.exp() * (log_p - log_p_start)).sum(dim=-1)
+def kl_of_tokens(log_p: Tensor, log_p_reference: Tensor) -> Tensor:
+    """KL(p || p_reference) of the next token at each position, exact: (N, L, V) -> (N, L) nats."""
+    return (log_p.exp() * (log_p - log_p_reference)).sum(dim=-1)
 
 
 def token_mean(values: Tensor, is_new: Tensor) -> Tensor:

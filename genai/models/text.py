@@ -46,7 +46,8 @@ class TextModel(Model):
     def trained_network(self) -> nn.Module:
         return self.network
 
-    def inference_network(self) -> nn.Module:
+    @property
+    def averaged_network(self) -> nn.Module:
         """The averaged network, or the network of a model without averages."""
         return self.averaged.network if hasattr(self, "averaged") else self.network
 
@@ -60,7 +61,7 @@ class TextModel(Model):
             condition: (N,) int64 labels of a class-conditional model.
         """
         one_hot = None if condition is None else encode_labels(condition, self.num_classes)
-        return log_probs_of(self.inference_network()(tokens[:, :-1], one_hot), tokens)
+        return log_probs_of(self.averaged_network(tokens[:, :-1], one_hot), tokens)
 
     @torch.no_grad()
     def text_log_probs(self, tokens: Tensor, stride: int | None = None) -> Tensor:
@@ -98,7 +99,7 @@ class TextModel(Model):
     @torch.no_grad()
     def next_log_probs(self, tokens: Tensor, cache: Cache) -> Tensor:
         """ln p of the next token after the cached tokens and `tokens` (N, L): (N, V); the cache is brought up to date."""
-        return log_softmax(self.inference_network()(tokens, cache=cache)[:, -1].float(), dim=-1)
+        return log_softmax(self.averaged_network(tokens, cache=cache)[:, -1].float(), dim=-1)
 
     def stream(
         self, seeds: Sequence[int], prompt: Tensor | None = None, num_tokens: int = 256, **settings: Any
@@ -131,7 +132,7 @@ class TextModel(Model):
         empty = torch.empty(0, dtype=torch.long)
         new = (empty if prompt is None else prompt).to(self.device).expand(len(rows), -1)  # not yet in the cache
         known, cache = new, Cache()
-        limit = getattr(self.inference_network(), "context_length", None)  # recurrent networks have none
+        limit = getattr(self.averaged_network, "context_length", None)  # recurrent networks have none
         if limit is not None and new.shape[1] > limit:
             new = new[:, -limit:]
         for i in range(num_tokens):

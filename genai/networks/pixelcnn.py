@@ -4,6 +4,7 @@ They cost less than attention and know from the start which tokens are neighbour
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -148,6 +149,7 @@ class PixelCNN(nn.Module):
         grid = pad(tokens, (0, self.height * self.width - length)).unflatten(1, (self.height, self.width))
         x = self.first(one_hot(grid, self.vocab_size).to(self.positions))  # what is after a position is masked
         x = x + self.embedded(condition)[:, None, None] + self.positions.unflatten(0, (self.height, self.width))
+        block: Any
         for block in self.blocks:
             x = x + block.gated(block.convolution(rms_norm(x, x.shape[-1:])))
         x = x.flatten(1, 2)[:, : length + 1]
@@ -159,6 +161,7 @@ class PixelCNN(nn.Module):
         new = one_hot(tokens, self.vocab_size).to(self.positions)
         known = pad(appended(cache, 0, new, self.first.reach(self.width) - 1), (0, 0, 0, 1))  # the position itself is masked
         x = self.first.at(known, position, self.width) + self.embedded(condition) + self.positions[position]  # (N, dim)
+        block: Any
         for layer, block in enumerate(self.blocks, start=1):
             new = rms_norm(x, x.shape[-1:])[:, None]
             known = appended(cache, layer, new, block.convolution.reach(self.width))

@@ -2,6 +2,7 @@
 
 evaluate.py       `genai.evaluate`: scores of images that are already in memory
 pictures.py       pictures that any program made, as arrays
+credentials.py    signed content credentials (C2PA) of picture files
 comparison.py     runs and groups of seeds in one table
 html/             `genai report`: one HTML file about runs
 play/             `genai play`: models in a browser

@@ -10,7 +10,7 @@ from typing import Any
 
 from scipy.stats import ttest_ind
 
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.files import plain_cell
 from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics, text_metrics
@@ -89,8 +89,12 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 
 
 def protocol_of(test: Mapping[str, Any]) -> Protocol | TextProtocol:
-    """What the scores of an evaluation depend on."""
-    return TextProtocol(**test["protocol"]) if "tokenizer" in test["protocol"] else Protocol(**test["protocol"])
+    """What the scores of an evaluation depend on; DamagedFileError where it does not say so."""
+    values = test.get("protocol", {})
+    try:
+        return TextProtocol(**values) if "tokenizer" in values else Protocol(**values)
+    except TypeError as error:
+        raise DamagedFileError(f"metrics.json is damaged (its protocol is none: {error})") from None
 
 
 def check_protocols(groups: Sequence[Group]) -> None:
@@ -110,13 +114,16 @@ def check_protocols(groups: Sequence[Group]) -> None:
 
 
 def rows_of(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """A row for each metric: floor, and by group the number of runs, mean, std over seeds, and p against the first group."""
+    """A row for each metric, and in it by group the number of runs, mean, std over seeds, p against the first group, and floor.
+
+    The floor of text is measured with the model, so that groups differ in it.
+    """
     rows = []
     for metric in (*all_metrics(), *text_metrics()):
         values = {group.name: group.values(metric.name) for group in groups}
         if not any(values.values()):
             continue
-        floors = [test["floor"].get(metric.name) for group in groups for test in group.tests()]
+        floors = {group.name: [test["floor"].get(metric.name) for test in group.tests()] for group in groups}
         first = values[groups[0].name]
         cells = {
             name: {
@@ -124,10 +131,11 @@ def rows_of(groups: Sequence[Group]) -> list[dict[str, Any]]:
                 "mean": fmean(found) if found else None,
                 "std": stdev(found) if len(found) > 1 else None,
                 "p": welch(first, found) if name != groups[0].name else None,
+                "floor": next((floor for floor in floors[name] if floor is not None), None),
             }
             for name, found in values.items()
         }
-        rows.append({"metric": metric.name, "floor": next((f for f in floors if f is not None), None), "groups": cells})
+        rows.append({"metric": metric.name, "groups": cells})
     return rows
 
 
@@ -187,8 +195,8 @@ def score_table(groups: Sequence[Group]) -> WrappedTable:
     columns = ["test split", *(group.name for group in groups), *(f"p {name}" for name in with_p)]
     cells = []
     for row in rows:
-        metric, floor = by_name[row["metric"]], by_name[row["metric"]].text({row["metric"]: row["floor"]})
-        scores = [score_cell(metric, row["groups"][group.name], floor) for group in groups]
+        metric = by_name[row["metric"]]
+        scores = [score_cell(metric, row["groups"][group.name]) for group in groups]
         cells.append([metric.heading, *scores, *(p_text(row["groups"][name]["p"]) for name in with_p)])
     for title, texts in costs_of(groups).items():
         cells.append([title, *texts, *[""] * len(with_p)])
@@ -202,11 +210,12 @@ def score_table(groups: Sequence[Group]) -> WrappedTable:
     return WrappedTable(columns, cells, caption=caption)
 
 
-def score_cell(metric: Metric, cell: Mapping[str, Any], floor: str) -> str:
+def score_cell(metric: Metric, cell: Mapping[str, Any]) -> str:
     """`3.07 ± 0.12 (0.065)`; empty without a score."""
     if cell["mean"] is None:
         return ""
     text = metric.text({metric.name: cell["mean"], f"{metric.name}_std": cell["std"]}, with_std=True)
+    floor = metric.text({metric.name: cell["floor"]})
     return f"{text} ({floor})" if floor else text
 
 
@@ -229,7 +238,8 @@ def as_csv(groups: Sequence[Group]) -> str:
     writer.writerow(["metric", "group", "runs", "mean", "std", "p", "floor"])
     for row in rows_of(groups):
         for name, cell in row["groups"].items():
-            writer.writerow([row["metric"], plain_cell(name), cell["runs"], cell["mean"], cell["std"], cell["p"], row["floor"]])
+            numbers = [cell[key] for key in ("runs", "mean", "std", "p", "floor")]
+            writer.writerow([row["metric"], plain_cell(name), *numbers])
     return text.getvalue().rstrip()
 
 

@@ -88,7 +88,8 @@ class Certificate:
         if isinstance(private, ec.EllipticCurvePrivateKey):
             algorithm = {"secp256r1": "es256", "secp384r1": "es384"}.get(private.curve.name, "es512")
         else:
-            algorithm = {ed25519.Ed25519PrivateKey: "ed25519", rsa.RSAPrivateKey: "ps256"}.get(public_type(private), "")
+            algorithms: dict[type, str] = {ed25519.Ed25519PrivateKey: "ed25519", rsa.RSAPrivateKey: "ps256"}
+            algorithm = algorithms.get(public_type(private) or object, "")
         if not algorithm:
             raise UserError(f"{path} has a key that C2PA does not know: use an elliptic curve (P-256), RSA or Ed25519")
         return cls(chain, key, algorithm)

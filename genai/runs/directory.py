@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genai import __version__
 from genai.errors import DamagedFileError, UserError
-from genai.files import read_bounded, refusal_named
+from genai.files import os_errors_as_write_errors, read_bounded
 from genai.runs.files import check_types, read_object
 from genai.runs.yaml_files import MAX_CHARACTERS, parse_yaml
 from genai.shipped import SHIPPED
@@ -33,6 +34,10 @@ RECORD = {  # of run.json
     "seed": int,
     "versions": dict,
 }
+NUMBERS = ("seconds", "train_flops", "energy_kwh", "peak_memory", "sample_flops")
+COST = {**dict.fromkeys(NUMBERS, (int, float)), "step_flops": dict, "device": str, "energy_source": str}  # and of sampling
+LARGEST = 1e100  # score
+PROTOCOL_TEXTS = ("data", "fingerprint", "split", "features", "weights_sha256", "resize", "tokenizer")  # others are integers
 EVALUATION = {"scores": dict, "floor": dict, "images_seen": int}  # of a split in metrics.json
 
 
@@ -131,11 +136,27 @@ class Run:
         for split in ("val", "test"):
             if split in content:
                 check_types(content, {split: dict}, path)
-                check_types(content[split], EVALUATION, path)
-                for part in ("scores", "floor"):
-                    values = {name: value for name, value in content[split][part].items() if value is not None}
-                    check_types(values, dict.fromkeys(values, (int, float)), path)
+                check_evaluation(content[split], path)
+        for part in ("cost", "sampling"):
+            if part in content:
+                check_types(content, {part: dict}, path)
+                check_types(content[part], {name: kind for name, kind in COST.items() if name in content[part]}, path)
+                flops = content[part].get("step_flops", {})
+                number: tuple[type, ...] = (int, float)
+                check_types(flops, dict.fromkeys(flops, number), path)
         return content
+
+
+def check_evaluation(evaluation: dict[str, Any], path: Path) -> None:
+    """Raise DamagedFileError unless a split's entry of the metrics.json at `path` has numbers as scores, and a protocol."""
+    check_types(evaluation, EVALUATION | ({"protocol": dict} if "protocol" in evaluation else {}), path)
+    protocol = {name: value for name, value in evaluation.get("protocol", {}).items() if value is not None}
+    check_types(protocol, {name: str if name in PROTOCOL_TEXTS else int for name in protocol}, path)
+    for part in ("scores", "floor"):
+        values = {name: value for name, value in evaluation[part].items() if value is not None}
+        check_types(values, dict.fromkeys(values, (int, float)), path)
+        if large := next((name for name, value in values.items() if LARGEST < abs(value) < inf), None):
+            raise DamagedFileError(f"{path} is damaged (it has too large a number as {large})")
 
 
 def runs_folder() -> Path:
@@ -190,7 +211,7 @@ def create(experiment: str, folder: Path | None = None) -> Run:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ("", *(f"-{i}" for i in range(1, 1000))):
         path = (folder or runs_folder()) / experiment / f"{stamp}{suffix}"
-        with refusal_named(path), suppress(FileExistsError):
+        with os_errors_as_write_errors(path), suppress(FileExistsError):
             path.mkdir(parents=True)
             return Run(path)
     raise UserError(f"could not make a new folder in {path.parent}: start the run again")

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import save
 
 from genai.errors import UserError
-from genai.files import make_folder, refusal_named, write_atomically
+from genai.files import make_folder, os_errors_as_write_errors, write_atomically
 from genai.metrics.registry import all_metrics, text_metrics
 from genai.metrics.text import TextProtocol
 from genai.models.base import Model
@@ -26,7 +26,16 @@ from genai.runs.yaml_files import parse_yaml
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COMPARED = ("fid", "kid", "inception_score", "precision", "recall", "label_agreement", "bits_per_byte")
 TOLERANCE = 0.01
-FILES = ("README.md", "config.yaml", "metrics.json", "model.onnx", "run.json", "weights.safetensors")  # of a zoo entry
+FILES = (  # of a zoo entry
+    "README.md",
+    "config.yaml",
+    "directions.safetensors",
+    "metrics.json",
+    "model.onnx",
+    "run.json",
+    "weights.safetensors",
+)
+DIRECTIONS = "directions.safetensors"  # of `genai directions`
 Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, protocol of a test) -> its test entry of metrics.json
 
 CARD = """\
@@ -91,10 +100,12 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
     record = shared_record(source.record(), redaction) | {"images_seen": model.images_seen, "dtype": dtype}
     test, config = redaction.value(test), shared_config(source, redaction)
     make_folder(target.parent)
-    with refusal_named(target), TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+    with os_errors_as_write_errors(target), TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
         folder.mkdir()
         size = write_entry(folder, config, target, model, dtype, record, test)
+        if (source.path / DIRECTIONS).is_file():
+            write_atomically(folder / DIRECTIONS, (source.path / DIRECTIONS).read_bytes())
         check_target(target, force)
         before = Path(temporary) / "before"
         if target.exists():

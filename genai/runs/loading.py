@@ -32,12 +32,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: there is none, or it is not a checkpoint of Lightning.
     """
     try:
-        checkpoint: Any = load_whole(path)
+        checkpoint: Any = load_verified(path)
     except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}: use {whole_beside(path)}") from None
+        raise UserError(f"there is no checkpoint {path}: use {intact_checkpoint_beside(path)}") from None
     except Exception as error:  # bytes that are no checkpoint make torch.load raise anything, a KeyError too
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedFileError(f"{path} is damaged or not a checkpoint of ours ({reason}): use {whole_beside(path)}") from None
+        raise DamagedFileError(
+            f"{path} is damaged or not a checkpoint of ours ({reason}): use {intact_checkpoint_beside(path)}"
+        ) from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"{path} is not a checkpoint: it has no state_dict")
     return checkpoint
@@ -52,7 +54,7 @@ def write_digest(file: IO[bytes]) -> None:
     file.write(len(comment).to_bytes(2, "little") + comment)
 
 
-def load_whole(path: Path) -> Any:
+def load_verified(path: Path) -> Any:
     """What `torch.save` wrote to `path`; zipfile.BadZipFile where it is not what was written.
 
     A checkpoint with a digest is compared with it, byte for byte. Those of other programs have none; the checksums of their
@@ -81,11 +83,11 @@ def load_whole(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def whole_beside(path: Path) -> str:
+def intact_checkpoint_beside(path: Path) -> str:
     """How to name a checkpoint in the folder of a damaged one that can be read."""
     for other in (path.with_name(f"{name}.ckpt") for name in ("previous", "last", "best")):
         try:
-            load_whole(other)
+            load_verified(other)
         except Exception:  # as above
             continue
         return f"the one before it, --checkpoint {other.stem}" if other.stem == "previous" else f"--checkpoint {other.stem}"

@@ -135,7 +135,7 @@ class VAEGraph(SamplingGraph):
     """Noise (N, D) and, for a prior that is a mixture, uniform numbers (N,) -> images."""
 
     def __init__(self, model: VAE) -> None:
-        prior = model.trained.latent_distribution()
+        prior = model.averaged_network.latent_distribution()
         self.components = prior.components if isinstance(prior, Mixture) else None
         choice = [RandomInput("uniform", (), "uniform")] if self.components else []
         super().__init__(model, RandomInput("noise", (model.latent_dim,), "normal"), *choice)
@@ -148,7 +148,7 @@ class VAEGraph(SamplingGraph):
             z, others = mean[rows] + (0.5 * log_var[rows]).exp() * noise, others[1:]
         condition = others[0] if others else None
         vectors = label_vectors(condition, noise.shape[0], self.model.condition_dim, noise.device)
-        return self.model.trained.decode(z, vectors)  # type: ignore[no-any-return]
+        return self.model.averaged_network.decode(z, vectors)  # type: ignore[no-any-return]
 
 
 class VQVAEGraph(SamplingGraph):
@@ -163,7 +163,7 @@ class VQVAEGraph(SamplingGraph):
         super().__init__(model, RandomInput("uniform", (height * width,), "uniform"))
 
     def forward(self, uniform: Tensor, condition: Tensor | None = None) -> Tensor:
-        trained, settings = self.model.trained, self.model.code_sampling
+        trained, settings = self.model.averaged_network, self.model.code_sampling
         prior = trained.prior
         encoded = prior.condition(condition)
         positions = torch.arange(uniform.shape[1])

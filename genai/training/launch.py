@@ -30,9 +30,10 @@ from genai.training.callbacks.preemption import Stopped
 from genai.training.lightning_cli import GenaiCLI
 from genai.training.loggers import finish
 
-CHATTER = (
+HIDDEN_WARNINGS = (
     ".*does not have many workers.*",
     ".*dataloader is not resumable.*",
+    ".*This DataLoader will create .* worker processes.*",
     ".*LightningCLI's args parameter.*",
     ".*in eval mode at the start of training.*",
     ".*callbacks used to create the checkpoint need to be provided.*",
@@ -43,19 +44,19 @@ CHATTER = (
     ".*this fit will run with no optimizer.*",  # n-grams are counted
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
 )
-CHATTER_OF_LOG = re.compile(
+HIDDEN_LOG_MESSAGES = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_"
-    r"|`Trainer.limit_\w+_batches=1.` was configured|Seed set to|Restor(ing|ed) |Loaded model weights"
+    r"|`Trainer.limit_\w+_batches=1.` was configured|Seed set to|Restor(ing|ed) |LoadedRun model weights"
 )
 
 
 def quiet_libraries() -> None:
     """Hide messages of Lightning that do not concern a user of this suite."""
-    for message in CHATTER:
+    for message in HIDDEN_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(lambda record: not CHATTER_OF_LOG.search(record.getMessage()))
+        logging.getLogger(name).addFilter(lambda record: not HIDDEN_LOG_MESSAGES.search(record.getMessage()))
 
 
 def run(verb: str, arguments: list[str], callbacks: Sequence[L.Callback] = ()) -> Path | None:

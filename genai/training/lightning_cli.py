@@ -27,8 +27,8 @@ from genai.runs.files import lock_of
 from genai.runs.trust import Policy
 from genai.training import cluster
 from genai.training.arguments import Parser, model_options
-from genai.training.callbacks.announcement import Announcement
-from genai.training.callbacks.averages import Averages, FrozenAverages
+from genai.training.callbacks.announcement import TrainingSummary
+from genai.training.callbacks.averages import Averages, WarnIfAveragesUnchanged
 from genai.training.callbacks.axis import ImagesSeenAxis
 from genai.training.callbacks.checkpoints import AtomicCheckpointIO, CheckpointPaths, checkpoint_callbacks
 from genai.training.callbacks.collapse import Collapse
@@ -39,7 +39,7 @@ from genai.training.callbacks.gallery import Gallery
 from genai.training.callbacks.options import OptimizerOptions
 from genai.training.callbacks.preemption import Preemption
 from genai.training.callbacks.progress import progress_bar
-from genai.training.callbacks.randomness import CountedRandomness
+from genai.training.callbacks.randomness import SeedEachBatch
 from genai.training.callbacks.run_directory import RunDirectory
 from genai.training.callbacks.text_evaluation import EvaluateText
 from genai.training.callbacks.throughput import Throughput
@@ -181,7 +181,7 @@ class GenaiCLI(LightningCLI):
             self.check_fit(has_callbacks=bool(chosen.callbacks))
         if self.subcommand == "fit" and options.init_from and not options.ckpt_path:
             initialise(self.model, options.init_from, self.trust)
-        elif self.subcommand == "fit" and not options.ckpt_path and getattr(self.model, "needs_start", False):
+        elif self.subcommand == "fit" and not options.ckpt_path and getattr(self.model, "requires_init_from", False):
             raise UserError(f"a {type(self.model).__name__} continues the training of a run: add --init_from RUN")
         if self.subcommand in getattr(self.model, "verbs_with_reward", ()):
             load_reward(self.model, self.trust)
@@ -204,7 +204,7 @@ class GenaiCLI(LightningCLI):
         kwargs["callbacks"] = [*as_list(chosen.callbacks), *self.callbacks(run_dir, kwargs["strategy"])]
         if not any(isinstance(callback, ProgressBar) for callback in kwargs["callbacks"]):
             kwargs["callbacks"] += [] if chosen.enable_progress_bar is False else [progress_bar()]
-        kwargs["enable_model_summary"] = bool(chosen.enable_model_summary)  # Announcement gives the sizes in one line
+        kwargs["enable_model_summary"] = bool(chosen.enable_model_summary)  # TrainingSummary gives the sizes in one line
         kwargs["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in kwargs["callbacks"])
         kwargs["logger"] = [*self.loggers(run_dir), *user_loggers(chosen.logger, run_dir)] or False
         if run_dir is not None and chosen.default_root_dir is None:
@@ -248,11 +248,11 @@ class GenaiCLI(LightningCLI):
         options = self.options
         found: list[L.Callback] = [
             ImagesSeenAxis(),
-            CountedRandomness(int(options.seed_everything)),
+            SeedEachBatch(int(options.seed_everything)),
             Throughput(),
             OptimizerOptions(),
-            Announcement(),
-            FrozenAverages(),
+            TrainingSummary(),
+            WarnIfAveragesUnchanged(),
             CheckpointPaths(),
         ]
         if isinstance(self.model, TextModel):

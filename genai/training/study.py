@@ -7,8 +7,9 @@ its process ends, so a trial without an owner is found at once.
 import hashlib
 import math
 import re
+import sqlite3
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from genai.errors import UserError
 from genai.files import locked, make_folder
 from genai.metrics.tables import WrappedTable
 from genai.shipped import config_path
+from genai.terminal import visible
 from genai.training.search import Parameter, as_options, short_names, with_preset
 
 try:
@@ -42,7 +44,7 @@ IDENTITY = {
 
 
 @dataclass(frozen=True)
-class Question:
+class StudySettings:
     """What a study searches; two sweeps with different ones are two studies.
 
     Attributes:
@@ -78,7 +80,7 @@ class Study:
 
     Args:
         name: of the study.
-        question: what it searches; None opens a study that is there.
+        settings: what it searches; None opens a study that is there.
         metric: that is minimised.
         unit: `epoch` or `validation`: at which scores are reported.
 
@@ -86,14 +88,15 @@ class Study:
         UserError: a study of this name searches something else, cannot be read, or is not there.
     """
 
-    def __init__(self, name: str, question: Question | None, metric: str = "", unit: str = "epoch") -> None:
+    def __init__(self, name: str, settings: StudySettings | None, metric: str = "", unit: str = "epoch") -> None:
         self.name = name
         self.folder = study_folder(name)
         self.path = self.folder / "study.db"
-        if question is None and not self.path.is_file():
+        if settings is None and not self.path.is_file():
             raise UserError(f"there is no study {name} ({self.path}): `genai sweep -c PRESET --study {name}` begins one")
         make_folder(self.folder)
         try:
+            check_database(self.path)
             with locked(self.folder / "study.lock"):
                 storage = optuna.storages.RDBStorage(
                     f"sqlite:///{self.path}", engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}}
@@ -101,17 +104,17 @@ class Study:
                 pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
                 self.study = optuna.create_study(study_name=name, storage=storage, pruner=pruner, load_if_exists=True)
                 known = self.study.user_attrs.get("identity")
-                if known is None and question is not None:
+                if known is None and settings is not None:
                     self.study.set_user_attr("metric", metric)
                     self.study.set_user_attr("unit", unit)
-                    self.study.set_user_attr("identity", question.identity())
+                    self.study.set_user_attr("identity", settings.identity())
                 self.metric = str(self.study.user_attrs.get("metric"))
                 self.unit = str(self.study.user_attrs.get("unit", "epoch"))
-        except (SQLAlchemyError, OptunaError, StorageInternalError) as error:
+        except (SQLAlchemyError, OptunaError, StorageInternalError, sqlite3.Error) as error:
             line = str(error).splitlines()[0]
             raise UserError(f"{self.path} cannot be read as a study ({line}): choose another --study") from None
-        if known is not None and question is not None:
-            own = question.identity()
+        if known is not None and settings is not None:
+            own = settings.identity()
             if differing := next((key for key in IDENTITY if not isinstance(known, dict) or known.get(key) != own[key]), None):
                 raise UserError(
                     f"the study {name} was started with {IDENTITY[differing]}: use the same, or choose another --study"
@@ -217,7 +220,15 @@ class Study:
             score = f"{score_of(trial):.4g}" if trial.intermediate_values else ""
             texts = [text(trial.params[name]) if name in trial.params else "" for name in names]
             rows.append([str(trial.number), state_of(trial), score, str(best_at), *texts])
-        return WrappedTable(["trial", "state", self.metric, self.unit, *names.values()], rows)
+        headings = ["trial", "state", self.metric, self.unit, *names.values()]
+        return WrappedTable(list(map(visible, headings)), [list(map(visible, row)) for row in rows])
+
+
+def check_database(path: Path) -> None:
+    """Raise sqlite3.Error where `path` is a file with something else than studies, to which Optuna would add its tables."""
+    if path.is_file() and path.stat().st_size:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as database:
+            database.execute("SELECT 1 FROM studies LIMIT 1").fetchall()
 
 
 def was_killed(trial: FrozenTrial) -> bool:

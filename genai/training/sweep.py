@@ -19,10 +19,10 @@ from genai.training.callbacks.preemption import Stopped
 from genai.training.callbacks.pruning import ReportScores
 from genai.training.lightning_cli import GenaiCLI
 from genai.training.search import as_options, with_preset
-from genai.training.study import Question, Study
+from genai.training.study import Study, StudySettings
 
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
-MAX_FAILURES = 3  # in a row at the beginning of a study: its question makes no sense
+MAX_FAILURES = 3  # in a row at the beginning of a study: its settings makes no sense
 FIRST_SEED = 1  # of the winner's runs: the trials have seed 0
 
 
@@ -39,15 +39,15 @@ class Scoring(NamedTuple):
     unit: str
 
 
-def check(question: Question) -> Scoring:
+def check(settings: StudySettings) -> Scoring:
     """Parse the options of a trial and build its model, without writing anything.
 
     Raises:
         UserError: an option does not exist or makes no sense, no epoch is scored, or the trainer has several devices.
     """
     launch.quiet_libraries()
-    first = as_options({name: parameter.first() for name, parameter in question.space.items()})
-    words = [*with_preset(question.configs), *question.options, *first, "--trainer.fast_dev_run=true", "--tracker=none"]
+    first = as_options({name: parameter.first() for name, parameter in settings.space.items()})
+    words = [*with_preset(settings.configs), *settings.options, *first, "--trainer.fast_dev_run=true", "--tracker=none"]
     request = parse([*words, "--experiment=check"])
     with quiet():
         cli = GenaiCLI("fit", request.rest, request.trust)
@@ -66,14 +66,14 @@ def check(question: Question) -> Scoring:
     return Scoring(options.best_metric, every, "epoch")
 
 
-def run_trials(study: Study, question: Question, scoring: Scoring, num_trials: int) -> None:
+def run_trials(study: Study, settings: StudySettings, scoring: Scoring, num_trials: int) -> None:
     """Train until the study has `num_trials`, those of other processes included; a line for each.
 
     Raises:
         UserError: a signal stopped the sweep, or the first trials all fail.
     """
-    start = [*with_preset(question.configs), f"--wandb.group={study.name}", *question.options]
-    while found := study.next(num_trials, question.space):
+    start = [*with_preset(settings.configs), f"--wandb.group={study.name}", *settings.options]
+    while found := study.next(num_trials, settings.space):
         trial, values, lock = found
         report, error = ReportScores(trial, scoring.metric, scoring.every_n_epochs), "killed"
         try:

@@ -1,4 +1,4 @@
-"""Verbs are found by their files; their help, their abilities and their one-line errors."""
+"""Verbs are found by their files; their help, their capabilities and their one-line errors."""
 
 import importlib
 import re
@@ -11,7 +11,7 @@ import yaml
 
 from genai.cli import main
 from genai.cli.main import GROUPS, find_verbs, help_text
-from genai.cli.options.run import Ability
+from genai.cli.options.run import RequiredCapability
 
 ROOT = Path(__file__).parents[2]
 VERBS = find_verbs()
@@ -93,21 +93,21 @@ def members(protocol: type) -> set[str]:
     return {name for name in names if not name.startswith("_")} or {"sample"}
 
 
-def abilities() -> list[Ability]:
-    """Every ability that a verb needs."""
+def capabilities() -> list[RequiredCapability]:
+    """Every capability that a verb needs."""
     modules = [importlib.import_module(VERBS[verb].module) for verb in OWN_VERBS]
-    found = {value for module in modules for value in vars(module).values() if isinstance(value, Ability)}
-    return sorted(found, key=lambda ability: ability.phrase)
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, RequiredCapability)}
+    return sorted(found, key=lambda capability: capability.phrase)
 
 
-@pytest.mark.parametrize("ability", abilities(), ids=lambda ability: ability.phrase)
-def test_the_presets_named_have_the_ability(ability: Ability) -> None:
-    for preset in ability.presets:
+@pytest.mark.parametrize("capability", capabilities(), ids=lambda capability: capability.phrase)
+def test_the_presets_named_have_the_ability(capability: RequiredCapability) -> None:
+    for preset in capability.presets:
         path = yaml.safe_load((ROOT / preset).read_text())["model"]["class_path"]
         module, _, name = path.rpartition(".")
         model = getattr(importlib.import_module(module), name)
         has = {*dir(model), *model.__init__.__annotations__}
-        protocols = ability.protocol if isinstance(ability.protocol, tuple) else (ability.protocol,)
+        protocols = capability.protocol if isinstance(capability.protocol, tuple) else (capability.protocol,)
         assert any(has >= members(protocol) for protocol in protocols), preset
 
 

@@ -22,7 +22,7 @@ import genai.models.diffusion.diffusion as diffusion
 import genai.models.vqvae.quantizers as quantizers
 from genai.cli import main
 from genai.data.base import ImageArray, ImageDataModule
-from genai.training.callbacks.randomness import CountedRandomness
+from genai.training.callbacks.randomness import SeedEachBatch
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
@@ -42,7 +42,7 @@ def share(draw: Callable[..., Tensor], *size: Any, **options: Any) -> Tensor:
 
 def share_noise(patch: pytest.MonkeyPatch) -> None:
     """Give each rank its rows of one process's noise."""
-    stratified, start = diffusion.stratified_uniform, CountedRandomness.on_train_batch_start
+    stratified, start = diffusion.stratified_uniform, SeedEachBatch.on_train_batch_start
     randn, rand = functools.partial(share, torch.randn), functools.partial(share, torch.rand)
 
     def shared_levels(num: int, device: torch.device) -> Tensor:
@@ -50,7 +50,7 @@ def share_noise(patch: pytest.MonkeyPatch) -> None:
             inner.setattr(torch, "rand", rand.args[0])
             return stratified(num * WORLD, device)[RANK::WORLD]
 
-    def same_seed(self: CountedRandomness, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+    def same_seed(self: SeedEachBatch, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         start(self, SimpleNamespace(global_rank=0), module, batch, batch_idx)  # type: ignore[arg-type]
 
     gather, randint = quantizers.gather_ranks, torch.randint
@@ -67,7 +67,7 @@ def share_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch, "randn_like", lambda x, **options: randn(x.shape, **options))
     patch.setattr(torch, "rand_like", lambda x, **options: rand(x.shape, **options))
     patch.setattr(diffusion, "stratified_uniform", shared_levels)
-    patch.setattr(CountedRandomness, "on_train_batch_start", same_seed)
+    patch.setattr(SeedEachBatch, "on_train_batch_start", same_seed)
 
 
 def allow_processors(patch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def drop_one_image(patch: pytest.MonkeyPatch) -> None:
 
 def record_batches(patch: pytest.MonkeyPatch, seen: list[float]) -> None:
     """Note the sum of each training batch after its augmentation, and a random number drawn where the noise is."""
-    transfer, start = ImageDataModule.on_after_batch_transfer, CountedRandomness.on_train_batch_start
+    transfer, start = ImageDataModule.on_after_batch_transfer, SeedEachBatch.on_train_batch_start
 
     def noted(self: ImageDataModule, batch: Any, dataloader_idx: int) -> Any:
         batch = transfer(self, batch, dataloader_idx)
@@ -113,12 +113,12 @@ def record_batches(patch: pytest.MonkeyPatch, seen: list[float]) -> None:
             seen.append(float(batch.images.sum()))
         return batch
 
-    def seeded(self: CountedRandomness, *arguments: Any) -> None:
+    def seeded(self: SeedEachBatch, *arguments: Any) -> None:
         start(self, *arguments)
         seen.append(float(torch.rand(1)))
 
     patch.setattr(ImageDataModule, "on_after_batch_transfer", noted)
-    patch.setattr(CountedRandomness, "on_train_batch_start", seeded)
+    patch.setattr(SeedEachBatch, "on_train_batch_start", seeded)
 
 
 PREPARE: dict[str, Callable[..., None]] = {

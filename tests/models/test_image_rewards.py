@@ -153,14 +153,14 @@ def test_the_reward_rises_the_start_stays_and_a_penalty_holds_the_model(build: A
     found = {}
     for weight in (0.0, 30.0):
         model, data = build(kl_weight=weight), Digits(batch_size=8, seed=0)
-        before = {name: value.clone() for name, value in model.start.state_dict().items()}
+        before = {name: value.clone() for name, value in model.reference.state_dict().items()}
         trainer = L.Trainer(max_steps=steps, accelerator="cpu", limit_val_batches=1, **QUIET)
         trainer.fit(model, data)
         found[weight] = trainer.validate(model, data, verbose=False)[0]
-        assert all(torch.equal(value, before[name]) for name, value in model.start.state_dict().items())
+        assert all(torch.equal(value, before[name]) for name, value in model.reference.state_dict().items())
     free, held = found[0.0], found[30.0]
-    assert free["val/reward"] > free["val/start_reward"] + 0.02
-    assert free["val/start_reward"] == held["val/start_reward"]
+    assert free["val/reward"] > free["val/reference_reward"] + 0.02
+    assert free["val/reference_reward"] == held["val/reference_reward"]
     assert 0 <= held["val/kl"] < free["val/kl"] / 2
 
 

@@ -161,18 +161,18 @@ def few(steps: int, seed: int = 0) -> tuple[Reinforce, Sums]:
 
 def test_the_reward_rises_and_the_start_stays() -> None:
     model, data = few(0)
-    before = {name: value.clone() for name, value in model.start.state_dict().items()}
+    before = {name: value.clone() for name, value in model.reference.state_dict().items()}
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = L.Trainer(max_steps=60, accelerator="cpu", inference_mode=False, **quiet)
     first = trainer.validate(model, data, verbose=False)[0]
-    assert first["val/reward"] == first["val/start_reward"]
+    assert first["val/reward"] == first["val/reference_reward"]
     assert first["val/kl"] == pytest.approx(0, abs=1e-6)
     trainer.fit(model, data)
     last = trainer.validate(model, data, verbose=False)[0]
-    assert last["val/reward"] > last["val/start_reward"] + 0.2
-    assert last["val/start_reward"] == first["val/start_reward"]
+    assert last["val/reward"] > last["val/reference_reward"] + 0.2
+    assert last["val/reference_reward"] == first["val/reference_reward"]
     assert last["val/kl"] > 0.05
-    assert all(torch.equal(value, before[name]) for name, value in model.start.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in model.reference.state_dict().items())
 
 
 def test_a_fit_with_a_reward_needs_a_run_and_resumes_exactly(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,11 +80,11 @@ def test_a_mixture_is_that_of_torch() -> None:
 
 def test_a_vampprior_is_the_mixture_of_posteriors_of_its_pseudo_inputs() -> None:
     model = random_model(prior=partial(VampPrior, num_pseudo_inputs=6))
-    prior = model.trained.prior
+    prior = model.averaged_network.prior
     assert isinstance(prior, VampPrior)
-    latents = model.trained.latent_distribution()
+    latents = model.averaged_network.latent_distribution()
     assert isinstance(latents, Mixture)
-    expected = model.trained.posterior(prior.images.tanh(), None)
+    expected = model.averaged_network.posterior(prior.images.tanh(), None)
     assert torch.equal(latents.components.mean, expected.mean)
     model.network.latent_distribution().log_prob(torch.randn(2, 3)).sum().backward()
     assert float(model.network.prior.images.grad.abs().sum()) > 0  # type: ignore[union-attr]
@@ -259,7 +259,7 @@ class LinearEncoder(nn.Module):
 def linear_gaussian() -> VAE:
     """p(z) = N(0, I), p(x|z) = N(W z + b, STD^2), so p(x) = N(b, W W^T + STD^2)."""
     model = VAE((1, 2, 2), 0, LinearEncoder, LinearDecoder, latent_dim=2, likelihood=Gaussian())
-    for likelihood in (model.network.likelihood, model.trained.likelihood):
+    for likelihood in (model.network.likelihood, model.averaged_network.likelihood):
         likelihood.scaled_log_std.data.fill_(math.log(STD) / LOG_STD_GAIN)  # type: ignore[union-attr]
     return model.eval()
 
@@ -270,7 +270,7 @@ def exact_and_bounds(num_samples: list[int]) -> tuple[Tensor, list[Tensor]]:
     marginal = MultivariateNormal(OFFSET, WEIGHT @ WEIGHT.T + STD**2 * torch.eye(4))
     torch.manual_seed(0)
     images = marginal.sample((100,)).view(-1, 1, 2, 2)
-    model.trained.likelihood.observe = lambda images, u: images  # type: ignore[method-assign]
+    model.averaged_network.likelihood.observe = lambda images, u: images  # type: ignore[method-assign]
     exact = marginal.log_prob(images.flatten(1)).double() + 4 * math.log(2 / 255)
     return exact, [-model.likelihood_bound(images, range(100), num_samples=k).nats for k in num_samples]
 
@@ -287,8 +287,10 @@ def test_one_sample_is_the_evidence_lower_bound() -> None:
     """E ln p(x|z) = ln N(x; W m + b, STD^2) - tr(W S W^T) / (2 STD^2) for q(z|x) = N(m, S)."""
     model = linear_gaussian()
     images = torch.zeros(1, 1, 2, 2)
-    q = model.trained.posterior(images, None)
-    fit = model.trained.likelihood.log_prob(model.trained.likelihood_parameters(q.mean[None], None), images).squeeze()
+    q = model.averaged_network.posterior(images, None)
+    fit = model.averaged_network.likelihood.log_prob(
+        model.averaged_network.likelihood_parameters(q.mean[None], None), images
+    ).squeeze()
     spread = (WEIGHT.square() @ q.log_var[0].exp()).sum() / (2 * STD**2)
     elbo = float(fit - spread - StandardNormalLatents(2).kl(q, torch.empty(0)).sum())
     single = -model.likelihood_bound(images.expand(4000, -1, -1, -1), range(4000)).nats
@@ -298,7 +300,7 @@ def test_one_sample_is_the_evidence_lower_bound() -> None:
 def test_the_noise_of_the_pixels_is_not_that_of_the_latents(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both come from the seed of the image."""
     model, noise = linear_gaussian(), {}
-    monkeypatch.setattr(model.trained.likelihood, "observe", lambda images, u: noise.setdefault("u", u) * 0 + images)
+    monkeypatch.setattr(model.averaged_network.likelihood, "observe", lambda images, u: noise.setdefault("u", u) * 0 + images)
     monkeypatch.setattr(Normal, "sample", lambda q, epsilon: q.mean + noise.setdefault("epsilon", epsilon))
     model.likelihood_bound(torch.zeros(2000, 1, 2, 2), range(2000))
     both = torch.cat([torch.special.ndtri(noise["u"]).flatten(1), noise["epsilon"][0]], dim=1)
@@ -381,7 +383,7 @@ def test_the_log_variance_and_the_sums_are_float32_under_autocast() -> None:
         terms = model.network.elbo_terms(x, posterior, model.network.latent_distribution(), torch.randn(1, 2, 3), None)
     assert posterior.log_var.dtype == torch.float32
     assert {term.dtype for term in terms[:4]} == {torch.float32}
-    assert float(model.trained.posterior(1e6 * x, None).log_var.abs().max()) <= 14
+    assert float(model.averaged_network.posterior(1e6 * x, None).log_var.abs().max()) <= 14
 
 
 @pytest.mark.parametrize("objective", [ELBO(warmup_kimg=2), IWAE(num_samples=3)])
@@ -401,7 +403,7 @@ def test_training_beats_independent_pixels(objective: Any) -> None:
         optimizer.zero_grad()
         objective(terms, 64 * step).mean().backward()
         optimizer.step()
-    model.trained.load_state_dict(model.network.state_dict())
+    model.averaged_network.load_state_dict(model.network.state_dict())
     test = to_float(torch.from_numpy(np.asarray(Digits().split("test").images)))
     x = Bernoulli().observe(test, torch.rand(test.shape, generator=torch.Generator().manual_seed(0)))
     means = (images.mean(dim=0) / 2 + 0.5).clamp(1e-3, 1 - 1e-3)

@@ -91,7 +91,7 @@ class Stages(L.Callback):
         self.changed.append({name for name, part in self.parts(model) if not is_same(state(part), self.before[name])})
 
     def parts(self, model: VQVAE) -> list[tuple[str, nn.Module]]:
-        averaged = [("averaged tokenizer", model.trained.tokenizer), ("averaged prior", model.trained.prior)]
+        averaged = [("averaged tokenizer", model.averaged_network.tokenizer), ("averaged prior", model.averaged_network.prior)]
         return [("tokenizer", model.tokenizer), ("prior", model.prior), *averaged]
 
 
@@ -102,7 +102,7 @@ def test_the_tokenizer_is_trained_first_and_then_the_prior(quantizer) -> None:
     fit(model, 7, callbacks=[stages])
     first, second = {"tokenizer", "averaged tokenizer"}, {"prior", "averaged prior"}
     assert stages.changed == [first] * 4 + [second] * 3
-    assert is_same(state(model.tokenizer), state(model.trained.tokenizer))
+    assert is_same(state(model.tokenizer), state(model.averaged_network.tokenizer))
 
 
 def test_each_stage_has_its_own_schedule() -> None:
@@ -236,9 +236,9 @@ def test_reconstruction_is_deterministic_and_of_the_averaged_weights(reconstruct
     assert torch.equal(model.reconstruct(x), once)
     assert once.shape == x.shape
     assert once.abs().max() <= 1
-    codes = model.trained.tokenizer.encode(x)
+    codes = model.averaged_network.tokenizer.encode(x)
     assert (codes.shape, codes.dtype) == ((5, 2, 2), torch.int64)
-    assert torch.equal(model.trained.tokenizer.decode(codes), once)
+    assert torch.equal(model.averaged_network.tokenizer.decode(codes), once)
     assert len(codes.unique()) > 1
 
 
@@ -276,8 +276,8 @@ def test_metrics_of_a_split() -> None:
     trainer = L.Trainer(accelerator="cpu", **quiet)
     (got,) = trainer.validate(model, DataLoader(TensorDataset(images, labels), batch_size=8), verbose=False)
     with torch.no_grad():
-        output = model.trained.tokenizer(images)
-        nats = model.trained.prior.nats(output.quantized.indices, output.quantized.indices, None)
+        output = model.averaged_network.tokenizer(images)
+        nats = model.averaged_network.prior.nats(output.quantized.indices, output.quantized.indices, None)
     assert got["val/reconstruction"] == pytest.approx(float((output.decoded - images).square().mean()), rel=1e-4)
     assert got["val/prior_nats"] == pytest.approx(float(nats.mean()), rel=1e-4)
     assert got["val/code_bits_per_dim"] == pytest.approx(4 * float(nats.mean()) / 64 / math.log(2), rel=1e-4)
@@ -346,16 +346,16 @@ def test_sampling_with_a_cache_gives_the_codes_of_the_whole_prior() -> None:
     condition = torch.eye(3)[[0, 1, 2, 0]]
     u = seeded_uniform([1, 2, 3, 4], (4,), torch.device("cpu"))
     with torch.no_grad():
-        cached = model.trained.prior.sample(u, torch.tensor([0, 1, 2, 0]), CodeSampling()).flatten(1)
+        cached = model.averaged_network.prior.sample(u, torch.tensor([0, 1, 2, 0]), CodeSampling()).flatten(1)
         tokens = torch.empty(4, 0, dtype=torch.long)
         for i in range(4):
-            sampled = CodeSampling().sample(model.trained.prior.network(tokens, condition)[:, -1], u[:, i])
+            sampled = CodeSampling().sample(model.averaged_network.prior.network(tokens, condition)[:, -1], u[:, i])
             tokens = torch.cat([tokens, sampled[:, None]], dim=1)
     assert torch.equal(cached, tokens)
 
 
 def test_guidance() -> None:
-    prior = random_model(conditional=True).trained.prior
+    prior = random_model(conditional=True).averaged_network.prior
     labels = torch.tensor([0, 1])
     with torch.no_grad():
         start = torch.empty(2, 0, dtype=torch.long)
@@ -388,8 +388,8 @@ class Plain(nn.Module):
 def test_samples_follow_a_distribution_that_the_prior_has_learned() -> None:
     """Class y starts with 2 y in three of four images and goes up in half of the steps; the nats are the entropies."""
     model = tiny(conditional=True, decoder=Plain, quantizer=VectorQuantizer(12, 1))
-    model.trained.tokenizer.quantizer.codebook.copy_(torch.arange(12.0)[:, None] / 12)  # type: ignore[operator, union-attr]
-    prior = model.trained.prior.requires_grad_(True)
+    model.averaged_network.tokenizer.quantizer.codebook.copy_(torch.arange(12.0)[:, None] / 12)  # type: ignore[operator, union-attr]
+    prior = model.averaged_network.prior.requires_grad_(True)
     optimizer = torch.optim.Adam(prior.parameters(), 5e-3)
     for _ in range(300):
         labels = torch.randint(3, (64,))
@@ -419,7 +419,7 @@ def test_a_share_of_the_codes_is_corrupted() -> None:
 
 
 def test_the_prior_predicts_the_true_codes_from_corrupted_inputs() -> None:
-    prior, codes = random_model().trained.prior, torch.randint(16, (4, 2, 2))
+    prior, codes = random_model().averaged_network.prior, torch.randint(16, (4, 2, 2))
     inputs = codes.clone()
     inputs[:, 0, 1] = (codes[:, 0, 1] + 1) % 16
     true, misled = prior.nats(codes, codes, None).detach(), prior.nats(codes, inputs, None).detach()
@@ -451,7 +451,7 @@ SHAPE_OF_DIGITS = (1, 1, 8, 8)
 
 def test_a_cache_belongs_to_its_sequences() -> None:
     """Two caches at a time do not mix."""
-    prior = random_model().trained.prior.network
+    prior = random_model().averaged_network.prior.network
     first, second = torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6]])
     caches = Cache(), Cache()
     with torch.no_grad():

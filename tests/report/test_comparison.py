@@ -67,7 +67,9 @@ def test_markdown_and_json_say_the_same(runs: Path, capsys: pytest.CaptureFixtur
     assert main(["compare", "one@seeds", "two", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["metrics"][0]["groups"]["one@seeds"]["mean"] == pytest.approx(3.1)
-    assert content["metrics"][0]["groups"]["two"] == {"runs": 1, "mean": 2.2, "std": None, "p": None}
+    two = content["metrics"][0]["groups"]["two"]
+    assert two.pop("floor") == pytest.approx(0.3531, abs=1e-4)
+    assert two == {"runs": 1, "mean": 2.2, "std": None, "p": None}
 
 
 def test_unlike_protocols_are_refused_and_other_seeds_are_not(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,5 +102,7 @@ def test_text_models_are_compared_without_a_picture(capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert "nats per token" in out
     assert "tokens seen" in out
+    assert "(2.007)" in out
+    assert "(1.954)" in out  # each has its own: the floor of text is measured with the model
     assert "wrote" not in out
     assert not list(workspace.rglob("*.png"))

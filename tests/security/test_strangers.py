@@ -2,6 +2,8 @@
 
 import copy
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -137,6 +139,41 @@ def test_a_study_of_another_program_is_refused(workspace: Path, capsys: pytest.C
     )
     assert main(["sweep", "--study", "other", "--best"]) == 2
     assert "is no study of `genai sweep`" in capsys.readouterr().err
+
+
+def test_another_database_gets_no_tables(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("runs/theirs-trials/study.db")
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE mine(x)")
+        database.commit()
+    before = path.read_bytes()
+    assert main(["sweep", "--study", "theirs", "--best"]) == 2
+    assert "cannot be read as a study" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": {"fid": 10**400}},
+        {"protocol": None},
+        {"protocol": {"num_samples": "x"}},
+        {"protocol": {"features": 5}},
+        {"seconds": "x"},
+    ],
+    ids=str,
+)
+def test_scores_are_numbers_and_protocols_are_protocols(
+    change: dict, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(workspace / "runs/theirs/first")
+    evaluation = {"scores": {"fid": 1.0}, "floor": {"fid": 0.1}, "images_seen": 10, "protocol": {}} | change
+    (run / "metrics.json").write_text(json.dumps({"test": evaluation, "cost": {"seconds": change.pop("seconds", 1.0)}}))
+    with pytest.raises(DamagedFileError, match="metrics"):
+        Run(run).scores()
+    assert main(["runs", "theirs"]) == 0
+    assert "shown without scores" in capsys.readouterr().err
 
 
 @pytest.mark.slow

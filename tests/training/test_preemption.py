@@ -20,7 +20,7 @@ from genai.cli import main
 from genai.data.arrays import ImageArray
 from genai.data.workers import GRACE
 from genai.training.callbacks.evaluation import EvaluateSamples
-from genai.training.callbacks.randomness import CountedRandomness
+from genai.training.callbacks.randomness import SeedEachBatch
 from tests.families import FAMILIES, family
 from tests.forks import Forks
 
@@ -105,7 +105,7 @@ def test_stopped_by_a_signal(
     with monkeypatch.context() as patch:
         if phase == "training":
             hook = "on_train_batch_start"
-            patch.setattr(CountedRandomness, hook, after(6, getattr(CountedRandomness, hook), number))
+            patch.setattr(SeedEachBatch, hook, after(6, getattr(SeedEachBatch, hook), number))
         elif phase == "validation":
             hook = f"on_{phase}_batch_start"
             patch.setattr(EvaluateSamples, hook, after(2, getattr(EvaluateSamples, hook), number))
@@ -128,9 +128,9 @@ def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.
     """And the run, which had no checkpoint yet, hides no other of its experiment."""
     assert main(fit("gan")) == 0
     whole = runs.find("digits-gan").path
-    hook = CountedRandomness.on_train_batch_start
+    hook = SeedEachBatch.on_train_batch_start
     twice = after(1, after(1, hook, signal.SIGINT), signal.SIGINT)
-    monkeypatch.setattr(CountedRandomness, "on_train_batch_start", twice)
+    monkeypatch.setattr(SeedEachBatch, "on_train_batch_start", twice)
     with pytest.raises(SystemExit):
         main(fit("gan"))
     assert len(list(whole.parent.iterdir())) == 2
@@ -211,7 +211,7 @@ def test_a_job_that_slurm_queues_again_goes_on_with_its_run(
     monkeypatch.setattr(sys, "argv", ["genai", *command])
     with monkeypatch.context() as patch:
         hook = "on_train_batch_start"
-        patch.setattr(CountedRandomness, hook, after(6, getattr(CountedRandomness, hook), signal.SIGUSR1))
+        patch.setattr(SeedEachBatch, hook, after(6, getattr(SeedEachBatch, hook), signal.SIGUSR1))
         assert main(command) == 2
     assert "job 4711 is queued again" in capsys.readouterr().err
     assert (workspace / "requests.txt").read_text() == "requeue 4711\n"

@@ -17,10 +17,10 @@ from genai.errors import UserError
 from genai.training import launch
 from genai.training.callbacks.pruning import ReportScores
 from genai.training.search import Parameter, as_options, read_space, short_names, space_path
-from genai.training.study import Question, Study, state_of
+from genai.training.study import Study, StudySettings, state_of
 
 SPACE = {"x": Parameter(0.0, 1.0), "n": Parameter(1, 64, log=True), "c": Parameter(choices=("a", True, None))}
-QUESTION = Question(("digits/gan",), SPACE, ("--trainer.max_epochs", "2"))
+SETTINGS = StudySettings(("digits/gan",), SPACE, ("--trainer.max_epochs", "2"))
 QUICK = [
     "--tracker",
     "none",
@@ -77,10 +77,10 @@ def test_values_become_options_and_short_names() -> None:
 WORKER = """
 import os, signal, sys
 from genai.training.search import Parameter
-from genai.training.study import Question, Study
-question = Question(("digits/gan",), {"x": Parameter(0.0, 1.0)}, ())
-study = Study("shared", question, "val/fid")
-while found := study.next(int(sys.argv[1]), question.space):
+from genai.training.study import StudySettings, Study
+settings = StudySettings(("digits/gan",), {"x": Parameter(0.0, 1.0)}, ())
+study = Study("shared", settings, "val/fid")
+while found := study.next(int(sys.argv[1]), settings.space):
     if sys.argv[2] == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     trial, values, lock = found
@@ -111,7 +111,7 @@ def test_processes_share_a_study_and_a_kill_leaves_no_running_trial(workspace: P
 
 
 def test_a_trial_of_a_living_process_is_left_alone(workspace: Path) -> None:
-    study = Study("alive", QUESTION)
+    study = Study("alive", SETTINGS)
     first = study.next(9, SPACE)
     assert first is not None
     other = study.next(9, SPACE)
@@ -125,18 +125,18 @@ def test_a_trial_of_a_living_process_is_left_alone(workspace: Path) -> None:
 
 
 def test_another_question_needs_another_study(workspace: Path) -> None:
-    Study("mine", QUESTION)
-    for question, words in (
-        (Question(("digits/cgan",), SPACE, QUESTION.options), "another preset"),
-        (Question(QUESTION.configs, SPACE | {"x": Parameter(0.0, 2.0)}, QUESTION.options), "another search space"),
-        (Question(QUESTION.configs, SPACE, ()), "other options"),
+    Study("mine", SETTINGS)
+    for settings, words in (
+        (StudySettings(("digits/cgan",), SPACE, SETTINGS.options), "another preset"),
+        (StudySettings(SETTINGS.configs, SPACE | {"x": Parameter(0.0, 2.0)}, SETTINGS.options), "another search space"),
+        (StudySettings(SETTINGS.configs, SPACE, ()), "other options"),
     ):
         with pytest.raises(UserError, match=words):
-            Study("mine", question)
+            Study("mine", settings)
     Path("runs/bad-trials").mkdir()
     Path("runs/bad-trials/study.db").write_text("no database " * 100)
     with pytest.raises(UserError, match="choose another --study"):
-        Study("bad", QUESTION)
+        Study("bad", SETTINGS)
 
 
 class Trial:
@@ -191,7 +191,10 @@ def test_a_sweep_from_the_first_trial_to_the_seeds(workspace: Path, capfd: pytes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["digits/vae", "digits/vqvae", "digits/diffusion", "pydocs/gpt"])
+@pytest.mark.parametrize(
+    "preset",
+    [*(pytest.param(f"digits/{name}", marks=pytest.mark.long) for name in ("vae", "vqvae", "diffusion")), "pydocs/gpt"],
+)
 def test_the_space_of_every_family_gives_two_trials(preset: str, workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     quick = [
         *QUICK[:6],

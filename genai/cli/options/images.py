@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, edit_condition
-from genai.cli.options.run import Loaded
+from genai.cli.options.run import LoadedRun
 from genai.data.archives import MAX_BYTES
 from genai.data.decoding import decode_image, why
 from genai.errors import UserError
@@ -34,12 +34,12 @@ def add_optional_image_options(parser: VerbParser, num: int) -> None:
     parser.add_argument("--num", type=positive, default=num, metavar="N", help=f"number of test images (default: {num})")
 
 
-def read_images(names: Sequence[str], source: Loaded) -> Tensor:
+def read_images(names: Sequence[str], source: LoadedRun) -> Tensor:
     """Images in the format of the model, (N, C, H, W) float in [-1, 1]; see `read_image`."""
     return torch.stack([read_image(name, source) for name in names])
 
 
-def read_image(name: str, source: Loaded) -> Tensor:
+def read_image(name: str, source: LoadedRun) -> Tensor:
     """An image file, its central square resized to the model's resolution, or a test image of the run: (C, H, W).
 
     Raises:
@@ -80,7 +80,7 @@ class Examples(NamedTuple):
     condition: Tensor | None
 
 
-def read_examples(names: Sequence[str], num: int, labels: LabelOptions, source: Loaded) -> Examples:
+def read_examples(names: Sequence[str], num: int, labels: LabelOptions, source: LoadedRun) -> Examples:
     """The images in `names` with the condition of `labels`; without names the first `num` test images and their labels."""
     if names:
         images = read_images(names, source)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genai.cli.options.arguments import Options, VerbParser, command, positive
 from genai.cli.options.prompts import caption_tokens, read_prompts
-from genai.cli.options.run import Loaded
+from genai.cli.options.run import LoadedRun
 from genai.cli.options.shares import SHARES_HELP, attributes_with_shares, class_shares, classes_with_shares, parse_shares
 from genai.data.words import decode
 from genai.errors import UserError
@@ -108,7 +108,7 @@ def add_prompt_option(group: Any) -> None:
 # -- conditions of images ------------------------------------------------------------------------------------------------
 
 
-def sample_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor | None:
+def sample_condition(labels: LabelOptions, num: int, source: LoadedRun) -> Tensor | None:
     """Conditions (N,) int64 classes, (N, K) float32 attributes or (N, L) int64 words; None for an unconditional model.
 
     N is `num`, or the number of labels times --per-label. Without a label, classes are cycled, and attributes and captions
@@ -138,7 +138,7 @@ def sample_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor |
     return class_labels(labels.label, num, labels.per_label, names)
 
 
-def shares_condition(text: str, num: int, source: Loaded, examples: Tensor | None = None) -> Tensor:
+def shares_condition(text: str, num: int, source: LoadedRun, examples: Tensor | None = None) -> Tensor:
     """Classes (num,) int64 or attributes (num, K) float32 with the shares that --shares names.
 
     Args:
@@ -159,14 +159,14 @@ def shares_condition(text: str, num: int, source: Loaded, examples: Tensor | Non
     return classes_with_shares(class_shares(text, names), num)
 
 
-def edit_condition(labels: LabelOptions, num: int, source: Loaded) -> Tensor | None:
+def edit_condition(labels: LabelOptions, num: int, source: LoadedRun) -> Tensor | None:
     """As `sample_condition`, but `num` null conditions if no option names a label or prompt."""
     if source.model.conditional and labels.is_empty:
         return null_condition(source, num)
     return sample_condition(labels, num, source)
 
 
-def null_condition(source: Loaded, num: int) -> Tensor:
+def null_condition(source: LoadedRun, num: int) -> Tensor:
     """`num` null conditions, which make a conditional model unconditional: (num,), (num, K) or (num, L)."""
     kind = label_kind(source)
     if kind == "text":
@@ -174,7 +174,7 @@ def null_condition(source: Loaded, num: int) -> Tensor:
     return torch.full((num,), -1) if kind == "class" else torch.full((num, source.model.num_classes), 0.5)
 
 
-def label_kind(source: Loaded) -> str:
+def label_kind(source: LoadedRun) -> str:
     """`class`, `attributes` or `text`, from run.json or else from the data module."""
     return source.run.record().get("label_kind") or data_of(source.run, source.trust).label_kind
 
@@ -299,7 +299,7 @@ def attribute_vectors(settings: Sequence[Setting], num: int, per_label: int | No
 # -- labels in words -----------------------------------------------------------------------------------------------------
 
 
-def row_names(label: str | None, source: Loaded) -> list[str]:
+def row_names(label: str | None, source: LoadedRun) -> list[str]:
     """The class or attributes of each row of a grid made with --per-label."""
     names: list[str] = source.run.record()["class_names"]
     if label in (None, "all"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from genai.cli.options.arguments import Options, VerbParser
-from genai.cli.options.run import Loaded
+from genai.cli.options.run import LoadedRun
 from genai.errors import UserError
 from genai.files import NewPath, check_writable
 from genai.images import ANIMATIONS, grid, save_animation, save_png, to_uint8
@@ -118,7 +118,7 @@ def free_path(path: Path) -> NewPath:
     return candidate
 
 
-def write_tiles(path: Path, tiles: Tensor, columns: int, source: Loaded, metadata: Mapping[str, str]) -> None:
+def write_tiles(path: Path, tiles: Tensor, columns: int, source: LoadedRun, metadata: Mapping[str, str]) -> None:
     """Write images (N, C, H, W) in [-1, 1] row by row, and print the path.
 
     A PNG is a grid of `columns` columns; frame k of an animation shows column k of all rows.

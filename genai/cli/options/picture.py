@@ -10,7 +10,7 @@ from torch import Tensor
 from genai.cli.options.arguments import Options, VerbParser
 from genai.cli.options.labels import LabelOptions, edit_condition
 from genai.cli.options.output import OutputOptions, write_tiles
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
 from genai.images import check_number
 from genai.models.seeds import image_seeds
@@ -28,7 +28,7 @@ class PictureTask(NamedTuple):
         path: the file to write.
     """
 
-    source: Loaded
+    source: LoadedRun
     labels: LabelOptions
     settings: dict[str, Any]
     seed: int | None
@@ -73,12 +73,12 @@ class PictureOptions(Options):
         SamplerOptions.add_to(parser)
         OutputOptions.add_to(parser, output)
 
-    def start(self, verb: str, ability: Ability, is_motion: bool = False) -> PictureTask:
+    def start(self, verb: str, capability: RequiredCapability, is_motion: bool = False) -> PictureTask:
         """Check --out, which may be an animation if `is_motion`, load the run and check the sampler's options.
 
         Raises:
-            UserError: there is no such run, its model lacks the ability, an option does not fit it, or --out exists.
+            UserError: there is no such run, its model lacks the capability, an option does not fit it, or --out exists.
         """
         path = (self.output.picture if is_motion else self.output.png)(self.run.find(), verb)
-        source = self.run.load(ability)
+        source = self.run.load(capability)
         return PictureTask(source, self.labels, self.sampler.settings(source, self.run.device), self.seed, verb, path)

@@ -1,5 +1,6 @@
 """`genai sample --realness`: the realness scores of generated images and of real ones, as a table and a picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +12,14 @@ from torch import Tensor
 from genai import files
 from genai.cli.options.labels import label_texts
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Ability, Loaded
+from genai.cli.options.run import LoadedRun, RequiredCapability
 from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.images import captioned, save_png, side_by_side, to_float, to_uint8
 from genai.models.capabilities import ScoresRealness
 from genai.models.conditions import condition_vector
 
-REALNESS = Ability(ScoresRealness, "score realness: it has no discriminator", ("configs/digits/gan.yaml",))
+REALNESS = RequiredCapability(ScoresRealness, "score realness: it has no discriminator", ("configs/digits/gan.yaml",))
 MAX_IMAGES = 1024  # of each set: they are scored in one batch and shown in one picture
 
 
@@ -35,8 +36,8 @@ class RealnessScores(NamedTuple):
 
     kind: str
     images: Tensor
-    indices: list[int]
-    seeds: list[int]
+    indices: Sequence[int]
+    seeds: Sequence[int]
     labels: list[str]
     realness: list[float]
 
@@ -51,7 +52,7 @@ def check_options(num_candidates: int | None) -> None:
         raise UserError("--realness scores the samples of the model's own settings: leave --candidates out")
 
 
-def write_realness(source: Loaded, seeds: list[int], condition: Tensor | None, seed: int, output: OutputOptions) -> None:
+def write_realness(source: LoadedRun, seeds: Sequence[int], condition: Tensor | None, seed: int, output: OutputOptions) -> None:
     """Score generated images and as many real ones; write a CSV and a picture, and print the means."""
     if source.model.is_exported:
         raise UserError(f"{source.run.path} is a zoo entry, whose weights have no discriminator: name a run directory")
@@ -69,7 +70,7 @@ def write_realness(source: Loaded, seeds: list[int], condition: Tensor | None, s
 # -- scoring -------------------------------------------------------------------------------------------------------------
 
 
-def score_realness(source: Loaded, seeds: list[int], condition: Tensor | None, test: ImageArray) -> list[RealnessScores]:
+def score_realness(source: LoadedRun, seeds: Sequence[int], condition: Tensor | None, test: ImageArray) -> list[RealnessScores]:
     """The samples of `seeds`, and as many real images of the same condition, scored in one batch.
 
     Args:

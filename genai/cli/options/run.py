@@ -13,12 +13,12 @@ from genai.runs.data import data_of
 RUN_HELP = "run directory, experiment (its newest run), zoo/NAME or hf://user/name"
 
 
-class Ability(NamedTuple):
+class RequiredCapability(NamedTuple):
     """What a verb needs of a model.
 
     protocol: one of genai/models/capabilities.py, or a tuple: the model has at least one of them.
     phrase: completes "a GAN, which cannot ...".
-    presets: configs whose models have the ability, for the error message.
+    presets: configs whose models have the capability, for the error message.
     """
 
     protocol: Any
@@ -26,7 +26,7 @@ class Ability(NamedTuple):
     presets: tuple[str, ...]
 
 
-class Loaded(NamedTuple):
+class LoadedRun(NamedTuple):
     """A run with its model in eval mode, and the packages that the run's config may name."""
 
     run: Run
@@ -72,25 +72,25 @@ class RunOptions(Options):
         """The run directory or zoo entry; UserError if there is none."""
         return find(self.run)
 
-    def load(self, *abilities: Ability) -> Loaded:
+    def load(self, *capabilities: RequiredCapability) -> LoadedRun:
         """The run and its model.
 
         Raises:
-            UserError: there is no such run or checkpoint, or the model lacks one of `abilities`.
+            UserError: there is no such run or checkpoint, or the model lacks one of `capabilities`.
         """
         source = self.find()
         model = load(source, self.checkpoint, self.device, self.trust)
-        for ability in abilities:
-            require(source, model, ability)
-        return Loaded(source, model, self.trust)
+        for capability in capabilities:
+            require(source, model, capability)
+        return LoadedRun(source, model, self.trust)
 
 
-def require(run: Run, model: Any, ability: Ability) -> None:
-    """Raise UserError unless the model has the ability."""
-    if not isinstance(model, ability.protocol):
+def require(run: Run, model: Any, capability: RequiredCapability) -> None:
+    """Raise UserError unless the model has the capability."""
+    if not isinstance(model, capability.protocol):
         raise UserError(
-            f"{run.path} is a {type(model).__name__}, which cannot {ability.phrase}: name a run of a preset that can, such as "
-            f"{' or '.join(ability.presets)}"
+            f"{run.path} is a {type(model).__name__}, which cannot {capability.phrase}: name a run of a preset that can, "
+            f"such as {' or '.join(capability.presets)}"
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genai.cli.options.arguments import Options, VerbParser, finite, positive
-from genai.cli.options.run import Loaded
+from genai.cli.options.run import LoadedRun
 from genai.errors import UserError
 from genai.models.capabilities import HasSampler
 from genai.models.diffusion.samplers import SAMPLERS, option_types, parse_options
@@ -41,7 +41,7 @@ class SamplerOptions(Options):
         text = "run whose model guides (autoguidance), instead of the null condition"
         group.add_argument("--autoguidance", metavar="RUN", help=text)
 
-    def settings(self, source: Loaded, device: str) -> dict[str, Any]:
+    def settings(self, source: LoadedRun, device: str) -> dict[str, Any]:
         """The options given, as keyword arguments of the model's `sample`.
 
         Raises:
@@ -74,7 +74,7 @@ class SamplerOptions(Options):
             settings["guiding_model"] = load_guiding_model(self.autoguidance, source, device)
         return settings
 
-    def check_guidance(self, source: Loaded) -> None:
+    def check_guidance(self, source: LoadedRun) -> None:
         """Raise UserError if there is no guidance scale or no guiding model."""
         guided = self.guidance is not None or source.model.sampling.guidance_scale != 1
         if not guided and (self.autoguidance is not None or self.guidance_interval is not None):
@@ -83,7 +83,7 @@ class SamplerOptions(Options):
             raise UserError(f"{source.run.path} is unconditional: --guidance needs --autoguidance RUN, a less trained model")
 
 
-def load_guiding_model(name: str, source: Loaded, device: str) -> Any:
+def load_guiding_model(name: str, source: LoadedRun, device: str) -> Any:
     """The model of `--autoguidance`; UserError if it does not fit the model of `source`."""
     model = source.model
     guiding_model: Any = load(name, "best", device, source.trust)

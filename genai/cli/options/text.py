@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from genai.cli.options.arguments import Options, VerbParser, finite, positive
-from genai.cli.options.run import Ability
+from genai.cli.options.run import RequiredCapability
 from genai.data.text_reading import read_text
 from genai.data.tokenizers import TextTokenizer
 from genai.errors import UserError
 from genai.models.capabilities import GeneratesText
 
-TEXT = Ability(GeneratesText, "predict text", ("configs/pydocs/gpt.yaml", "configs/shakespeare/gpt.yaml"))
+TEXT = RequiredCapability(GeneratesText, "predict text", ("configs/pydocs/gpt.yaml", "configs/shakespeare/gpt.yaml"))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genai.cli.options.labels import null_condition
-from genai.cli.options.run import Loaded
+from genai.cli.options.run import LoadedRun
 from genai.control.latent_search import latents_of
 from genai.errors import UserError
 from genai.models.capabilities import Decodes, InvertsNoise
@@ -25,7 +25,7 @@ def check_key(key: str | None) -> None:
 
 
 def marked_samples(
-    source: Loaded, key: str, seeds: Sequence[int], condition: Tensor | None, settings: dict[str, Any]
+    source: LoadedRun, key: str, seeds: Sequence[int], condition: Tensor | None, settings: dict[str, Any]
 ) -> Tensor:
     """Samples (N, C, H, W) in [-1, 1] whose noise or latents have the signs of the key, see `SignMark`.
 
@@ -35,8 +35,8 @@ def marked_samples(
     model, mark = source.model, SignMark(key)
     check_markable(source)
     if isinstance(model, InvertsNoise):
-        noise = mark.mark(seeded_normal(seeds, model.image_shape, model.device), seeds)
-        return model.sample(seeds, condition, initial_noise=noise, **settings)  # type: ignore[attr-defined,no-any-return]
+        noise = mark.mark(seeded_normal(seeds, source.model.image_shape, source.model.device), seeds)
+        return source.model.sample(seeds, condition, initial_noise=noise, **settings)  # type: ignore[no-any-return]
     if settings:
         raise UserError(f"--watermark sets the latents of {source.run.path}: leave --candidates out")
     z = mark.mark(model.latents(seeds), seeds)
@@ -46,7 +46,7 @@ def marked_samples(
         return torch.cat([model.decode(z[part], own) for part, own in zip(parts, labels, strict=True)])
 
 
-def check_markable(source: Loaded) -> None:
+def check_markable(source: LoadedRun) -> None:
     """Raise UserError unless the model samples from normal noise that can be found again."""
     model = source.model
     if isinstance(model, InvertsNoise):
@@ -61,7 +61,7 @@ def check_markable(source: Loaded) -> None:
         raise UserError(f"the latents of {source.run.path} are not standard normal, and a watermark would change its images")
 
 
-def mark_p_values(source: Loaded, key: str, images: Tensor) -> Tensor:
+def mark_p_values(source: LoadedRun, key: str, images: Tensor) -> Tensor:
     """p-values (N,) float64 of the key in images (N, C, H, W) in [-1, 1], see `SignMark.p_values`.
 
     The noise is found without labels: with the null condition of a conditional model.

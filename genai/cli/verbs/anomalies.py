@@ -18,7 +18,7 @@ from genai import files
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import null_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
 from genai.data import archives
 from genai.data.avatars.styles import STYLES, render_style
 from genai.data.base import ImageDataModule, data_roots
@@ -34,14 +34,14 @@ from genai.models.base import Shape
 from genai.models.capabilities import Encodes, EvaluatesBound
 from genai.models.seeds import image_seeds
 
-BOUND = Ability(EvaluatesBound, "evaluate a bound on the likelihood", ("configs/digits/vae.yaml",))
-ENCODE = Ability(Encodes, "encode images", ("configs/digits/vae.yaml",))
-ABILITIES = {"bound": (BOUND,), "excess": (BOUND,), "codes": (ENCODE,), "both": (BOUND, ENCODE)}
+BOUND = RequiredCapability(EvaluatesBound, "evaluate a bound on the likelihood", ("configs/digits/vae.yaml",))
+ENCODE = RequiredCapability(Encodes, "encode images", ("configs/digits/vae.yaml",))
+CAPABILITIES = {"bound": (BOUND,), "excess": (BOUND,), "codes": (ENCODE,), "both": (BOUND, ENCODE)}
 UNITS = {"bound": "nats", "excess": "nats above expectation", "codes": "code distance", "both": "standard deviations"}
 NUM_SHOWN = 36  # images in the picture
 BATCH_SIZE = 50
-NUM_KNOWN = 10_000  # training images whose codes are the reference
-NUM_USUAL = 1000  # other training images, whose scores are the scale
+NUM_REFERENCE = 10_000  # training images whose codes are the reference
+NUM_CALIBRATION = 1000  # other training images, whose scores are the scale
 DATASETS = ("mnist", "fashion", "digits")
 
 
@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> None:
     run, kind = RunOptions.from_namespace(options), options.score
     stem = f"anomalies-{Path(options.data).stem}"
     table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), stem)
-    source = run.load(*ABILITIES[kind])
+    source = run.load(*CAPABILITIES[kind])
     data = source.data()
     named = read(options.data, options.num, data, source.model.image_shape)
     score = make_score(kind, source, data, options.samples, options.seed)
@@ -186,7 +186,7 @@ def converted(images: Tensor, shape: Shape) -> Tensor:
 Score = Callable[[Tensor], Tensor]  # uint8 images (N, C, H, W) -> anomaly scores (N,)
 
 
-def make_score(kind: str, source: Loaded, data: ImageDataModule, num_samples: int, seed: int) -> Score:
+def make_score(kind: str, source: LoadedRun, data: ImageDataModule, num_samples: int, seed: int) -> Score:
     """The anomaly score `bound`, `excess`, `codes` or `both`, calibrated on training images."""
 
     def bound(images: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ def make_score(kind: str, source: Loaded, data: ImageDataModule, num_samples: in
     return lambda images: sum(map(standardised, parts(images, bound(images)), usual_parts), torch.zeros(len(images)))
 
 
-def negative_bound(images: Tensor, source: Loaded, num_samples: int, seed: int) -> Tensor:
+def negative_bound(images: Tensor, source: LoadedRun, num_samples: int, seed: int) -> Tensor:
     """The bound on -ln p(x) in nats (N,) of uint8 images (N, C, H, W)."""
     seeds = image_seeds(seed, len(images))
     parts = []
@@ -225,13 +225,13 @@ def negative_bound(images: Tensor, source: Loaded, num_samples: int, seed: int) 
     return torch.cat(parts)
 
 
-def encode(images: Tensor, source: Loaded) -> Tensor:
+def encode(images: Tensor, source: LoadedRun) -> Tensor:
     """Codes (N, D) of uint8 images (N, C, H, W)."""
     batches = images.split(10 * BATCH_SIZE)
     return torch.cat([source.model.encode(to_float(batch), null(source, len(batch))).cpu() for batch in batches])
 
 
-def null(source: Loaded, num: int) -> Tensor | None:
+def null(source: LoadedRun, num: int) -> Tensor | None:
     """`num` null conditions; None for an unconditional model."""
     return null_condition(source, num) if source.model.conditional else None
 
@@ -240,8 +240,8 @@ def training_images(data: ImageDataModule) -> tuple[Tensor, Tensor]:
     """Two disjoint sets of training images, uint8 (N, C, H, W): the reference of the codes, and those that set the scale."""
     data.setup("fit")
     train = data.split("train")
-    rows = torch.as_tensor(subset_indices(len(train), NUM_KNOWN + NUM_USUAL))
-    is_usual = torch.arange(len(rows)) % max(2, len(rows) // NUM_USUAL) == 0
+    rows = torch.as_tensor(subset_indices(len(train), NUM_REFERENCE + NUM_CALIBRATION))
+    is_usual = torch.arange(len(rows)) % max(2, len(rows) // NUM_CALIBRATION) == 0
     known, usual = (train.batch(chosen.tolist()).images for chosen in (rows[~is_usual], rows[is_usual]))
     return known, usual
 

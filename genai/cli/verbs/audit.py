@@ -1,4 +1,4 @@
-"""genai audit: compare shares of classes or attributes in samples with training data
+"""genai audit: compare class or attribute shares of samples and data
 
 Group: inspect
 """
@@ -20,7 +20,7 @@ from genai import files
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import shares_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
 from genai.cli.options.shares import SHARES_HELP
 from genai.errors import UserError
@@ -33,7 +33,7 @@ from genai.metrics.tables import WrappedTable
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 
-SAMPLE_IMAGES = Ability(ImageModel, "sample images", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml"))
+SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml"))
 BATCH_SIZE = 250
 ALPHA = 0.05
 MAX_ROWS = 40  # in the terminal and the picture; the CSV has all
@@ -156,7 +156,7 @@ def chosen_pairs(text: str | None, network: FeatureNetwork) -> list[tuple[int, i
     return [(names.index(parts[0]), names.index(parts[1]))]
 
 
-def sample_labels(source: Loaded, data: Any, known: np.ndarray, num: int, shares: str | None) -> Tensor | None:
+def sample_labels(source: LoadedRun, data: Any, known: np.ndarray, num: int, shares: str | None) -> Tensor | None:
     """The condition of `num` samples: labels of training images, or those with --shares; None for an unconditional model."""
     if shares is None:
         return cycle_labels(data.split("train").labels, num) if source.model.conditional else None

@@ -15,7 +15,7 @@ from torch import Tensor
 from genai.cli.classification import Row, plot, scored, show, write
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
 from genai.cli.text_classification import text_rows
 from genai.data.base import ImageDataModule
 from genai.data.labelled import LabelledText
@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> None:
     print(f"wrote {table} and {plot_path}")
 
 
-def opened(source: Loaded) -> Any:
+def opened(source: LoadedRun) -> Any:
     """The run's data; UserError if they have no classes."""
     data = source.data()
     if data.label_kind != "class":
@@ -81,7 +81,7 @@ def opened(source: Loaded) -> Any:
 
 
 def image_rows(
-    sources: Sequence[Loaded], data: Sequence[ImageDataModule], num: int, num_samples: int, seed: int
+    sources: Sequence[LoadedRun], data: Sequence[ImageDataModule], num: int, num_samples: int, seed: int
 ) -> Iterator[Row]:
     """A row for each run, and one for each baseline and each set of training images."""
     split = data[0].split("test")
@@ -93,7 +93,7 @@ def image_rows(
     yield from baseline_rows(data, images, labels)
 
 
-def predict(source: Loaded, data: ImageDataModule, images: Tensor, num_samples: int, seed: int) -> tuple[str, Tensor]:
+def predict(source: LoadedRun, data: ImageDataModule, images: Tensor, num_samples: int, seed: int) -> tuple[str, Tensor]:
     """The method's name and the class probabilities (N, K) of uint8 images (N, C, H, W)."""
     model = source.model
     name = type(model).__name__

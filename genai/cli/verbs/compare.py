@@ -14,7 +14,7 @@ from rich.console import Console
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, sample_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
 from genai.cli.verbs.runs import is_text
 from genai.cli.verbs.sample import SAMPLE_IMAGES
 from genai.errors import DamagedFileError, UserError
@@ -72,13 +72,13 @@ def run(arguments: list[str]) -> None:
             print(f"wrote {path}")
 
 
-def readable(groups: Sequence[tuple[Group, RunOptions]], has_samples: bool) -> list[tuple[Group, Loaded | None]]:
+def readable(groups: Sequence[tuple[Group, RunOptions]], has_samples: bool) -> list[tuple[Group, LoadedRun | None]]:
     """The groups without a damaged file, with the model of the first run if `has_samples`; others are named on stderr.
 
     Raises:
         UserError: all have a damaged file, or one is no run, or no model that samples.
     """
-    found: list[tuple[Group, Loaded | None]] = []
+    found: list[tuple[Group, LoadedRun | None]] = []
     for group, first in groups:
         try:
             for run in group.runs:
@@ -93,7 +93,7 @@ def readable(groups: Sequence[tuple[Group, RunOptions]], has_samples: bool) -> l
     return found
 
 
-def picture(sources: list[Loaded], groups: list[Group], data: str, num: int, seed: int, path: Path) -> None:
+def picture(sources: list[LoadedRun], groups: list[Group], data: str, num: int, seed: int, path: Path) -> None:
     """Write real test images and samples of the first run of each group, side by side."""
     split = sources[0].test_split()
     panels = [titled(grid(split.batch(range(min(num, len(split)))).images), f"real {data}")]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.images import read_picture
-from genai.cli.options.run import RUN_HELP, Ability, Loaded, RunOptions
-from genai.cli.options.text import file_tokens, tokenizer_of
+from genai.cli.options.run import RUN_HELP, LoadedRun, RequiredCapability, RunOptions
+from genai.cli.options.text import file_tokens
 from genai.cli.options.watermark import check_key, mark_p_values
 from genai.errors import UserError
 from genai.images import to_float
@@ -24,9 +24,10 @@ from genai.models.capabilities import GeneratesText
 from genai.models.watermarks import GreenList
 from genai.report.pictures import read_pictures
 from genai.runs import find
+from genai.runs.text import tokenizer_of
 
 PRESETS = ("configs/digits/diffusion.yaml", "configs/shakespeare/gpt.yaml")
-SAMPLE = Ability((ImageModel, GeneratesText), "sample images or text", PRESETS)
+SAMPLE = RequiredCapability((ImageModel, GeneratesText), "sample images or text", PRESETS)
 ALPHA = 0.01
 MAX_ROWS = 20
 
@@ -64,7 +65,7 @@ def run(arguments: list[str]) -> None:
     show(names, p_values)
 
 
-def text_p_value(name: str, key: str, source: Loaded) -> float:
+def text_p_value(name: str, key: str, source: LoadedRun) -> float:
     """The p-value of the key in a text file."""
     tokens = file_tokens(name, tokenizer_of(source.run)).tolist()
     return GreenList(key).p_value(tokens, source.model.vocab_size)[0]

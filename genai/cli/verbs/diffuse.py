@@ -9,12 +9,12 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.output import MOTION
 from genai.cli.options.picture import PictureOptions
-from genai.cli.options.run import Ability, RunOptions
+from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.errors import UserError
 from genai.images import check_number
 from genai.models.capabilities import ShowsProcess
 
-DIFFUSE = Ability(ShowsProcess, "show a diffusion process", ("configs/digits/diffusion.yaml",))
+DIFFUSE = RequiredCapability(ShowsProcess, "show a diffusion process", ("configs/digits/diffusion.yaml",))
 
 
 def parser() -> VerbParser:

@@ -14,8 +14,8 @@ from genai.cli.options.arguments import VerbParser, count, positive
 from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
 from genai.cli.options.output import OutputOptions, checked
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
-from genai.control.direction_files import FILE, DirectionSet, save_directions
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
+from genai.control.direction_files import DirectionSet, save_directions
 from genai.control.directions import Direction, Scored, supervised, unsupervised
 from genai.control.predictors import exclusive_attributes, load_predictor
 from genai.control.spaces import EditSpace, Points, edit_space
@@ -26,8 +26,9 @@ from genai.metrics.tables import WrappedTable
 from genai.models.capabilities import Decodes
 from genai.models.seeds import image_seeds
 from genai.runs import Run
+from genai.runs.export import DIRECTIONS
 
-DECODE = Ability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+DECODE = RequiredCapability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
 SHOWN = (-2.0, -1.0, 0.0, 1.0, 2.0)  # steps of the picture
 
 
@@ -49,7 +50,7 @@ def parser() -> VerbParser:
     add_seed_option(verb, "seed of the samples (default: 0)")
     LabelOptions.add_to(verb, default="labels of training images", text=False)
     group = verb.add_argument_group("output")
-    default = f"RUN/{FILE} (zoo entry: in the current folder)"
+    default = f"RUN/{DIRECTIONS} (zoo entry: in the current folder)"
     group.add_argument("--out", metavar="PATH", help=f"file of directions, with its picture beside it; default: {default}")
     group.add_argument("--force", action="store_true", help="replace them")
     return verb
@@ -91,7 +92,7 @@ def run(arguments: list[str]) -> None:
     print(f"wrote {path} and {picture}")
 
 
-def condition_of(labels: LabelOptions, num: int, source: Loaded, split: ImageArray) -> Tensor | None:
+def condition_of(labels: LabelOptions, num: int, source: LoadedRun, split: ImageArray) -> Tensor | None:
     """The condition that --label names; without it, for a model of classes or attributes, the labels of real images in turn."""
     if source.model.conditional and labels.is_empty and label_kind(source) in ("class", "attributes"):
         return torch.from_numpy(split.labels[np.arange(num) % len(split)].copy())
@@ -100,7 +101,7 @@ def condition_of(labels: LabelOptions, num: int, source: Loaded, split: ImageArr
 
 def output_files(output: OutputOptions, run: Run) -> tuple[Path, Path]:
     """The file of directions and its picture; UserError where one of them exists, without --force."""
-    default = Path(f"{run.path.name}-{FILE}") if run.is_exported else run.path / FILE
+    default = Path(f"{run.path.name}-{DIRECTIONS}") if run.is_exported else run.path / DIRECTIONS
     path = checked(Path(output.out) if output.out else default, output.force)
     if path.suffix != ".safetensors":
         raise UserError(f"--out {path} should end in .safetensors; the picture is written beside it as {path.stem}.png")

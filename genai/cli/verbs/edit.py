@@ -14,16 +14,17 @@ from genai.cli.options.arguments import VerbParser, finite, positive
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, edit_condition, sample_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Ability, RunOptions, add_seed_option
-from genai.control.direction_files import FILE, DirectionSet, load_directions
+from genai.cli.options.run import RequiredCapability, RunOptions, add_seed_option
+from genai.control.direction_files import DirectionSet, load_directions
 from genai.control.inversion import invert
 from genai.control.spaces import EditSpace, Points, edit_space
 from genai.errors import UserError
 from genai.images import annotated, save_png, to_uint8
 from genai.models.capabilities import Decodes
 from genai.models.seeds import image_seeds
+from genai.runs.export import DIRECTIONS
 
-EDIT = Ability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+EDIT = RequiredCapability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
 SAMPLES = 500  # from which an inversion starts
 
 
@@ -55,7 +56,7 @@ def parser() -> VerbParser:
     verb.add_argument("--set", dest="settings", type=setting, action="append", required=True, metavar="NAME=STEP", help=text)
     verb.add_argument("--image", dest="images", nargs="+", default=[], metavar="IMAGE", help=f"{IMAGE_HELP}; default: samples")
     verb.add_argument("--num", type=positive, default=6, metavar="N", help="samples, without --image (default: 6)")
-    verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{FILE}")
+    verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{DIRECTIONS}")
     add_seed_option(verb)
     LabelOptions.add_to(verb, default="that of `genai sample`", text=False)
     OutputOptions.add_to(verb)
@@ -69,7 +70,7 @@ def run(arguments: list[str]) -> None:
     path = OutputOptions.from_namespace(options).png(run.find(), "edit")
     source = run.load(EDIT)
     space = edit_space(source.model)
-    found = load_directions(Path(options.directions or source.run.path / FILE), source.model.images_seen)
+    found = load_directions(Path(options.directions or source.run.path / DIRECTIONS), source.model.images_seen)
     moves = [found.named(name).vector * found.named(name).unit * step for name, step in options.settings]
     if len(moves) > 1:
         moves.append(torch.stack(moves).sum(dim=0))

@@ -20,10 +20,10 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, label_kind
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
 from genai.cli.verbs.directions import DECODE, condition_of
 from genai.cli.verbs.edit import check_space
-from genai.control.direction_files import FILE, load_directions
+from genai.control.direction_files import load_directions
 from genai.control.edit_scores import (
     Before,
     Edited,
@@ -45,6 +45,7 @@ from genai.images import save_png, to_uint8
 from genai.metrics.tables import WrappedTable
 from genai.models.seeds import image_seeds
 from genai.runs import merge_json
+from genai.runs.export import DIRECTIONS
 
 RANDOM_SHARE = 4  # random directions are measured with one of so many samples: most of them take all steps
 FIRST_SEED = 1_000_000  # of the samples, so that they are not those that the directions were found with
@@ -63,7 +64,7 @@ def parser() -> VerbParser:
     RunOptions.add_to(verb)
     verb.add_argument("--num", type=positive, default=200, metavar="N", help="number of samples (default: 200)")
     verb.add_argument("--attributes", metavar="A,B", help="directions to measure; default: all supervised ones")
-    verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{FILE}")
+    verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{DIRECTIONS}")
     add_predictor_option(verb, "reads the attributes, another one than found the directions", PIXELS)
     text = "conditional model of the same data, which samples with and without each attribute from the same noise"
     verb.add_argument("--conditional", metavar="RUN", help=text)
@@ -79,7 +80,7 @@ def run(arguments: list[str]) -> None:
     run = RunOptions.from_namespace(options)
     table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), "editing")
     source = run.load(DECODE)
-    found = load_directions(Path(options.directions or source.run.path / FILE), source.model.images_seen)
+    found = load_directions(Path(options.directions or source.run.path / DIRECTIONS), source.model.images_seen)
     data = source.data("fit")
     predictor = load_predictor(options.predictor or PIXELS, data, source.trust)
     if predictor.sha256 == found.predictor_sha256:
@@ -131,7 +132,7 @@ def run(arguments: list[str]) -> None:
 
 
 def measure_conditional(
-    source: Loaded, seeds: list[int], split: ImageArray, names: Sequence[str], predictor: AttributePredictor
+    source: LoadedRun, seeds: Sequence[int], split: ImageArray, names: Sequence[str], predictor: AttributePredictor
 ) -> Measured:
     """Scores of a conditional model that samples the same noise with the labels of `split`, and with one of them changed.
 

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser
-from genai.cli.options.run import Ability, RunOptions
+from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.data.base import ImageArray, ImageDataModule
 from genai.errors import UserError
 from genai.files import write_atomically
@@ -26,7 +26,7 @@ from genai.models.classifier.metrics import ClassifierMetrics
 from genai.runs import Run
 from genai.runs.redaction import Redaction
 
-CLASSIFY = Ability(Classifies, "classify images", ("configs/digits/features.yaml",))
+CLASSIFY = RequiredCapability(Classifies, "classify images", ("configs/digits/features.yaml",))
 MAX_BYTES = 2_000_000
 AUC_TOLERANCE = 1e-4
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.images import add_image_options, read_images, read_picture, tile_rows
 from genai.cli.options.picture import PictureOptions
-from genai.cli.options.run import Ability, RunOptions
+from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.errors import UserError
 from genai.models.capabilities import Restores
 
-INPAINT = Ability(Restores, "inpaint images", ("configs/digits/diffusion.yaml", "configs/digits/inpaint.yaml"))
+INPAINT = RequiredCapability(Restores, "inpaint images", ("configs/digits/diffusion.yaml", "configs/digits/inpaint.yaml"))
 
 
 def parser() -> VerbParser:

@@ -84,14 +84,14 @@ def show_text(origin: Origin) -> None:
     source = "of genai, a model made it" if origin.text.get("Source") == OURS else "of another program"
     print(f"  metadata ({source}):")
     for key, value in origin.text.items():
-        print(textwrap.shorten(f"    {printable(key)}: {printable(value)}", 400, placeholder=" ..."))
+        print("    " + textwrap.shorten(f"{printable(key)}: {printable(value)}", 400, placeholder=" ..."))
     paragraph(TEXT_SAYS)
 
 
 def show_credentials(path: Path) -> None:
     """Print the content credentials of a file and what they prove."""
     if library() is None:
-        print("  content credentials: not read, since c2pa-python is missing (pip install 'genai[c2pa]')")
+        paragraph("content credentials: not read, since c2pa-python is missing (pip install 'genai[c2pa]')")
         return
     credentials = read_credentials(path)
     if credentials is None:
@@ -104,8 +104,8 @@ def show_signature(credentials: Credentials) -> None:
     """Print who signed, and whether the signature holds."""
     state = f"not valid ({', '.join(credentials.problems)})" if credentials.problems else "valid"
     signer = f"{printable(credentials.signer)} ({printable(credentials.issuer)})"
-    print(f"  content credentials: {state}, signed by {signer}, software {printable(credentials.software)}")
-    print(f"    says that a model made the picture: {'yes' if credentials.is_generated else 'no'}")
+    says = f"a model made the picture: {'yes' if credentials.is_generated else 'not said'}"
+    paragraph(f"content credentials: {state}; signed by {signer} with {printable(credentials.software)}; {says}.")
     paragraph(CHANGED if credentials.problems else UNCHANGED)
 
 

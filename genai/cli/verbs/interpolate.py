@@ -12,7 +12,7 @@ from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
 from genai.cli.options.output import MOTION, OutputOptions
 from genai.cli.options.picture import PictureOptions
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
 from genai.control.paths import PATHS, lerp
 from genai.control.predictors import load_predictor, read_labels
 from genai.errors import UserError
@@ -20,8 +20,8 @@ from genai.images import annotated, check_number, save_png, to_uint8
 from genai.models.capabilities import Decodes, Encodes
 from genai.models.seeds import image_seeds
 
-SAMPLES = Ability(Decodes, "interpolate between samples", ("configs/digits/vae.yaml", "configs/digits/gan.yaml"))
-IMAGES = Ability(Encodes, "interpolate between images", ("configs/digits/vae.yaml",))
+SAMPLES = RequiredCapability(Decodes, "interpolate between samples", ("configs/digits/vae.yaml", "configs/digits/gan.yaml"))
+IMAGES = RequiredCapability(Encodes, "interpolate between images", ("configs/digits/vae.yaml",))
 
 
 def parser() -> VerbParser:
@@ -88,7 +88,7 @@ def row_by_row(points: Tensor) -> Tensor:
     return points.transpose(0, 1).flatten(0, 1)
 
 
-def path_condition(labels: LabelOptions, num: int, shares: Tensor, source: Loaded) -> Tensor | None:
+def path_condition(labels: LabelOptions, num: int, shares: Tensor, source: LoadedRun) -> Tensor | None:
     """Conditions of the points between `num` pairs of samples, row by row: (num * points,), (num * points, K) or None.
 
     The samples have the conditions of `genai sample`. Attributes are interpolated linearly; a class is that of both ends.

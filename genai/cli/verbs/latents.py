@@ -18,7 +18,7 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, edit_condition
 from genai.cli.options.output import OutputOptions, checked, default_path, free_path
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import Ability, RunOptions
+from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.control.predictors import AttributePredictor, load_predictor
 from genai.control.spaces import Points, edit_space
 from genai.errors import UserError
@@ -27,7 +27,7 @@ from genai.models.capabilities import Decodes, Encodes
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 
-DECODE = Ability(Decodes, "decode latents", ("configs/digits/vae-2d.yaml", "configs/digits/gan-2d.yaml"))
+DECODE = RequiredCapability(Decodes, "decode latents", ("configs/digits/vae-2d.yaml", "configs/digits/gan-2d.yaml"))
 PRIOR_SAMPLES = 10_000
 MAX_CLASSES = 20  # distinguishable by colour
 BATCH_SIZE = 500

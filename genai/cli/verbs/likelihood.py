@@ -6,7 +6,7 @@ Group: inspect
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import null_condition
-from genai.cli.options.run import RUN_HELP, Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import RUN_HELP, LoadedRun, RequiredCapability, RunOptions, add_seed_option
 from genai.cli.text_likelihood import text_likelihood
 from genai.errors import UserError
 from genai.images import to_float
@@ -26,9 +26,9 @@ from genai.models.seeds import image_seeds
 from genai.runs import merge_json
 
 PRESETS = ("configs/digits/vae.yaml", "configs/digits/diffusion.yaml")
-LIKELIHOOD = Ability((ExactLikelihood, EvaluatesBound, GeneratesText), "estimate a likelihood", PRESETS)
+LIKELIHOOD = RequiredCapability((ExactLikelihood, EvaluatesBound, GeneratesText), "estimate a likelihood", PRESETS)
 BATCH_SIZE = 64
-Estimator = Callable[[Tensor, list[int], Tensor | None], LikelihoodEstimate]  # images, seeds, condition -> N estimates
+Estimator = Callable[[Tensor, Sequence[int], Tensor | None], LikelihoodEstimate]  # images, seeds, condition -> N estimates
 
 
 class Summary(NamedTuple):
@@ -97,7 +97,7 @@ def run(arguments: list[str]) -> None:
         merge_json(source.run.path / "metrics.json", {"likelihood": summary._asdict() | settings})
 
 
-def measure(source: Loaded, estimate: Estimator, num: int, seed: int, is_conditional: bool) -> Summary:
+def measure(source: LoadedRun, estimate: Estimator, num: int, seed: int, is_conditional: bool) -> Summary:
     """The mean estimate of `num` test images, each with its own seed, and with their labels if `is_conditional`."""
     split = source.test_split()
     images, labels = split.batch(subset_indices(len(split), num))

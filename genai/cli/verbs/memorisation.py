@@ -4,7 +4,7 @@ Group: inspect
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
 from genai.data.base import ImageArray
 from genai.errors import UserError
@@ -27,12 +27,12 @@ from genai.models.capabilities import Denoises, EvaluatesBound, ExactLikelihood,
 from genai.models.seeds import image_seeds
 from genai.report.html.nearest import Neighbours, nearest
 
-SAMPLE_IMAGES = Ability(ImageModel, "sample images", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml"))
+SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml"))
 BATCH_SIZE = 100
 NUM_WORST = 16  # samples in the picture
 BOUND_SAMPLES = 8
 WIDTH = 21  # of the first column
-Score = Callable[[Tensor, list[int], Tensor | None], Tensor]  # images (N, C, H, W), seeds, condition -> (N,), low if known
+Score = Callable[[Tensor, Sequence[int], Tensor | None], Tensor]  # images (N, C, H, W), seeds, condition -> (N,), low if known
 
 
 def parser() -> VerbParser:
@@ -129,7 +129,7 @@ def known_score(model: Any, levels: int) -> Known | None:
     return None
 
 
-def show_membership(source: Loaded, train: ImageArray, held: ImageArray, num: int, levels: int, seed: int) -> None:
+def show_membership(source: LoadedRun, train: ImageArray, held: ImageArray, num: int, levels: int, seed: int) -> None:
     """Print how well the model's loss tells training images from test images."""
     known = known_score(source.model, levels)
     if known is None:
@@ -149,7 +149,7 @@ def show_auc(found: Membership) -> None:
     print(f"{'':<{WIDTH}}finds {100 * found.found:.1f} % of training images at 1 % false positives")
 
 
-def scores(source: Loaded, score: Score, split: ImageArray, num: int, seed: int) -> Tensor:
+def scores(source: LoadedRun, score: Score, split: ImageArray, num: int, seed: int) -> Tensor:
     """The score (at most num,) float64 of a random choice of a split's images, with their labels."""
     batch = split.batch(subset_indices(len(split), num))
     seeds = image_seeds(seed, len(batch.images))

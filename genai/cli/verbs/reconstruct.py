@@ -10,10 +10,10 @@ from genai.cli.options.images import add_optional_image_options, read_examples, 
 from genai.cli.options.labels import LabelOptions
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.picture import PictureOptions
-from genai.cli.options.run import Ability, RunOptions
+from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.models.capabilities import Reconstructs
 
-RECONSTRUCT = Ability(Reconstructs, "reconstruct images", ("configs/digits/vae.yaml", "configs/digits/vqvae.yaml"))
+RECONSTRUCT = RequiredCapability(Reconstructs, "reconstruct images", ("configs/digits/vae.yaml", "configs/digits/vqvae.yaml"))
 OWN_LABELS = "the labels of test images; unconditional for other images"
 
 

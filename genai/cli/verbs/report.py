@@ -9,7 +9,7 @@ from importlib import import_module
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions, default_path
-from genai.cli.options.run import Loaded, RunOptions, add_seed_option
+from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
 from genai.cli.verbs.sample import SAMPLE
 from genai.data.base import ImageDataModule
 from genai.errors import UserError
@@ -68,7 +68,7 @@ def run(arguments: list[str]) -> None:
         import_module("genai.training.loggers").log_report(run.path, run.record()["tracker_id"], run.config(), path)
 
 
-def headings(sources: list[Loaded]) -> list[str]:
+def headings(sources: list[LoadedRun]) -> list[str]:
     """A different name for each run: its experiment or zoo entry if that is enough, else also the folder of the run."""
     short = [short_name(source.run) for source in sources]
     names = [name if short.count(name) == 1 else source.run.name for name, source in zip(short, sources, strict=True)]
@@ -77,7 +77,7 @@ def headings(sources: list[Loaded]) -> list[str]:
     return names
 
 
-def neighbours_of(content: RunContent, source: Loaded) -> Nearest | str:
+def neighbours_of(content: RunContent, source: LoadedRun) -> Nearest | str:
     """The nearest training images; one line, which is also printed, if the run's data cannot be read here."""
     try:
         data = data_of(source.run, source.trust)

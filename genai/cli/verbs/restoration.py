@@ -3,7 +3,7 @@
 Group: inspect
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -74,7 +74,7 @@ def run(arguments: list[str]) -> None:
 
 
 def inpainted(
-    model: Restores, images: Tensor, mask: Tensor, seeds: list[int], condition: Tensor | None, settings: dict[str, Any]
+    model: Restores, images: Tensor, mask: Tensor, seeds: Sequence[int], condition: Tensor | None, settings: dict[str, Any]
 ) -> Iterator[tuple[str, Tensor]]:
     """The images inpainted by the model, and with the mean of the known pixels."""
     yield "inpainting: model", model.restore(images, mask, seeds, condition, **settings)
@@ -84,7 +84,7 @@ def inpainted(
 
 
 def upscaled(
-    model: Upscales, images: Tensor, factor: int, seeds: list[int], condition: Tensor | None, settings: dict[str, Any]
+    model: Upscales, images: Tensor, factor: int, seeds: Sequence[int], condition: Tensor | None, settings: dict[str, Any]
 ) -> Iterator[tuple[str, Tensor]]:
     """Downsampled images upscaled by the model, and by bicubic interpolation."""
     small = avg_pool2d(images, factor)

@@ -15,7 +15,7 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, label_texts, row_names, sample_condition
 from genai.cli.options.output import OutputOptions, default_path
 from genai.cli.options.realness import REALNESS, check_options, write_realness
-from genai.cli.options.run import Ability, Loaded, RunOptions, add_seed_option, require
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option, require
 from genai.cli.options.sampling import SamplerOptions
 from genai.cli.options.text import TokenOptions
 from genai.cli.options.watermark import check_key, marked_samples
@@ -27,11 +27,11 @@ from genai.models.base import ImageModel
 from genai.models.capabilities import GeneratesText, Resamples
 from genai.report.credentials import Certificate
 
-SAMPLE = Ability(
+SAMPLE = RequiredCapability(
     (ImageModel, GeneratesText), "sample images or text", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml")
 )
-SAMPLE_IMAGES = Ability(ImageModel, "sample images", SAMPLE.presets)
-RESAMPLE = Ability(Resamples, "choose among candidates with a discriminator", ("configs/digits/gan.yaml",))
+SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", SAMPLE.presets)
+RESAMPLE = RequiredCapability(Resamples, "choose among candidates with a discriminator", ("configs/digits/gan.yaml",))
 DEFAULT_NUM = 64
 
 
@@ -107,7 +107,7 @@ def run(arguments: list[str]) -> None:
     print(f"wrote {path}{rows}")
 
 
-def refuse_image_options(options: Any, source: Loaded) -> None:
+def refuse_image_options(options: Any, source: LoadedRun) -> None:
     """Raise UserError for an option of images that is given with a model of text."""
     images_only = (
         "label",
@@ -135,7 +135,7 @@ class Samples(NamedTuple):
     texts: list[str] | None
 
 
-def row_metadata(labels: LabelOptions, texts: list[str] | None, source: Loaded) -> dict[str, str]:
+def row_metadata(labels: LabelOptions, texts: list[str] | None, source: LoadedRun) -> dict[str, str]:
     """The prompts, or the label of each row, as PNG metadata."""
     if texts and labels.has_prompt:
         return {"Label": "\n".join(dict.fromkeys(texts))}

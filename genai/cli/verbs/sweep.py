@@ -13,6 +13,7 @@ from genai.cli.options.arguments import VerbParser, command, positive
 from genai.errors import UserError
 from genai.report.comparison import find_groups, score_table
 from genai.shipped import CONFIGS, config_path
+from genai.terminal import visible
 
 OWN = ("--experiment", "--run_dir", "--resume", "--ckpt_path", "--seed_everything", "--trainer.fast_dev_run")
 
@@ -58,12 +59,12 @@ def run(arguments: list[str]) -> None:
     search, sweep = (importlib.import_module(f"genai.training.{name}") for name in ("search", "sweep"))
     configs = tuple(map(shortest_name, options.config))
     space = search.read_space(search.space_path(options.space, Path(config_path(configs[0]))))
-    question = study_module.Question(configs, space, tuple(rest))
+    settings = study_module.StudySettings(configs, space, tuple(rest))
     study_module.study_folder(options.study)
-    scoring = sweep.check(question)
-    study = study_module.Study(options.study, question, scoring.metric, scoring.unit)
+    scoring = sweep.check(settings)
+    study = study_module.Study(options.study, settings, scoring.metric, scoring.unit)
     study.check_best(space)
-    sweep.run_trials(study, question, scoring, options.trials)
+    sweep.run_trials(study, settings, scoring, options.trials)
     show(study)
     if running := study.num_running():
         print(f"{running} trials are still running in other processes, which will train the seeds")
@@ -84,4 +85,4 @@ def show(study: Any) -> None:
     console.print(study.table())
     best = study.best()
     if best is not None:
-        print(f"best: trial {best.number}, {study.metric} {best.value:.4g}\n  {command(*study.best_command())}")
+        print(f"best: trial {best.number}, {study.metric} {best.value:.4g}\n  {visible(command(*study.best_command()))}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions, checked
-from genai.cli.options.run import Loaded, RunOptions
+from genai.cli.options.run import LoadedRun, RunOptions
 from genai.cli.options.text import TEXT
 from genai.errors import UserError
 from genai.files import open_atomically
@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> None:
             f"the prompt has {0 if tokens is None else len(tokens)} tokens: use 1 to {limit}, the length of the context"
         )
     with torch.no_grad():
-        logits = source.model.inference_network()(tokens[None])[0].double()
+        logits = source.model.averaged_network(tokens[None])[0].double()
     p = logits.softmax(dim=-1)  # (1 + L, V)
     names = tokenizer.names()
     shown = ["<start>", *(names[token] for token in tokens.tolist())]
@@ -93,9 +93,9 @@ def draw_distributions(p: Tensor, names: list[str], shown: list[str]) -> Figure:
     return figure
 
 
-def draw_attention(source: Loaded, tokens: Tensor, shown: list[str], path: Path) -> None:
+def draw_attention(source: LoadedRun, tokens: Tensor, shown: list[str], path: Path) -> None:
     """Write the attention of each block (rows) and head (columns) of a transformer; other networks have none."""
-    network = source.model.inference_network()
+    network = source.model.averaged_network
     if not isinstance(network, Transformer):
         return
     maps = attention_maps(network, tokens[None])[:, 0]  # (depth, heads, 1 + L, 1 + L)

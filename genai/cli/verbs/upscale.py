@@ -8,11 +8,11 @@ from torch.nn.functional import avg_pool2d, interpolate
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.images import add_image_options, read_images, tile_rows
 from genai.cli.options.picture import PictureOptions
-from genai.cli.options.run import Ability, RunOptions
+from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.errors import UserError
 from genai.models.capabilities import Upscales
 
-UPSCALE = Ability(Upscales, "upscale images", ("configs/digits/diffusion.yaml", "configs/digits/upscale.yaml"))
+UPSCALE = RequiredCapability(Upscales, "upscale images", ("configs/digits/diffusion.yaml", "configs/digits/upscale.yaml"))
 
 
 def parser() -> VerbParser:

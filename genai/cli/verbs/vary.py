@@ -6,10 +6,10 @@ Group: sample and edit
 from genai.cli.options.arguments import VerbParser, fraction
 from genai.cli.options.images import add_image_options, read_images, tile_rows
 from genai.cli.options.picture import PictureOptions
-from genai.cli.options.run import Ability, RunOptions
+from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.models.capabilities import Varies
 
-VARY = Ability(Varies, "vary images", ("configs/digits/diffusion.yaml",))
+VARY = RequiredCapability(Varies, "vary images", ("configs/digits/diffusion.yaml",))
 
 
 def parser() -> VerbParser:

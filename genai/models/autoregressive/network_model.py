@@ -10,7 +10,7 @@ from genai.errors import UserError
 from genai.models.autoregressive.optimizers import check_matrices, optimizer_of
 from genai.models.ema import Averaged
 from genai.models.optimization import with_schedule
-from genai.models.schedules import Cosine
+from genai.models.schedules import TokenCosine
 from genai.models.text import TextModel
 
 TokenNetworkFactory = Callable[[int, int], nn.Module]  # (vocab_size, context_length) -> network
@@ -44,7 +44,7 @@ class TokenNetworkModel(TextModel):
         network: TokenNetworkFactory = TRANSFORMER,  # type: ignore[assignment]
         optimizer: OptimizerCallable = ADAMW,  # type: ignore[assignment]
         matrix_optimizer: OptimizerCallable | None = None,
-        lr_schedule: Cosine | None = None,
+        lr_schedule: TokenCosine | None = None,
         ema_halflife_ktokens: float = 20.0,
         num_classes: int = 0,
         compile: bool | str = False,

@@ -24,7 +24,7 @@ class Reinforce(TokenNetworkModel):
     a mean over all new tokens (Yu et al. 2025, arXiv:2503.14476, section 3.3), so that a long completion counts as many times
     as it has tokens. There is one step on each batch of samples, so there is no ratio to clip.
 
-    It begins with the weights of another run, `--init_from RUN`, and keeps them as `start`.
+    It begins with the weights of another run, `--init_from RUN`, and keeps a frozen copy of them, `reference`.
 
     Args:
         vocab_size: number of tokens, linked from the data.
@@ -33,16 +33,16 @@ class Reinforce(TokenNetworkModel):
         prompt_tokens: tokens of a prompt, without the end-of-document token at the start of a document.
         new_tokens: the most tokens of a completion; it ends at the end of a document before that.
         group_size: completions of a prompt, at least 2.
-        kl_weight: of the KL divergence to the start, in rewards per nat; 0 for none.
+        kl_weight: of the KL divergence to the reference model, in rewards per nat; 0 for none.
         options: of `TokenNetworkModel`.
 
     Raises:
         UserError: a number is out of range, or the prompt and the completion are longer than the context.
     """
 
-    needs_start = True
+    requires_init_from = True
     verbs_with_reward = ("fit", "validate", "test")
-    val_metrics = ("loss", "bits_per_byte", "reward", "start_reward", "kl", "cost")
+    val_metrics = ("loss", "bits_per_byte", "reward", "reference_reward", "kl", "negative_reward")
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ class Reinforce(TokenNetworkModel):
         self.new_tokens = new_tokens
         self.group_size = group_size
         self.kl_weight = kl_weight
-        self.start: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.means = nn.ModuleDict({name: MeanMetric() for name in ("reward", "start_reward", "kl")})
+        self.reference: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.means = nn.ModuleDict({name: MeanMetric() for name in ("reward", "reference_reward", "kl")})
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:
         super().initialise_from(state)
-        self.start.load_state_dict(state)
+        self.reference.load_state_dict(state)
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
         prompts = self.prompts_of(batch).repeat_interleave(self.group_size, dim=0)  # (N G, P)
@@ -84,8 +84,8 @@ class Reinforce(TokenNetworkModel):
         advantages = group_advantages(rewards, self.group_size)
         log_p = log_softmax(self.network(sampled.tokens[:, :-1]).float(), dim=-1)  # (N G, P + C, V)
         with torch.no_grad():
-            log_p_start = log_softmax(self.start(sampled.tokens[:, :-1]).float(), dim=-1)
-        kl = kl_of_tokens(log_p, log_p_start)
+            log_p_reference = log_softmax(self.reference(sampled.tokens[:, :-1]).float(), dim=-1)
+        kl = kl_of_tokens(log_p, log_p_reference)
         loss = reinforce_loss(log_p, sampled, advantages) + self.kl_weight * token_mean(kl, sampled.is_new)
         self.log_dict(
             {
@@ -108,24 +108,26 @@ class Reinforce(TokenNetworkModel):
         return torch.tensor(self.reward(prompts, completions), dtype=torch.float32, device=sampled.tokens.device)
 
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Besides the likelihood: the reward of a completion of each prompt, that of the start, and the KL divergence to it."""
+        """Besides the likelihood: the rewards of the model and the reference model, and the KL divergence."""
         super().validation_step(batch, batch_idx)
         prompts = self.prompts_of(batch)
-        for name, network in (("reward", self.inference_network()), ("start_reward", self.start)):
+        for name, network in (("reward", self.averaged_network), ("reference_reward", self.reference)):
             generator = torch.Generator(prompts.device).manual_seed(batch_idx)
             sampled = sample_completions(network, prompts, self.new_tokens, self.end_token, generator)
             self.means[name].update(self.rewards_of(sampled))  # type: ignore[operator]
             if name == "reward":
-                log_p, log_p_start = (log_softmax(n(sampled.tokens[:, :-1]).float(), dim=-1) for n in (network, self.start))
-                self.means["kl"].update((kl_of_tokens(log_p, log_p_start) * sampled.is_new).sum(dim=1))  # type: ignore[operator]
+                log_p, log_p_reference = (
+                    log_softmax(n(sampled.tokens[:, :-1]).float(), dim=-1) for n in (network, self.reference)
+                )
+                self.means["kl"].update((kl_of_tokens(log_p, log_p_reference) * sampled.is_new).sum(dim=1))  # type: ignore[operator]
 
     test_step = validation_step
 
     def log_sums(self, split: str) -> None:
-        """Log the means of rewards and KL too; SPLIT/cost is minus the reward, for `best_metric`."""
+        """Log the means of rewards and KL too; SPLIT/negative_reward is minus the reward, for `best_metric`."""
         super().log_sums(split)
         values = {name: mean.compute() for name, mean in self.means.items()}  # type: ignore[operator]
-        values["cost"] = -values["reward"]
+        values["negative_reward"] = -values["reward"]
         self.log_dict({f"{split}/{name}": value for name, value in values.items()}, prog_bar=True)
         for mean in self.means.values():
             mean.reset()  # type: ignore[operator]

@@ -64,7 +64,7 @@ class Diffusion(ImageModel):
         UserError: the network takes another number of conditioning channels than the conditioning image has.
     """
 
-    val_metrics = ("loss",)
+    val_metrics: tuple[str, ...] = ("loss",)
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class Diffusion(ImageModel):
             denoise = editing.with_callback(denoise, callback)
         if sampling.bfloat16:
             denoise = editing.in_bfloat16(denoise)
-        sigmas = editing.last_levels(sampling.sigmas(), strength)
+        sigmas = editing.last_sigmas(sampling.sigmas(), strength)
         if len(sigmas) == 1 and image is not None:
             return image
         noise = partial(random.normal, self.image_shape)

@@ -15,7 +15,7 @@ from genai.models.diffusion.preconditioning import Denoise
 from genai.models.precision import is_slow
 
 
-def last_levels(sigmas: Tensor, strength: float) -> Tensor:
+def last_sigmas(sigmas: Tensor, strength: float) -> Tensor:
     """The noise levels of the last share `strength` of the steps, rounded up to whole steps (SDEdit, Meng et al. 2021).
 
     Args:

@@ -22,7 +22,7 @@ class DiffusionNFT(Diffusion):
     Only the samples are needed, so any sampler works. They come from the averaged network, which is the paper's old policy:
     `ema_halflife_kimg` says how fast it follows. Each label of a batch has `group_size` samples.
 
-    It begins with the weights of a run with the same network, `--init_from RUN`, and keeps them as `start`.
+    It begins with the weights of a run with the same network, `--init_from RUN`, and keeps a frozen copy of them, `reference`.
 
     Args:
         image_shape: (C, H, W), linked from the data.
@@ -32,16 +32,16 @@ class DiffusionNFT(Diffusion):
         group_size: samples of a label, at least 2.
         num_levels: noise levels that a sample is trained at in a step.
         beta: guidance strength of the paper, above 0: a lower value takes longer steps.
-        kl_weight: weight of the squared distance to the start, as a multiple of that to the samples; 0 for none.
+        kl_weight: weight of the squared distance to the reference model, as a multiple of that to the samples; 0 for none.
         options: of `Diffusion`. `consistency`, `condition_dropout` and the conditioning image are unused.
 
     Raises:
         UserError: a number is out of range.
     """
 
-    needs_start = True
+    requires_init_from = True
     verbs_with_reward = ("fit", "validate")
-    val_metrics = ("loss", "reward", "start_reward", "kl", "cost")
+    val_metrics = ("loss", "reward", "reference_reward", "kl", "negative_reward")
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class DiffusionNFT(Diffusion):
         self.num_levels = num_levels
         self.beta = beta
         self.kl_weight = kl_weight
-        self.start: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.reference: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:
         super().initialise_from(state)
-        self.start.load_state_dict(state)
+        self.reference.load_state_dict(state)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         labels = batch[1].repeat_interleave(self.group_size, dim=0)  # (N G, ...)
@@ -81,7 +81,7 @@ class DiffusionNFT(Diffusion):
         x = x_0 + append_dims(sigma) * torch.randn_like(x_0)
         denoised = denoiser(self, self.network, condition)(x, sigma)
         with torch.no_grad():
-            old, start = (denoiser(self, network, condition)(x, sigma) for network in (self.averaged, self.start))
+            old, start = (denoiser(self, network, condition)(x, sigma) for network in (self.averaged, self.reference))
         weight = self.weighting(sigma, self.preconditioning(sigma))
         distance = weight * (denoised - start).square().mean(dim=(1, 2, 3))
         loss = (nft_loss(denoised, old, x_0, r, weight, self.beta) + self.kl_weight * distance).mean()
@@ -91,19 +91,19 @@ class DiffusionNFT(Diffusion):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Besides the denoising loss: the reward of a sample for each label, that of the start, and the KL divergence to it."""
+        """Besides the denoising loss: the rewards of the model and the reference model, and the KL divergence."""
         super().validation_step(batch, batch_idx)
         labels, seeds = batch[1], [batch_idx * 2**20 + i for i in range(len(batch[0]))]
         x_0 = self.samples_of(self.averaged, labels, seeds)
         reward = self.rewards_of(x_0, labels).mean()
-        start_reward = self.rewards_of(self.samples_of(self.start, labels, seeds), labels).mean()
+        reference_reward = self.rewards_of(self.samples_of(self.reference, labels, seeds), labels).mean()
         generator = torch.Generator().manual_seed(batch_idx)
         n = torch.randn(x_0.shape, generator=generator).to(x_0)
         u = (torch.arange(len(x_0)) + torch.rand(len(x_0), generator=generator)) / len(x_0)
         condition = encode(self, labels)
-        denoise, start = (denoiser(self, network, condition) for network in (self.averaged, self.start))
+        denoise, start = (denoiser(self, network, condition) for network in (self.averaged, self.reference))
         kl = path_kl(denoise, start, x_0, n, u.to(x_0)).mean()
-        metrics = {"reward": reward, "start_reward": start_reward, "kl": kl, "cost": -reward}
+        metrics = {"reward": reward, "reference_reward": reference_reward, "kl": kl, "negative_reward": -reward}
         self.log_dict({f"val/{name}": value for name, value in metrics.items()}, batch_size=len(labels), sync_dist=True)
 
     def samples_of(self, network: nn.Module, labels: Tensor, seeds: list[int]) -> Tensor:

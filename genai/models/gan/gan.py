@@ -189,11 +189,11 @@ class GAN(ImageModel):
             loss = self.objective.generator_loss(partial(logits, condition=condition), real, generated.images)
             return loss + self.diversity_loss(generated, condition) if self.diversity_loss else loss
 
-        d_loss = self.update_step.take(self, "discriminator", d_optimizer, discriminator_loss, real, z, condition)
+        d_loss = self.update_step.step(self, "discriminator", d_optimizer, discriminator_loss, real, z, condition)
         self.log("train/discriminator_loss", d_loss, prog_bar=True)
         if (self.global_step + 1) % self.num_discriminator_steps == 0:
             self.discriminator.requires_grad_(False)
-            g_loss = self.update_step.take(self, "generator", g_optimizer, generator_loss, real, z, condition)
+            g_loss = self.update_step.step(self, "generator", g_optimizer, generator_loss, real, z, condition)
             self.discriminator.requires_grad_(True)
             self.log("train/generator_loss", g_loss, prog_bar=True)  # a log of another batch repeats it
         self.count_images(len(real))

@@ -39,7 +39,7 @@ class UpdateStep(nn.Module):
         self.skip_nonfinite = skip_nonfinite
         self.register_buffer("skipped", torch.tensor(0))
 
-    def take(self, model: Model, name: str, optimizer: Optimizer, loss: Callable[..., Tensor], *batch: Tensor | None) -> Tensor:
+    def step(self, model: Model, name: str, optimizer: Optimizer, loss: Callable[..., Tensor], *batch: Tensor | None) -> Tensor:
         """Update the weights of `optimizer` once; returns the mean loss over the batches of all devices.
 
         The step bypasses Lightning's own count of steps: see `count_batch`.

@@ -97,7 +97,7 @@ class VAE(ImageModel):
         self.lr_schedule = lr_schedule
 
     @property
-    def trained(self) -> Autoencoder:
+    def averaged_network(self) -> Autoencoder:
         """The averaged networks."""
         return self.averaged.network  # type: ignore[return-value]
 
@@ -138,11 +138,11 @@ class VAE(ImageModel):
         """
         images, labels = batch
         generator = torch.Generator().manual_seed(batch_idx)
-        x = self.trained.likelihood.observe(images, torch.rand(images.shape, generator=generator).to(images))
+        x = self.averaged_network.likelihood.observe(images, torch.rand(images.shape, generator=generator).to(images))
         epsilon = torch.randn(1, len(images), self.latent_dim, generator=generator).to(images)
         condition = label_vectors(labels, len(images), self.condition_dim, self.device)
-        posterior, prior = self.trained.posterior(x, condition), self.trained.latent_distribution()
-        terms = self.trained.elbo_terms(x, posterior, prior, epsilon, condition)
+        posterior, prior = self.averaged_network.posterior(x, condition), self.averaged_network.latent_distribution()
+        terms = self.averaged_network.elbo_terms(x, posterior, prior, epsilon, condition)
         metrics = {"loss": -terms.elbo, "elbo": terms.elbo, "reconstruction": -terms.log_likelihood, "kl": terms.kl.sum(dim=1)}
         metrics["bits_per_dim"] = -terms.elbo / (images[0].numel() * math.log(2))
         means = {f"{split}/{name}": value.mean() for name, value in metrics.items()}
@@ -166,7 +166,7 @@ class VAE(ImageModel):
     @torch.no_grad()
     def latents(self, seeds: Sequence[int], temperature: float = 1.0) -> Tensor:
         """One latent per seed, sampled from the prior: (len(seeds), D)."""
-        return self.trained.latent_distribution().sample(seeds, self.device, temperature)
+        return self.averaged_network.latent_distribution().sample(seeds, self.device, temperature)
 
     @torch.no_grad()
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -176,14 +176,16 @@ class VAE(ImageModel):
             images: with a Bernoulli likelihood, a grey pixel counts as its more likely value.
             condition: (N,) classes or (N, num_classes) attributes; None is the null condition.
         """
-        return self.trained.encode(
+        return self.averaged_network.encode(
             images.to(self.device), label_vectors(condition, len(images), self.condition_dim, self.device)
         )
 
     @torch.no_grad()
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, D) -> means of p(x|z), (N, C, H, W) in [-1, 1]."""
-        return self.trained.decode(z.to(self.device), label_vectors(condition, len(z), self.condition_dim, self.device))
+        return self.averaged_network.decode(
+            z.to(self.device), label_vectors(condition, len(z), self.condition_dim, self.device)
+        )
 
     def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """Encode and decode images (N, C, H, W) in [-1, 1], deterministic."""
@@ -204,16 +206,18 @@ class VAE(ImageModel):
         images = images.to(self.device)
         condition = label_vectors(condition, len(images), self.condition_dim, self.device)
         random = SeededRandom(seeds, self.device)
-        x = self.trained.likelihood.observe(images, random.uniform(self.image_shape).to(images.dtype))
-        posterior, prior = self.trained.posterior(x, condition), self.trained.latent_distribution()
+        x = self.averaged_network.likelihood.observe(images, random.uniform(self.image_shape).to(images.dtype))
+        posterior, prior = self.averaged_network.posterior(x, condition), self.averaged_network.latent_distribution()
 
         def log_weights(num: int) -> Tensor:
             epsilon = random.normal((SAMPLES_AT_ONCE, self.latent_dim)).transpose(0, 1)[:num]  # (num, N, D)
-            return self.trained.elbo_terms(x, posterior, prior, epsilon, condition).log_weights
+            return self.averaged_network.elbo_terms(x, posterior, prior, epsilon, condition).log_weights
 
         bound = importance_weighted_bound(log_weights, num_samples, SAMPLES_AT_ONCE)
         kind = "ELBO" if num_samples == 1 else f"IWAE bound with {num_samples:,} samples"
-        return LikelihoodEstimate.of_log_prob(bound, math.prod(self.image_shape), f"{kind}, {self.trained.likelihood.pixels}")
+        return LikelihoodEstimate.of_log_prob(
+            bound, math.prod(self.image_shape), f"{kind}, {self.averaged_network.likelihood.pixels}"
+        )
 
 
 def label_vectors(labels: Tensor | None, num: int, condition_dim: int, device: torch.device) -> Tensor | None:

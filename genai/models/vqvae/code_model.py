@@ -80,14 +80,24 @@ class CodeModel(ImageModel):
         return Stages(self.tokenizer, self.prior)
 
     @property
-    def trained(self) -> Stages:
+    def averaged_network(self) -> Stages:
         """The averaged networks."""
         return self.averaged.network  # type: ignore[return-value]
 
     @torch.no_grad()
+    def codes(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> codes (N, h, w) int64."""
+        return self.averaged_network.tokenizer.encode(images.to(self.device))
+
+    @torch.no_grad()
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Codes (N, h, w) int64 -> images (N, C, H, W) in [-1, 1]."""
+        return self.averaged_network.tokenizer.decode(codes.to(self.device))
+
+    @torch.no_grad()
     def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """Encode images (N, C, H, W) in [-1, 1] to codes and decode these, deterministic; the condition is unused."""
-        return self.trained.tokenizer.decode(self.trained.tokenizer.encode(images))
+        return self.averaged_network.tokenizer.decode(self.averaged_network.tokenizer.encode(images))
 
     def generate(self, seeds: Sequence[int], condition: Tensor | None, **settings: Any) -> Tensor:
         """Sample the codes of one image per seed and decode them: (len(seeds), C, H, W) in [-1, 1].
@@ -98,5 +108,5 @@ class CodeModel(ImageModel):
             settings: fields of `CodeSampling`, which replace the model's own.
         """
         u = seeded_uniform(seeds, (math.prod(self.prior.grid),), self.device)
-        codes = self.trained.prior.sample(u, condition, replace(self.code_sampling, **settings))
-        return self.trained.tokenizer.decode(codes)
+        codes = self.averaged_network.prior.sample(u, condition, replace(self.code_sampling, **settings))
+        return self.averaged_network.tokenizer.decode(codes)

@@ -36,7 +36,7 @@ class CodeReinforce(CodeModel):
         num_classes: width of the condition (classes, attributes, words of the vocabulary), linked from the data.
         reward: of images and their condition: a class of image_rewards.py or of your own, or the import path of a function.
         group_size: samples of a label, at least 2.
-        kl_weight: of the KL divergence to the start, in rewards per nat of a code; 0 for none.
+        kl_weight: of the KL divergence to the reference model, in rewards per nat of a code; 0 for none.
         optimizer: any torch optimiser.
         lr_schedule: factor on the learning rate, a function of the images sampled.
         options: of `CodeModel`.
@@ -45,9 +45,9 @@ class CodeReinforce(CodeModel):
         UserError: a number is out of range.
     """
 
-    needs_start = True
+    requires_init_from = True
     verbs_with_reward = ("fit", "validate")
-    val_metrics = ("reward", "start_reward", "kl", "cost")
+    val_metrics = ("reward", "reference_reward", "kl", "negative_reward")
 
     def __init__(
         self,
@@ -69,25 +69,25 @@ class CodeReinforce(CodeModel):
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.tokenizer.requires_grad_(False)
-        self.start: CodePrior = copy.deepcopy(self.prior).eval().requires_grad_(False)
+        self.reference: CodePrior = copy.deepcopy(self.prior).eval().requires_grad_(False)
 
     def configure_optimizers(self) -> Any:
         return optimizer_and_schedule(self.optimizer, self.prior, self.lr_schedule, self)
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:
         """Load the averaged weights of another model, from its `export_state`."""
-        for stages in (self.trained_network(), self.trained):
+        for stages in (self.trained_network(), self.averaged_network):
             stages.load_state_dict(state)
-        self.start.load_state_dict(self.prior.state_dict())
+        self.reference.load_state_dict(self.prior.state_dict())
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         labels = batch[1].repeat_interleave(self.group_size, dim=0)  # (N G, ...)
         u = torch.rand(len(labels), math.prod(self.prior.grid), device=self.device)
         codes = self.sample_codes(self.prior, u, labels)  # (N G, h, w)
         rewards = self.rewards_of(codes, labels)
-        log_p, log_p_start = self.log_probs(self.prior, codes, labels), self.log_probs(self.start, codes, labels)
+        log_p, log_p_reference = self.log_probs(self.prior, codes, labels), self.log_probs(self.reference, codes, labels)
         sampled = SampledTokens(codes.flatten(1), torch.ones_like(codes.flatten(1), dtype=torch.bool))
-        kl = kl_of_tokens(log_p, log_p_start)  # (N G, h w)
+        kl = kl_of_tokens(log_p, log_p_reference)  # (N G, h w)
         loss = reinforce_loss(log_p, sampled, group_advantages(rewards, self.group_size))
         loss = loss + self.kl_weight * token_mean(kl, sampled.is_new)
         metrics = {"loss": loss, "reward": rewards.mean(), "kl": kl.sum(dim=1).mean()}
@@ -96,16 +96,19 @@ class CodeReinforce(CodeModel):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """The reward of a sample for each label, that of the start, and the KL divergence to the start in nats per image."""
+        """Log the reward of samples, that of the reference model, and the KL divergence to it in nats per image."""
         labels = batch[1]
         generator = torch.Generator().manual_seed(batch_idx)
         u = torch.rand(len(labels), math.prod(self.prior.grid), generator=generator).to(self.device)
-        codes = self.sample_codes(self.trained.prior, u, labels)
-        log_p, log_p_start = self.log_probs(self.trained.prior, codes, labels), self.log_probs(self.start, codes, labels)
+        codes = self.sample_codes(self.averaged_network.prior, u, labels)
+        log_p, log_p_reference = (
+            self.log_probs(self.averaged_network.prior, codes, labels),
+            self.log_probs(self.reference, codes, labels),
+        )
         reward = self.rewards_of(codes, labels).mean()
-        start_reward = self.rewards_of(self.sample_codes(self.start, u, labels), labels).mean()
-        kl = kl_of_tokens(log_p, log_p_start).sum(dim=1).mean()
-        metrics = {"reward": reward, "start_reward": start_reward, "kl": kl, "cost": -reward}
+        reference_reward = self.rewards_of(self.sample_codes(self.reference, u, labels), labels).mean()
+        kl = kl_of_tokens(log_p, log_p_reference).sum(dim=1).mean()
+        metrics = {"reward": reward, "reference_reward": reference_reward, "kl": kl, "negative_reward": -reward}
         self.log_dict({f"val/{name}": value for name, value in metrics.items()}, batch_size=len(labels), sync_dist=True)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -119,7 +122,7 @@ class CodeReinforce(CodeModel):
     @torch.no_grad()
     def rewards_of(self, codes: Tensor, labels: Tensor) -> Tensor:
         """The reward of the image of each code (N, h, w): (N,) float32."""
-        images = self.trained.tokenizer.decode(codes)
+        images = self.averaged_network.tokenizer.decode(codes)
         return check_rewards(self.reward(images, labels if self.conditional else None), len(codes))
 
     def log_probs(self, prior: CodePrior, codes: Tensor, labels: Tensor) -> Tensor:

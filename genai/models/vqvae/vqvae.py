@@ -124,7 +124,7 @@ class VQVAE(CodeModel):
         else:
             scale_learning_rate(optimizer, self.prior_schedule, self.images_seen - round(1000 * self.tokenizer_kimg))
             with torch.no_grad():
-                codes = self.trained.tokenizer.encode(images)  # (N, h, w)
+                codes = self.averaged_network.tokenizer.encode(images)  # (N, h, w)
             inputs = corrupt_codes(codes, self.prior.num_codes, self.code_corruption)
             condition = drop_condition(self.prior.condition(labels), self.condition_dropout)
             loss = backward_in_microbatches(self, self.prior.loss, self.num_microbatches, codes, inputs, condition)
@@ -133,7 +133,7 @@ class VQVAE(CodeModel):
         self.count_images(len(images))
         self.update_averages()
         if was_first_stage and not self.trains_tokenizer:  # from here on the tokenizer is the averaged one
-            self.tokenizer.load_state_dict(self.trained.tokenizer.state_dict())
+            self.tokenizer.load_state_dict(self.averaged_network.tokenizer.state_dict())
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
         self.log_dict({f"train/{name}": value for name, value in metrics.items()}, sync_dist=True)
@@ -162,11 +162,11 @@ class VQVAE(CodeModel):
         no likelihood of the image, because the codes do not determine it.
         """
         images, labels = batch
-        output = self.trained.tokenizer(images)
+        output = self.averaged_network.tokenizer(images)
         codes = output.quantized.indices
-        metrics = {"reconstruction": self.trained.tokenizer.reconstruction(output.decoded, images).mean()}
+        metrics = {"reconstruction": self.averaged_network.tokenizer.reconstruction(output.decoded, images).mean()}
         if not self.trains_tokenizer:
-            nats = self.trained.prior.nats(codes, codes, self.trained.prior.condition(labels))  # (N, h * w)
+            nats = self.averaged_network.prior.nats(codes, codes, self.averaged_network.prior.condition(labels))  # (N, h * w)
             bits_per_dim = nats.sum(dim=1).mean() / (math.prod(self.image_shape) * math.log(2))
             metrics |= {"prior_nats": nats.mean(), "code_bits_per_dim": bits_per_dim}
         means = {f"{split}/{name}": value for name, value in metrics.items()}

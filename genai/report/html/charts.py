@@ -15,6 +15,7 @@ from genai.metrics.registry import Metric
 from genai.report.html.content import RunContent
 
 MAX_POINTS = 300  # of a curve
+LEGEND_LINE = 26  # pixels
 FLOOR: dict[str, Any] = {"line_color": "#666666", "line_dash": "dashed", "line_width": 1.5}
 
 
@@ -92,8 +93,7 @@ def class_shares(runs: Sequence[RunContent]) -> figure | None:
     real = next(iter(shares.values()))["reference"]
     chart.scatter(names, real, marker="dash", size=24, line_width=3, color="black", legend_label="real images")
     chart.y_range.update(start=0)
-    chart.legend.orientation = "horizontal"
-    chart.add_layout(chart.legend[0], "above")
+    legend_below(chart, len(shares) + 1)
     return chart
 
 
@@ -116,5 +116,11 @@ def against(metric: Metric, runs: Sequence[RunContent], x: Sequence[float], labe
     chart.add_tools(
         HoverTool(renderers=[points], tooltips=[("run", "@run"), (label, "@x{0.0000}"), (metric.title, "@y{0.0000}")])
     )
-    chart.add_layout(chart.legend[0], "below")
+    legend_below(chart, len(runs))
     return chart
+
+
+def legend_below(chart: figure, num: int) -> None:
+    """Put the legend of `num` lines below a chart, which becomes higher by it."""
+    chart.add_layout(chart.legend[0], "below")
+    chart.height = (chart.height or 0) + LEGEND_LINE * num

@@ -156,7 +156,7 @@ def nearest_training_images(content: RunContent, data: ImageDataModule) -> Neare
     real = test.batch(torch.arange(min(NUM_REAL, len(test)))).images
     found = nearest(content.images, train, min(NUM_NEAREST, len(train)))
     own = nearest(to_uint8(real) if real.is_floating_point() else real, train, 1)
-    shown = Neighbours(found.images[:NUM_COMPARED], found.distances[:NUM_COMPARED])
+    shown = Neighbours(*(part[:NUM_COMPARED] for part in found))
     medians = [float(distances[:, 0].median()) for distances in (found.distances, own.distances)]
     return Nearest(content.images[:NUM_COMPARED], shown, medians[0], medians[1], len(content.images), len(real))
 

@@ -55,6 +55,7 @@ def write_report(runs: Sequence[RunContent], neighbours: dict[str, Nearest | str
         tables=score_tables(runs),
         neighbours=[panel(neighbours[run.name]) for run in runs if run.name in neighbours],
         differing=differing(runs) if len(runs) > 1 else {},
+        has_curves=any(name.startswith("curve-") for name in figures),
         charts={name: Markup(division) for name, division in divisions.items()},
         script=Markup(script),
         bokeh=Markup(Resources(mode="inline", components=["bokeh"]).render()),
@@ -115,16 +116,16 @@ def score_tables(runs: Sequence[RunContent]) -> list[dict[str, Any]]:
     for line, group in groupby(scored, key=protocol):
         own = list(group)
         measured = [metric for metric in known_metrics() if any(metric.name in run.evaluation["scores"] for run in own)]
-        rows = [
-            [
-                metric.heading,
-                *(metric.text(run.evaluation["scores"], with_std=True) for run in own),
-                metric.text(own[0].evaluation["floor"], with_std=True),
-            ]
-            for metric in measured
-        ]
+        rows = [score_row(metric, own) for metric in measured]
         tables.append({"protocol": line, "runs": [run.name for run in own], "rows": rows})
     return tables
+
+
+def score_row(metric: Metric, runs: Sequence[RunContent]) -> list[str]:
+    """Metric, score of each run, floor. Floors of text are measured with the model: where they differ, all are named."""
+    floors = [metric.text(run.evaluation["floor"], with_std=True) for run in runs]
+    scores = [metric.text(run.evaluation["scores"], with_std=True) for run in runs]
+    return [metric.heading, *scores, floors[0] if len(set(floors)) == 1 else ", ".join(floors)]
 
 
 def facts(run: RunContent) -> dict[str, str]:

@@ -49,14 +49,14 @@ def controls_of(run: Run, model: Any, classifier: FeatureNetwork | None) -> Cont
     record = run.record()
     condition = record.get("label_kind", "class") if model.conditional else "none"
     sampling = model.sampling if isinstance(model, HasSampler) else None
-    abilities = {"reconstruct": Reconstructs, "vary": Varies, "fill in": Restores}
+    capabilities = {"reconstruct": Reconstructs, "vary": Varies, "fill in": Restores}
     return Controls(
         condition=condition,
         choices=tuple(map(str, record["class_names"])) if condition in ("class", "attributes") else (),
         steps=None if sampling is None else sampling.steps,
         guidance=None if sampling is None or not model.conditional else sampling.guidance_scale,
         has_latents=isinstance(model, Decodes),
-        edits=tuple(name for name, ability in abilities.items() if isinstance(model, ability)),
+        edits=tuple(name for name, capability in capabilities.items() if isinstance(model, capability)),
         classifies=classifier is not None,
     )
 

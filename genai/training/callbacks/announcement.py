@@ -11,7 +11,7 @@ from genai.data.module import DataModule
 from genai.models.precision import is_slow
 
 
-class Announcement(L.Callback):
+class TrainingSummary(L.Callback):
     """Prints the sizes of the splits and networks, the images of a step, the learning rates, and a slow precision."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

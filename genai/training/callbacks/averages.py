@@ -36,7 +36,7 @@ class Averages(L.Callback):
             write_atomically(folder / f"{average.std:g}-{pl_module.images_seen}.safetensors", save(state))
 
 
-class FrozenAverages(L.Callback):
+class WarnIfAveragesUnchanged(L.Callback):
     """Warns after a fit that has changed no averaged weights: samples then come from the weights before the fit.
 
     It compares the sums of their parameters before and after.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 
-class CountedRandomness(L.Callback):
+class SeedEachBatch(L.Callback):
     """Seeds torch's generators before each training batch from (seed, images seen, rank).
 
     Noise and dropout then need no saved state: a run resumed in the middle of an epoch gets the random numbers of the

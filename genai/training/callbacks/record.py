@@ -96,8 +96,8 @@ def describe(trainer: L.Trainer, model: L.LightningModule, seed: int) -> dict[st
     data = getattr(trainer, "datamodule", None)
     if not isinstance(model, Model) or not isinstance(data, DataModule):
         raise UserError("RecordRun needs a model and a data module of genai: trainer.fit(model, datamodule=...)")
-    if model.not_plain:
-        raise UserError(f"RecordRun cannot write config.yaml: {model.not_plain}")
+    if model.hparams_error:
+        raise UserError(f"RecordRun cannot write config.yaml: {model.hparams_error}")
     linked = (*IMAGE_SIZES, *TEXT_SIZES, "_instantiator", "_class_path")
     init_args = {name: to_plain(value, name) for name, value in model.hparams.items() if name not in linked}
     return {

@@ -1,0 +1,69 @@
+"""genai explain: a classifier, a discriminator and a VQ model of digits, each with its test; bad input."""
+
+from pathlib import Path
+
+import pytest
+
+from genai.cli import main
+from tests.families import CONFIGS, QUIET, TRUST, family
+
+FEATURES = ["-c", str(CONFIGS / "features.yaml"), "--model.init_args.network.init_args.channels=[8,16]", *QUIET]
+FEATURES += ["--model.init_args.ema_halflife_kimg", "0.2"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained classifier, a GAN of two batches and a VQ model of 24 batches."""
+    folder = tmp_path_factory.mktemp("explain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        quick = ["--trainer.max_epochs", "4", "--trainer.limit_val_batches", "0"]
+        assert main(["fit", *FEATURES, *quick, "--experiment", "features"]) == 0
+        short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "0"]
+        assert main(["fit", *family("gan"), *short, "--experiment", "gan", *TRUST]) == 0
+        short[1], short[3] = "2", "12"
+        assert main(["fit", *family("vqvae"), *short, "--experiment", "vqvae", *TRUST]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("features", "change of log-odds"), ("gan", "change of log-odds"), ("vqvae", "codes are used")]
+)
+def test_each_kind_of_model_is_explained(
+    name: str, words: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs)
+    capsys.readouterr()
+    assert main(["explain", name, "--checkpoint", "last", *TRUST, "--num", "40", "--out", f"{name}.png"]) == 0
+    output = capsys.readouterr().out
+    assert words in output
+    assert max(map(len, output.splitlines())) <= 80
+    assert Path(f"{name}.png").stat().st_size > 500
+    if name == "features":
+        assert "the explanation is faithful" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["features", "--target", "ten"], "there is no class or attribute 'ten'"),
+        (["vqvae", "--target", "1"], "is no classifier: leave --target out"),
+    ],
+)
+def test_targets_are_checked(
+    arguments: list[str], words: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs)
+    assert main(["explain", *arguments, "--checkpoint", "last", *TRUST]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("run", "words"), [("zoo/mnist-gan", "has no discriminator"), ("zoo/digits-diffusion", "which cannot be explained")]
+)
+def test_models_that_cannot_be_explained(run: str, words: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", run]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert list(workspace.iterdir()) == []
