@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from jsonargparse import ArgumentParser
 
 from genai.errors import UserError
 
@@ -94,8 +95,11 @@ def attributes_of(value: Any, name: str) -> dict[str, Any]:
 
 
 def parameters_of(factory: Any) -> list[str]:
-    """The names of the parameters of a class or function, without *args and **kwargs."""
+    """The names of the parameters of a class or function; **kwargs of a class are the parameters that they give its bases."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if inspect.isclass(factory) and any(p.kind == kinds[1] for p in inspect.signature(factory).parameters.values()):
+        added = ArgumentParser().add_class_arguments(factory, fail_untyped=False)
+        return list(dict.fromkeys(name.partition(".")[0] for name in added))
     return [name for name, parameter in inspect.signature(factory).parameters.items() if parameter.kind not in kinds]
 
 

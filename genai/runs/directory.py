@@ -35,7 +35,12 @@ RECORD = {  # of run.json
     "versions": dict,
 }
 NUMBERS = ("seconds", "train_flops", "energy_kwh", "peak_memory", "sample_flops")
-COST = {**dict.fromkeys(NUMBERS, (int, float)), "step_flops": dict, "device": str, "energy_source": str}  # and of sampling
+COST: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(NUMBERS, (int, float)),
+    "step_flops": dict,
+    "device": str,
+    "energy_source": str,
+}  # and of sampling
 LARGEST = 1e100  # score
 PROTOCOL_TEXTS = ("data", "fingerprint", "split", "features", "weights_sha256", "resize", "tokenizer")  # others are integers
 EVALUATION = {"scores": dict, "floor": dict, "images_seen": int}  # of a split in metrics.json

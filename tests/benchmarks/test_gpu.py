@@ -11,6 +11,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks/gpu.py"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_steps_on_a_processor(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     command = [

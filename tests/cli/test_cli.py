@@ -56,7 +56,10 @@ def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["fit", "-c", DIGITS, "--trainer.precision", "16-mixed", "--trainer.accelerator", "cpu"], "bf16-mixed"),
         (["fit", "-c", DIGITS, "--model.init_args.objective", "genai.models.gan.objectives.Nope"], "Nope"),
         (["fit", "-c", DIGITS, "--data.class_path", "genai.data.digits.Digit"], "did you mean `genai.data.digits.Digits`?"),
-        (["fit", "-c", DIGITS, "--model.init_args.resampling", '{"num_candidates": 0}'], "use num_candidates of 1 or more"),
+        (
+            ["fit", "-c", DIGITS, "--model.init_args.resampling", '{"num_candidates": 0}'],
+            "num_candidates 0 is out of range: use 1 or more",
+        ),
         (["fit", "--resume", "nowhere"], "there is no run `nowhere`"),
         (["test"], "--help"),
         (["test", "nowhere"], "there is no run `nowhere`"),

@@ -205,7 +205,7 @@ def test_the_manifold_rises_to_the_right_and_upwards(place: Path) -> None:
 
 def test_the_whole_test_split_is_encoded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, draw = [], latents.scatter
-    monkeypatch.setattr(latents, "scatter", lambda codes, labels, run: seen.append((codes, labels)) or draw(codes, labels, run))
+    monkeypatch.setattr(latents, "scatter", lambda *given: seen.append(given[:2]) or draw(*given))
     assert main(["latents", "plain", "--side", "3"]) == 0
     ((codes, labels),) = seen
     split = Digits().split("test")
@@ -214,7 +214,7 @@ def test_the_whole_test_split_is_encoded(place: Path, monkeypatch: pytest.Monkey
 
 
 def test_only_two_latents_can_be_plotted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "latent_dim 2" in refused(capsys, "latents", "three")
+    assert "only 2 can be shown" in refused(capsys, "latents", "three")
     assert "ends in .png" in refused(capsys, "latents", "plain", "--out", "a.jpg")
     Path("a-codes.png").write_text("mine")
     assert "--force" in refused(capsys, "latents", "plain", "--out", "a.png")
@@ -328,6 +328,6 @@ def test_nats_and_bits_per_dim_are_printed_and_kept(place: Path, runs: Path, cap
 
 
 def test_other_models_say_what_they_cannot(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in (["reconstruct"], ["denoise"], ["latents"], ["likelihood"]):
+    for verb in (["reconstruct"], ["denoise"], ["likelihood"]):
         assert "is a GAN, which cannot" in refused(capsys, *verb, "zoo/mnist-gan")
     assert "is a GAN, which cannot" in refused(capsys, "anomalies", "zoo/mnist-gan", "test")

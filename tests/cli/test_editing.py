@@ -88,6 +88,7 @@ def done(*arguments: str) -> Image.Image:
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line that says why a command does nothing."""
+    capsys.readouterr()
     assert main(list(arguments)) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

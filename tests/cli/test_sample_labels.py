@@ -144,6 +144,7 @@ def test_a_record_without_label_keys(faces: Path, digits: Path, workspace: Path,
         record = json.loads((run / "run.json").read_text())
         write_json(copy / "run.json", {key: value for key, value in record.items() if not key.startswith("label")})
     assert sampled(workspace / "digits", "--label", "4", "--num", "2")[1].tolist() == [4, 4]
+    capsys.readouterr()
     assert main(["sample", "faces", "--trust", "tests"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

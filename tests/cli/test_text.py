@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_fit_validates_on_its_last_step_and_keeps_the_tokenizer(run: Run) -> None:
     header, *rows = (run.path / "metrics.csv").read_text().splitlines()
     assert header.startswith("tokens_seen,")
-    assert rows[-1].startswith(f"{40 * 12 * 24},")
+    assert rows[-1].startswith(f"{40 * 16 * 24},")
     assert (run.path / "checkpoints/best.ckpt").is_file()
     assert run.record()["vocab_size"] == tokenizer_of(run).vocab_size
     model = genai.load(run)

@@ -66,8 +66,8 @@ REFUSED = {
     "no label": ("\n".join(["file,label", *ROWS, "13.png,"]), "no label for 13.png in row 14"),
     "no header": ("\n".join(ROWS), "begins with 00.png instead of the names"),
     "a column twice": ("\n".join(["file,label,label", *(f"{row},x" for row in ROWS)]), "the column label twice"),
-    "UTF-16": ("\n".join(["file,label", *ROWS]).encode("utf-16"), "no CSV in UTF-8"),
-    "empty": ("", "no CSV in UTF-8"),
+    "UTF-16": ("\n".join(["file,label", *ROWS]).encode("utf-16"), "not a CSV in UTF-8"),
+    "empty": ("", "not a CSV in UTF-8"),
     "NUL": (b"file,label\n00.png,\0\n", "labels.csv"),
 }
 
@@ -213,9 +213,9 @@ def test_names_of_experiments(name: str | None) -> None:
 def test_more_processes_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     for devices in (1, 2, "auto", -1):
-        check_accelerator(SimpleNamespace(accelerator="cpu", devices=devices))
-    with pytest.raises(UserError, match=r"--trainer\.devices 2 or fewer"):
-        check_accelerator(SimpleNamespace(accelerator="cpu", devices=7))
+        check_accelerator(SimpleNamespace(accelerator="cpu", devices=devices, num_nodes=1))
+    with pytest.raises(UserError, match=r"--trainer\.devices 7 is more than the 2 CPU cores"):
+        check_accelerator(SimpleNamespace(accelerator="cpu", devices=7, num_nodes=1))
 
 
 @pytest.mark.parametrize("name", ["grid.txt", "grid.JPG", "grid.mp4"])

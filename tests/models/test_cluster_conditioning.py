@@ -236,7 +236,7 @@ def test_a_run_with_clusters_resumes_and_is_sampled(tmp_path: Path, monkeypatch:
 
 
 def test_invalid_settings_are_refused() -> None:
-    with pytest.raises(UserError, match="num_clusters of 2 or more"):
+    with pytest.raises(UserError, match="num_clusters 1 is out of range: use 2 or more"):
         ClusterConditioning(1)
     with pytest.raises(UserError, match="use 0 or more"):
         ClusterConditioning(2, diversity_weight=-1.0)

@@ -190,7 +190,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-MNIST = [pytest.param(f"mnist/{name}-rl", marks=pytest.mark.slow) for name in ("vqvae", "diffusion")]
+MNIST = [pytest.param(f"mnist/{name}-rl", marks=[pytest.mark.slow, pytest.mark.long]) for name in ("vqvae", "diffusion")]
 
 
 @pytest.mark.parametrize("name", ["digits/vqvae-rl", "digits/diffusion-rl", *MNIST])

@@ -76,6 +76,7 @@ def test_each_epoch_has_a_frame(page: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_five_runs_fit_into_eight_megabytes(runs: Path, tmp_path: Path) -> None:
     noise = tmp_path / "epoch-0001.png"  # nothing compresses worse
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (560, 560, 3), np.uint8)).save(noise)

@@ -115,10 +115,10 @@ def test_processes_without_end_are_refused(
 def test_the_options_of_a_study_are_those_of_its_search_space(workspace: Path) -> None:
     """Its file may be that of a stranger, and the best trial's options are trained again."""
     from genai.training.search import Parameter
-    from genai.training.study import Question, Study
+    from genai.training.study import Study, StudySettings
 
     space = {"data.init_args.batch_size": Parameter(16, 64), "trainer.precision": Parameter(choices=("32",))}
-    study = Study("theirs", Question(("digits/gan",), space, ()), "val/fid")
+    study = Study("theirs", StudySettings(("digits/gan",), space, ()), "val/fid")
     own = {"data.init_args.batch_size": 32, "trainer.precision": "32"}
     for value, params in ((2.0, own), (1.0, {"trainer.callbacks": "[{class_path: payload.opt}]"})):
         distributions = {name: optuna.distributions.CategoricalDistribution([entry]) for name, entry in params.items()}

@@ -196,6 +196,7 @@ SWEEPS = sorted((Path(__file__).parents[2] / "configs/sweeps").glob("wandb-*.yam
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_the_command_of_a_wandb_sweep_runs(path: Path, workspace: Path) -> None:
     """As the agent of W&B expands it: one `--name=value` for each parameter."""

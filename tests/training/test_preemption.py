@@ -82,7 +82,15 @@ def fail_on_signals_not_taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.fixture(
-    scope="module", params=["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name != "gan")]
+    scope="module",
+    params=[
+        "gan",
+        *(
+            pytest.param(name, marks=[pytest.mark.slow, *[pytest.mark.long] * (name != "diffusion")])
+            for name in FAMILIES
+            if name != "gan"
+        ),
+    ],
 )
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """An uninterrupted fit of each family."""

@@ -226,7 +226,7 @@ def refuse_in_one_line(sweep: Sequence[str], capfd: pytest.CaptureFixture[str]) 
     before = sorted(Path("runs").rglob("*"))
     for words, message in (
         (["-c", "digits/cgan"], "another preset"),
-        (["--study", "a/b"], "is not a name"),
+        (["--study", "a/b"], "is not a valid name"),
         (["--seeds", "1"], "use 2 or more"),
         (["--seed_everything", "1"], "is chosen by the sweep"),
         (["--evaluation.every_n_epochs", "0", "--study", "new"], "no epoch of a trial would be scored"),

@@ -1,4 +1,4 @@
-"""genai curves: plot the logged metrics of runs, over training or against each other
+"""genai curves: plot the logged metrics of runs over training
 
 Group: inspect
 """

@@ -1,4 +1,4 @@
-"""genai directions: find directions in a latent space that change one attribute
+"""genai directions: find latent directions that change one attribute
 
 Group: sample and edit
 """

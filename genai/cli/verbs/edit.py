@@ -1,4 +1,4 @@
-"""genai edit: change attributes of samples or pictures along saved directions
+"""genai edit: change attributes of samples or pictures along directions
 
 Group: sample and edit
 """

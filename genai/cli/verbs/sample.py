@@ -102,7 +102,7 @@ def run(arguments: list[str]) -> None:
     write(Samples(images, condition, texts), path, labels.per_label, metadata)
     if certificate is not None:
         for picture in [path] if path.suffix == ".png" else sorted(path.glob("*.png")):
-            certificate.sign(picture)
+            certificate.sign(Path(picture))
     rows = f" (rows: {metadata['Rows']})" if "Rows" in metadata and path.suffix == ".png" else ""
     print(f"wrote {path}{rows}")
 
