@@ -19,7 +19,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 # runs/demo.png. `genai compare` prints what `genai test` measures; runs/demo.html shows both runs in a browser.
 demo: $(VENV)/ready
 	$(BIN)/genai fit -c configs/digits/gan.yaml --experiment demo-gan --tracker csv --trainer.max_epochs 100
-	$(BIN)/genai fit -c configs/digits/diffusion.yaml --experiment demo-diffusion --tracker csv --trainer.max_epochs 60 --trainer.precision 32
+	$(BIN)/genai fit -c configs/digits/diffusion.yaml --experiment demo-diffusion --tracker csv --trainer.max_epochs 60 --trainer.precision 32 --evaluation.every_n_epochs 60
 	$(BIN)/genai test demo-gan --tracker csv > /dev/null
 	$(BIN)/genai test demo-diffusion --tracker csv > /dev/null
 	$(BIN)/genai compare demo-gan demo-diffusion --out runs/demo.png --force
