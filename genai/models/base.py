@@ -155,16 +155,17 @@ class ImageModel(VisionModel):
         """Generate one image per seed, (len(seeds), C, H, W) in [-1, 1]; each depends on its own seed and condition only."""
 
     @torch.no_grad()
-    def sample(self, seeds: Sequence[int], condition: Tensor | None = None, **options: Any) -> Tensor:
+    def sample(self, seeds: Sequence[int], condition: Tensor | None = None, chunk: int | None = None, **options: Any) -> Tensor:
         """Generate one image per seed with the averaged weights.
 
         Image i depends on `seeds[i]` and `condition[i]` only. Matrix kernels may round differently for another number of
-        rows, so the network always sees chunks of `sample_chunk` images, the last one padded.
+        rows, so the network always sees chunks of the same number of images, the last one padded.
 
         Args:
             seeds: N integers in [0, 2**63).
             condition: (N,) int64 classes, (N, num_classes) float attributes or (N, L) int64 words; None for an unconditional
                 model.
+            chunk: images at once; `sample_chunk` by default. Another number changes images in their last bits.
             options: of the family; a tensor among them has one row for each seed.
 
         Returns:
@@ -176,9 +177,9 @@ class ImageModel(VisionModel):
         """
         check_number(len(seeds), self.image_shape)
         check_condition(self.conditional, self.num_classes, condition, len(seeds))
-        images = []
-        for start in range(0, len(seeds), self.sample_chunk):
-            rows = [min(i, len(seeds) - 1) for i in range(start, start + self.sample_chunk)]
+        images, chunk = [], chunk or self.sample_chunk
+        for start in range(0, len(seeds), chunk):
+            rows = [min(i, len(seeds) - 1) for i in range(start, start + chunk)]
             part = None if condition is None else condition[rows].to(self.device)
             own = {name: v[rows].to(self.device) if isinstance(v, Tensor) else v for name, v in options.items()}
             generated = self.generate([int(seeds[i]) for i in rows], part, **own)

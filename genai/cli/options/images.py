@@ -31,7 +31,7 @@ def add_image_options(parser: VerbParser, num: int) -> None:
 def add_optional_image_options(parser: VerbParser, num: int) -> None:
     """Add [IMAGE...], and the number of test images to use if no image is given."""
     parser.add_argument("images", metavar="IMAGE", nargs="*", help=f"{IMAGE_HELP}; default: the first test images")
-    parser.add_argument("--num", type=positive, default=num, metavar="N", help=f"number of test images (default: {num})")
+    parser.add_argument("--num", type=positive, metavar="N", help=f"number of test images, without IMAGE (default: {num})")
 
 
 def read_images(names: Sequence[str], source: LoadedRun) -> Tensor:

@@ -36,6 +36,10 @@ class LabelOptions(Options):
     same_noise: bool = False
     shares: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.unknown_words and not self.has_prompt:
+            raise UserError("--unknown-words allows words of a prompt: add --prompt TEXT, or leave it out")
+
     @staticmethod
     def add_to(parser: VerbParser, default: str = "unconditional (null condition)", text: bool = True) -> None:
         """Add the options of a verb that gives all its images one condition."""

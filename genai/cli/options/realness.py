@@ -46,12 +46,6 @@ class RealnessScores(NamedTuple):
         return float(np.mean(self.realness))
 
 
-def check_options(num_candidates: int | None) -> None:
-    """Raise UserError for options that --realness does not take."""
-    if num_candidates:
-        raise UserError("--realness scores the samples of the model's own settings: leave --candidates out")
-
-
 def write_realness(source: LoadedRun, seeds: Sequence[int], condition: Tensor | None, seed: int, output: OutputOptions) -> None:
     """Score generated images and as many real ones; write a CSV and a picture, and print the means."""
     if source.model.is_exported:

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from torchmetrics.functional.classification import binary_auroc
 
 from genai import files
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.labels import null_condition
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
@@ -38,6 +38,7 @@ BOUND = RequiredCapability(EvaluatesBound, "evaluate a bound on the likelihood",
 ENCODE = RequiredCapability(Encodes, "encode images", ("configs/digits/vae.yaml",))
 CAPABILITIES = {"bound": (BOUND,), "excess": (BOUND,), "codes": (ENCODE,), "both": (BOUND, ENCODE)}
 UNITS = {"bound": "nats", "excess": "nats above expectation", "codes": "code distance", "both": "standard deviations"}
+NUM_SAMPLES = 8  # for each bound
 NUM_SHOWN = 36  # images in the picture
 BATCH_SIZE = 50
 NUM_REFERENCE = 10_000  # training images whose codes are the reference
@@ -65,7 +66,7 @@ def parser() -> VerbParser:
     verb.add_argument("--score", choices=tuple(UNITS), default="both", help="; ".join(kinds))
     text = "maximum number of images of a dataset (default: 1000)"
     verb.add_argument("--num", type=positive, default=1000, metavar="N", help=text)
-    verb.add_argument("--samples", type=positive, default=8, metavar="N", help="importance samples per image (default: 8)")
+    verb.add_argument("--samples", type=positive, metavar="N", help=f"importance samples per image (default: {NUM_SAMPLES})")
     add_seed_option(verb)
     OutputOptions.add_to(verb, "the CSV to write; the PNG is written beside it")
     return verb
@@ -75,12 +76,14 @@ def run(arguments: list[str]) -> None:
     """Write the table and the picture; print the mean score, and the AUROC if the anomalies are known."""
     options = parser().parse(arguments)
     run, kind = RunOptions.from_namespace(options), options.score
+    if kind == "codes":
+        refuse(options, ("samples",), "on --score codes")
     stem = f"anomalies-{Path(options.data).stem}"
     table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), stem)
     source = run.load(*CAPABILITIES[kind])
     data = source.data()
     named = read(options.data, options.num, data, source.model.image_shape)
-    score = make_score(kind, source, data, options.samples, options.seed)
+    score = make_score(kind, source, data, options.samples or NUM_SAMPLES, options.seed)
     scores = score(named.images)
     print(f"{scores.mean():.2f} {UNITS[kind]}, mean over {len(scores):,} images")
     is_excluded = excluded(data, named) if options.data == "test" else torch.ones(len(scores), dtype=torch.bool)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from genai.cli.options.arguments import VerbParser, finite, positive
+from genai.cli.options.arguments import VerbParser, finite, positive, refuse
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, edit_condition, sample_condition
 from genai.cli.options.output import OutputOptions
@@ -25,6 +25,7 @@ from genai.models.seeds import image_seeds
 from genai.runs.export import DIRECTIONS
 
 EDIT = RequiredCapability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+NUM_SAMPLES = 6
 SAMPLES = 500  # from which an inversion starts
 
 
@@ -55,7 +56,7 @@ def parser() -> VerbParser:
     text = "direction and step: 1 goes from images without the attribute to those with it, -1 back; may be repeated"
     verb.add_argument("--set", dest="settings", type=setting, action="append", required=True, metavar="NAME=STEP", help=text)
     verb.add_argument("--image", dest="images", nargs="+", default=[], metavar="IMAGE", help=f"{IMAGE_HELP}; default: samples")
-    verb.add_argument("--num", type=positive, default=6, metavar="N", help="samples, without --image (default: 6)")
+    verb.add_argument("--num", type=positive, metavar="N", help=f"samples, without --image (default: {NUM_SAMPLES})")
     verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{DIRECTIONS}")
     add_seed_option(verb)
     LabelOptions.add_to(verb, default="that of `genai sample`", text=False)
@@ -66,6 +67,9 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Write the rows, and print the error of each reconstruction."""
     options = parser().parse(arguments)
+    if options.images:
+        refuse(options, ("num",), "with --image")
+    num = options.num or NUM_SAMPLES
     run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
     path = OutputOptions.from_namespace(options).png(run.find(), "edit")
     source = run.load(EDIT)
@@ -86,7 +90,7 @@ def run(arguments: list[str]) -> None:
         for name, rmse in zip(options.images, inverted.rmse.tolist(), strict=True):
             print(f"{name}: inverted with an error of {127.5 * rmse:.1f} of 255 (RMSE)")
     else:
-        points = space.points(image_seeds(options.seed, options.num), sample_condition(labels, options.num, source))
+        points = space.points(image_seeds(options.seed, num), sample_condition(labels, num, source))
         first, heads = [space.decode(points)], ["sample", *heads]
     check_space(found, space, points)
     columns = torch.stack([*first, *(space.decode(points.moved(move)) for move in moves)], dim=1)  # (N, columns, C, H, W)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.labels import LabelOptions, edit_condition
 from genai.cli.options.output import OutputOptions, checked, default_path, free_path
 from genai.cli.options.predictor import add_predictor_option
@@ -68,6 +68,7 @@ def run(arguments: list[str]) -> None:
     z = grid_latents(prior, options.side)
     images = source.model.decode(z.to(source.model.device), edit_condition(labels, len(z), source)).clamp(-1, 1).cpu()
     if isinstance(source.model, Encodes):
+        refuse(options, ("predictor",), f"on a {type(source.model).__name__}, which encodes test images")
         split = source.test_split()
         codes = encode(source.model, to_float(split.batch(range(min(options.num, len(split)))).images), split.labels)
         own_labels, names = split.labels[: len(codes)], source.run.record()["class_names"]

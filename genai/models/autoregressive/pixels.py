@@ -165,16 +165,13 @@ class PixelSequence(ImageModel):
     # -- likelihood and sampling -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def likelihood(
-        self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, steps: int = 50
-    ) -> LikelihoodEstimate:
+    def likelihood(self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None) -> LikelihoodEstimate:
         """-ln p(x), exact: images (N, C, H, W) in [-1, 1], of 256 values per pixel, binarised if the model has two levels.
 
         Args:
             images: (N, C, H, W) in [-1, 1].
             seeds: of the binarisation, one for each image.
             condition: see `ImageModel.sample`; None for no condition.
-            steps: unused, there is no solver.
         """
         images = images.to(self.device)
         u = SeededRandom(seeds, self.device).uniform(self.image_shape)

@@ -24,7 +24,7 @@ from genai.models.gan.cluster_conditioning import (
 )
 from genai.models.gan.latents import LatentLayout, PlainLatents, generate_images
 from genai.models.gan.objectives import AdversarialObjective, NonSaturating
-from genai.models.gan.realness import HeldOutRealness, logits_of_samples
+from genai.models.gan.realness import log_realness, logits_of_samples
 from genai.models.gan.resampling import Resampling, with_candidates
 from genai.models.gan.steps import UpdateStep, apply_schedules, check_betas, count_batch
 from genai.models.optimization import build_optimizer
@@ -123,7 +123,6 @@ class GAN(ImageModel):
         self.update_step = UpdateStep(num_microbatches, max_grad_norm, skip_nonfinite)
         self.lr_schedule = lr_schedule
         self.beta2_schedule = beta2_schedule
-        self.held_out_realness = HeldOutRealness()
         if getattr(self.objective, "double_backward", False):
             self.not_compiled = (self.discriminator, self.augmentation)  # compiled code is not differentiated twice
 
@@ -211,11 +210,11 @@ class GAN(ImageModel):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the realness of validation images."""
-        self.held_out_realness.log(self, "val", batch, batch_idx)
+        log_realness(self, "val", batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the realness of test images."""
-        self.held_out_realness.log(self, "test", batch, batch_idx)
+        log_realness(self, "test", batch)
 
     @torch.no_grad()
     def realness(self, images: Tensor, condition: Tensor | None = None) -> Tensor:

@@ -159,8 +159,10 @@ class VAE(ImageModel):
             seeds: of the latents.
             condition: (N,) classes or (N, num_classes) attributes.
             temperature: scale of the noise of the prior. Values below 1 give more likely and less diverse images.
-            options: unused.
+            options: none.
         """
+        if options:
+            raise TypeError(f"a VAE has no sampling option {', '.join(options)}: it has temperature")
         return self.decode(self.latents(seeds, temperature), condition)
 
     @torch.no_grad()
