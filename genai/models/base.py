@@ -15,6 +15,7 @@ from genai.models.conditions import check_condition, encode_labels
 from genai.models.ema import Averaged, PowerAveraged
 from genai.models.hyperparameters import save_hyperparameters
 from genai.models.optimization import clip_gradient_norm, nonfinite_error
+from genai.models.step_log import StepLog, is_written
 
 Shape = tuple[int, int, int]
 NetworkFactory = Callable[[Shape, int], nn.Module]
@@ -26,7 +27,8 @@ class Model(L.LightningModule):
     """The base of every model: the number of images or tokens seen and its averaged weights.
 
     A model with one optimiser uses Lightning's automatic optimisation. Its `training_step` calls `count_images`, logs with
-    `self.log` and returns the loss; the averages are updated after each step of the optimiser.
+    `self.step_log.record` (or with `self.log`, which costs more) and returns the loss; the averages are updated after each
+    step of the optimiser.
 
     Args:
         compile: compile the networks with torch.compile; or the name of one of its backends.
@@ -47,6 +49,7 @@ class Model(L.LightningModule):
         super().__init__()
         self.hparams_error = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; usually empty
         self.backend = "inductor" if compile is True else compile
+        self.step_log = StepLog()
         self.images_seen = 0
         self.images_at_update = 0  # images_seen when the averages were last updated
         self.is_exported = False
@@ -74,12 +77,13 @@ class Model(L.LightningModule):
     ) -> None:
         """Lightning's hook: `training_step`, backward and the step of the optimiser; then one update of the averages."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.step_log.record({"train/lr": optimizer.param_groups[0]["lr"]})
         self.update_averages()
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Lightning's hook: log the learning rate of the step."""
-        if self.automatic_optimization:
-            self.log("train/lr", optimizer.param_groups[0]["lr"])
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Lightning's hook: log what the step recorded, in the steps whose values are written."""
+        if is_written(self.trainer):
+            self.step_log.write(self)
 
     def update_averages(self) -> None:
         """Move the averages towards their networks, by the images seen since the last update."""

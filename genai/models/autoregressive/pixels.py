@@ -138,7 +138,7 @@ class PixelSequence(ImageModel, WarmStart):
         images, labels = batch  # (N, C, H, W), (N,) or (N, K)
         tokens = self.to_tokens(images, torch.rand_like(images))
         nats = self.nats(self.network, tokens, labels, self.condition_dropout).mean()
-        self.log("train/loss", nats, prog_bar=True, sync_dist=True)
+        self.step_log.record({"train/loss": nats}, prog_bar=True)
         self.count_images(len(images))
         return nats / tokens.shape[1]  # of a token
 

@@ -128,7 +128,7 @@ class DenoisingModel(ImageModel, WarmStart):
             loss = denoising_loss(denoise, x_0, sigma, n, self.weighting(sigma, self.preconditioning(sigma))).mean()
         else:
             loss = self.consistency(denoise, x_0, sigma, n, self.images_seen).mean()
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        self.step_log.record({"train/loss": loss}, prog_bar=True)
         self.count_images(len(x_0))
         return loss
 

@@ -86,7 +86,7 @@ class DiffusionNFT(Diffusion):
         distance = weight * (denoised - start).square().mean(dim=(1, 2, 3))
         loss = (nft_loss(denoised, old, x_0, r, weight, self.beta) + self.kl_weight * distance).mean()
         metrics = {"loss": loss, "reward": rewards.mean(), "distance": distance.mean()}
-        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, prog_bar=True, sync_dist=True)
+        self.step_log.record({f"train/{name}": value for name, value in metrics.items()}, prog_bar=True)
         self.count_images(len(labels))
         return loss
 

@@ -187,12 +187,12 @@ class GAN(ImageModel):
             return loss + self.diversity_loss(generated, condition) if self.diversity_loss else loss
 
         d_loss = self.update_step.step(self, "discriminator", d_optimizer, discriminator_loss, real, z, condition)
-        self.log("train/discriminator_loss", d_loss, prog_bar=True)
+        self.step_log.record({"train/discriminator_loss": d_loss}, prog_bar=True)
         if (self.global_step + 1) % self.num_discriminator_steps == 0:
             self.discriminator.requires_grad_(False)
             g_loss = self.update_step.step(self, "generator", g_optimizer, generator_loss, real, z, condition)
             self.discriminator.requires_grad_(True)
-            self.log("train/generator_loss", g_loss, prog_bar=True)  # a log of another batch repeats it
+            self.step_log.record({"train/generator_loss": g_loss}, prog_bar=True)  # other batches repeat it
         self.count_images(len(real))
         self.update_averages()
         count_batch(self.trainer)
@@ -200,11 +200,11 @@ class GAN(ImageModel):
         if self.augmentation_control and self.global_step % ADAPT_EVERY_N_BATCHES == 0:
             with torch.no_grad():
                 self.augmentation_control.adapt(self, real, (fake or generate(z, condition)).images, condition)
-        self.log("train/lr", g_optimizer.param_groups[0]["lr"])
+        self.step_log.record({"train/lr": g_optimizer.param_groups[0]["lr"]})
         if self.augmentation is not None:
-            self.log("train/augment_p", self.augmentation.p)
+            self.step_log.record({"train/augment_p": self.augmentation.p})
         if self.update_step.skip_nonfinite:
-            self.log("train/skipped_steps", self.update_step.skipped.float())
+            self.step_log.record({"train/skipped_steps": self.update_step.skipped})
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the realness of validation images."""

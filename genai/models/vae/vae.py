@@ -131,9 +131,9 @@ class VAE(ImageModel):
         posterior, prior = self.network.posterior(x, condition), self.network.latent_distribution()
         terms = self.network.elbo_terms(x, posterior, prior, epsilon, condition)  # of K samples of q(z|x)
         loss = self.objective(terms, self.images_seen).mean()
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        self.step_log.record({"train/loss": loss}, prog_bar=True)
         parts = {"elbo": terms.elbo, "reconstruction": -terms.log_likelihood, "kl": terms.kl.sum(dim=1)}
-        self.log_dict({f"train/{name}": value.mean() for name, value in parts.items()}, sync_dist=True)
+        self.step_log.record({f"train/{name}": value.mean() for name, value in parts.items()})
         self.count_images(len(images))
         return loss
 

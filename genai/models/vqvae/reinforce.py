@@ -90,7 +90,7 @@ class CodeReinforce(CodeModel, WarmStart):
         loss = reinforce_loss(log_p, sampled, group_advantages(rewards, self.group_size))
         loss = loss + self.kl_weight * token_mean(kl, sampled.is_new)
         metrics = {"loss": loss, "reward": rewards.mean(), "kl": kl.sum(dim=1).mean()}
-        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, prog_bar=True, sync_dist=True)
+        self.step_log.record({f"train/{name}": value for name, value in metrics.items()}, prog_bar=True)
         self.count_images(len(codes))
         return loss
 

@@ -130,9 +130,9 @@ class VQVAE(CodeModel):
         self.update_averages()
         if was_first_stage and not self.trains_tokenizer:  # from here on the tokenizer is the averaged one
             self.tokenizer.load_state_dict(self.averaged_network.tokenizer.state_dict())
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/lr", optimizer.param_groups[0]["lr"])
-        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, sync_dist=True)
+        self.step_log.record({"train/loss": loss}, prog_bar=True)
+        self.step_log.record({"train/lr": optimizer.param_groups[0]["lr"]})
+        self.step_log.record({f"train/{name}": value for name, value in metrics.items()})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.configure_gradient_clipping(optimizer, self.max_grad_norm)
