@@ -73,7 +73,7 @@ def mark_p_values(source: LoadedRun, key: str, images: Tensor) -> Tensor:
     check_markable(source)
     found = []
     for batch in images.split(BATCH_SIZE):
-        condition = null_condition(source, len(batch)) if model.conditional else None
+        condition = null_condition(source, len(batch))
         if isinstance(model, InvertsNoise):
             found.append(model.invert(batch, condition))
         else:

@@ -17,13 +17,11 @@ from rich.console import Console
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
-from genai.cli.options.labels import LabelOptions, label_kind
+from genai.cli.options.labels import LabelOptions, condition_or_labels, label_kind
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
-from genai.cli.verbs.directions import DECODE, condition_of
-from genai.cli.verbs.edit import check_space
-from genai.control.direction_files import load_directions
+from genai.cli.options.run import DECODE, LoadedRun, RunOptions, add_seed_option
+from genai.control.direction_files import check_space, load_directions
 from genai.control.edit_scores import (
     Before,
     Edited,
@@ -96,7 +94,7 @@ def run(arguments: list[str]) -> None:
     seeds = image_seeds(options.seed, FIRST_SEED + options.num)[FIRST_SEED:]
     space = edit_space(source.model)
     real = data.split("val")
-    points = space.points(seeds, condition_of(LabelOptions.from_namespace(options), options.num, source, real))
+    points = space.points(seeds, condition_or_labels(LabelOptions.from_namespace(options), options.num, source, real))
     check_space(found, space, points)
     before = before_edits(to_uint8(space.decode(points)), predictor)
     exclusive = exclusive_attributes(
