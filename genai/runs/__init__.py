@@ -10,6 +10,7 @@ hub.py         zoo entries on the Hugging Face hub
 files.py       JSON files, written whole or not at all
 redaction.py   secrets and paths, which do not leave this machine
 trust.py       what the config of a run from elsewhere may name
+places.py      where such a run may read and write
 yaml_files.py  YAML of plain values and bounded size
 signature.py   which runs are this user's own
 """
