@@ -38,6 +38,7 @@ from genai.control.predictors import PIXELS, AttributePredictor, accuracy, exclu
 from genai.control.spaces import edit_space
 from genai.data.base import ImageArray
 from genai.errors import UserError
+from genai.escaping import in_chart
 from genai.files import write_csv
 from genai.images import save_png, to_uint8
 from genai.metrics.tables import WrappedTable
@@ -197,8 +198,8 @@ def plotted(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Imag
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(matrix.numpy(), vmin=0, vmax=1, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(columns)), map(in_chart, columns), rotation=45, ha="right")
+    axes.set_yticks(range(len(rows)), map(in_chart, rows))
     for (i, j), value in np.ndenumerate(matrix.numpy()):
         axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color="white" if value > 0.5 else "black", fontsize=8)
     axes.set_title("images whose attribute changes, %")
