@@ -1,4 +1,4 @@
-"""genai explain: which pixels decide, or what each code draws, with a test
+"""genai explain: which pixels decide, or what each code decodes to, with a test
 
 Group: inspect
 """
@@ -35,8 +35,8 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "explain",
         "RUN [options]",
-        "Show which pixels of test images a classifier or a discriminator depends on, or what each code of a VQ model draws, "
-        "and test it: erasing what the explanation points at should change the output more than erasing random pixels.",
+        "Show which pixels of test images a classifier or a discriminator depends on, or what each code of a VQ model decodes "
+        "to, and test it: erasing what the explanation points at should change the output more than erasing random pixels.",
     )
     RunOptions.add_to(verb)
     text = f"number of test images to test the explanation with (default: {NUM_TESTED})"
@@ -116,7 +116,7 @@ def explain_pixels(score: Score, images: Tensor, fill: Tensor) -> tuple[Image.Im
 
 
 def explain_codes(model: Any, images: Tensor) -> tuple[Image.Image, list[str]]:
-    """What the most frequent codes draw in the middle of an image of the most frequent code; and the test.
+    """What the most frequent codes decode to in the middle of an image of the most frequent code; and the test.
 
     The test replaces one code of each image by the most frequent one, and compares the change of the pixels of its cell with
     that of a random cell.
