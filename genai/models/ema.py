@@ -107,13 +107,12 @@ def gamma_of(std: float) -> float:
     """The gamma >= 0 whose profile (gamma + 1) t^gamma on [0, 1] has standard deviation `std` (EDM2, equation 3).
 
     Raises:
-        ValueError: `std` is outside (0, 0.28].
+        ValueError: `std` is outside (1e-6, 0.28].
     """
-    roots = np.roots([1, 7, 16 - std**-2, 12 - std**-2]).real
-    gamma = float(roots.max())
-    if not 0 < std <= math.sqrt(1 / 12) or gamma < 0:
+    if not 1e-6 < std <= math.sqrt(1 / 12):
         raise ValueError(f"no power-function profile has a width of {std}: use 0.01 to 0.28")
-    return gamma
+    roots = np.roots([1, 7, 16 - std**-2, 12 - std**-2]).real
+    return max(0.0, float(roots.max()))
 
 
 class Snapshot(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from genai.errors import DamagedFileError, UserError
+from genai.escaping import literal
 from genai.files import plain_cell
 from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics, text_metrics
@@ -240,7 +241,8 @@ def p_text(p: float | None) -> str:
 def as_markdown(groups: Sequence[Group]) -> str:
     """The table in Markdown."""
     table = score_table(groups)
-    lines = [table.columns, ["---", *["--:"] * (len(table.columns) - 1)], *table.rows]
+    head, *rows = [[literal(cell) for cell in line] for line in (table.columns, *table.rows)]
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{table.caption}."
 
 

@@ -104,7 +104,7 @@ def note_other_size(name: str, size: int) -> None:
         try:
             with Image.open(name) as picture:
                 width, height = picture.size
-        except OSError:
+        except Exception:  # Pillow raises nearly anything on damaged bytes
             return  # `read_images` says what is wrong
         if (width, height) != (size, size):
             print(f"{name} is {width}x{height}: its central square is resized to {size}x{size}")

@@ -14,7 +14,6 @@ from genai.models.diffusion.conditioning_image import Downsampled, Masked, with_
 from genai.models.diffusion.denoising_model import DenoisingModel
 from genai.models.diffusion.guidance import guided
 from genai.models.diffusion.likelihood import dequantise, log_density, log_prob_of_8_bits
-from genai.models.diffusion.samplers import SAMPLERS
 from genai.models.diffusion.sigmas import karras
 from genai.models.diffusion.weighting import denoising_loss
 from genai.models.seeds import SeededRandom, seeded_normal
@@ -175,16 +174,21 @@ class Diffusion(DenoisingModel):
         return torch.stack([denoising_loss(denoise, x_0, s * ones, n, w * ones) for s, n, w in levels]).mean(dim=0)
 
     @torch.no_grad()
-    def invert(self, images: Tensor, condition: Tensor | None = None, steps: int = 12, sigma_min: float = 0.1) -> Tensor:
-        """The initial noise (N, C, H, W) of images (N, C, H, W): the probability-flow ODE backwards, Heun's method.
+    def invert(
+        self,
+        images: Tensor,
+        condition: Tensor | None = None,
+        steps: int = 12,
+        sigma_min: float = 0.4,
+        restore_from: float = 0.0,
+    ) -> Tensor:
+        """The initial noise (N, C, H, W) of images (N, C, H, W), see `process.initial_noise`.
 
-        The images are taken as denoised at the level `sigma_min`. From lower levels, rounding to 8 bits and clipping would
-        become most of the noise.
+        From levels below `sigma_min`, rounding to 8 bits, clipping and compression would become most of the noise.
         """
         denoise = self.denoiser(self.averaged, self.encode_condition(condition))
         sigmas = karras(steps, sigma_min, self.sampling.sigma_max)[:-1].flip(0)
-        noise = partial(torch.randn_like, images)  # unused: the solver is deterministic
-        return SAMPLERS["heun"](denoise, images.to(self.device), sigmas, noise) / float(sigmas[-1])
+        return process.initial_noise(denoise, images.to(self.device), sigmas, restore_from)
 
     @torch.no_grad()
     def forward_process(self, images: Tensor, seeds: Sequence[int], num_levels: int) -> Tensor:
