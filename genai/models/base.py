@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from genai.images import check_number
-from genai.models.conditions import check_condition
+from genai.models.conditions import check_condition, encode_labels
 from genai.models.ema import Averaged, PowerAveraged
 from genai.models.hyperparameters import save_hyperparameters
 from genai.models.optimization import clip_gradient_norm, nonfinite_error
@@ -157,6 +157,10 @@ class ImageModel(VisionModel):
     @abstractmethod
     def generate(self, seeds: Sequence[int], condition: Tensor | None, **options: Any) -> Tensor:
         """Generate one image per seed, (len(seeds), C, H, W) in [-1, 1]; each depends on its own seed and condition only."""
+
+    def encode_condition(self, labels: Tensor | None) -> Tensor | None:
+        """Labels as input of the network, see `encode_labels`; None without labels, and for an unconditional model."""
+        return encode_labels(labels.to(self.device), self.num_classes) if self.conditional and labels is not None else None
 
     @torch.no_grad()
     def sample(self, seeds: Sequence[int], condition: Tensor | None = None, chunk: int | None = None, **options: Any) -> Tensor:

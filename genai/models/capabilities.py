@@ -221,7 +221,14 @@ class Denoises(Protocol):
 class InvertsNoise(Protocol):
     """A model whose sampler can be run backwards; `sample` takes `initial_noise`."""
 
-    def invert(self, images: Tensor, condition: Tensor | None = None, steps: int = 12, sigma_min: float = 0.1) -> Tensor:
+    def invert(
+        self,
+        images: Tensor,
+        condition: Tensor | None = None,
+        steps: int = 12,
+        sigma_min: float = 0.4,
+        restore_from: float = 0.0,
+    ) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] -> the initial noise (N, C, H, W) that the deterministic sampler would start from."""
 
 

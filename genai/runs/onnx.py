@@ -22,13 +22,13 @@ from genai import __version__
 from genai.errors import UserError
 from genai.files import open_atomically
 from genai.models.base import ImageModel
-from genai.models.diffusion.diffusion import Diffusion, denoiser, encode
+from genai.models.diffusion.diffusion import Diffusion
 from genai.models.diffusion.guidance import guided
 from genai.models.gan.gan import GAN
 from genai.models.gan.latents import LatentLayout
 from genai.models.seeds import SeededRandom
 from genai.models.vae.gaussian import Mixture
-from genai.models.vae.vae import VAE, label_vectors
+from genai.models.vae.vae import VAE
 from genai.models.vqvae.prior import guided_logits
 from genai.models.vqvae.vqvae import VQVAE
 from genai.runs import Run
@@ -127,7 +127,7 @@ class DiffusionGraph(SamplingGraph):
 
     def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
         model, draws = self.model, iter(noise.unbind(dim=1))
-        encoded = encode(model, condition)
+        encoded = model.encode_condition(condition)
         denoise = partial(denoise_by_function, condition=encoded)
         guide = partial(denoise_by_function, condition=None if encoded is None else torch.zeros_like(encoded))
         denoise = guided(denoise, guide, model.sampling.guidance_scale, model.sampling.guidance_interval)
@@ -144,12 +144,12 @@ def denoise_by_function(x: Tensor, sigma: Tensor, condition: Tensor | None) -> T
 class DenoiserGraph(nn.Module):
     """Noisy images (N, C, H, W), noise levels (N,) and encoded conditions -> denoised images."""
 
-    def __init__(self, model: Diffusion) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
-        return denoiser(self.model, self.model.averaged, condition)(x, sigma)
+        return self.model.denoiser(self.model.averaged, condition)(x, sigma)  # type: ignore[no-any-return]
 
 
 class VAEGraph(SamplingGraph):
@@ -168,7 +168,7 @@ class VAEGraph(SamplingGraph):
             rows = (others[0].double() * len(mean)).long()
             z, others = mean[rows] + (0.5 * log_var[rows]).exp() * noise, others[1:]
         condition = others[0] if others else None
-        vectors = label_vectors(condition, noise.shape[0], self.model.condition_dim, noise.device)
+        vectors = self.model.condition_vectors(condition, noise.shape[0])
         return self.model.averaged_network.decode(z, vectors)  # type: ignore[no-any-return]
 
 
@@ -186,7 +186,7 @@ class VQVAEGraph(SamplingGraph):
     def forward(self, uniform: Tensor, condition: Tensor | None = None) -> Tensor:
         trained, settings = self.model.averaged_network, self.model.code_sampling
         prior = trained.prior
-        encoded = prior.condition(condition)
+        encoded = self.model.encode_condition(condition)
         positions = torch.arange(uniform.shape[1])
 
         def step(codes: Tensor, own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -268,7 +268,7 @@ def export_onnx(run: Run, model: Any, path: Path) -> int:
     names = [*(own.name for own in graph.inputs), "label"][: len(arguments)]
     proto = trace(graph, arguments, names, nested=isinstance(graph, VAEGraph))
     if isinstance(graph, DiffusionGraph):
-        encoded = encode(model, arguments[1] if len(arguments) > 1 else None)
+        encoded = model.encode_condition(arguments[1] if len(arguments) > 1 else None)
         inputs = [arguments[0][:, 0], torch.ones(EXAMPLE), *([] if encoded is None else [encoded])]
         denoiser_names = ["x", "sigma", "condition"][: len(inputs)]
         add_function(proto, trace(DenoiserGraph(model).eval(), inputs, denoiser_names))

@@ -5,6 +5,7 @@ arguments.py       command-line arguments -> LightningCLI's arguments; errors in
 lightning_cli.py   GenaiCLI: arguments, the trainer with our callbacks and loggers
 initialisation.py  weights and rewards from other runs
 checks.py          what is refused before a run directory exists
+restoring.py       what a checkpoint has to hold before it is restored
 record.py          run.json and config.yaml
 devices.py         devices, processes, strategy
 cluster.py         SLURM and torchrun

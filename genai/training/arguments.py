@@ -16,7 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from genai import runs
 from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded
-from genai.runs.trust import Policy, check_places, read_config
+from genai.runs.places import check_links, check_places
+from genai.runs.trust import Policy, read_config
 from genai.runs.yaml_files import MAX_CHARACTERS, parse_bounded
 from genai.shipped import config_path
 from genai.training import cluster
@@ -203,6 +204,7 @@ def with_run(run: runs.Run, checkpoint: Path | None, request: Request) -> Resolv
     drop_given(config, request.rest)
     policy.check(config)
     check_places(config, run.path, policy)
+    check_links(run.path, policy)
     arguments = ["-c", yaml.safe_dump(config, sort_keys=False), "--run_dir", str(run.path)]
     if (config.get("trainer") or {}).get("accelerator") in GPUS and not has_gpu():
         print(f"{run.path} was trained on a GPU, and there is none here: using one CPU process and float32", file=sys.stderr)

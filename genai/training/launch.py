@@ -1,5 +1,6 @@
 """Run fit, validate, test or predict, and print where the results are."""
 
+import contextlib
 import logging
 import re
 import shlex
@@ -77,7 +78,9 @@ def run(verb: str, arguments: list[str], callbacks: Sequence[L.Callback] = ()) -
         with policy.refusing():
             command = command_line(["genai", verb, *arguments])
             cli = GenaiCLI(verb, words, request.trust, policy, request.changed_data, callbacks, command)
-        run_verb(verb, cli)
+        checkpoint = cli.options.ckpt_path if verb == "fit" else None
+        with policy.refusing(checkpoint) if checkpoint else contextlib.nullcontext():
+            run_verb(verb, cli)
     return Path(cli.options.run_dir) if cli.options.run_dir else None
 
 

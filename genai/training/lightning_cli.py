@@ -29,7 +29,7 @@ from genai.training.arguments import Parser, model_options
 from genai.training.callbacks.announcement import TrainingSummary
 from genai.training.callbacks.averages import Averages, WarnIfAveragesUnchanged
 from genai.training.callbacks.axis import ImagesSeenAxis
-from genai.training.callbacks.checkpoints import AtomicCheckpointIO, CheckpointPaths, checkpoint_callbacks
+from genai.training.callbacks.checkpoints import AtomicCheckpointIO, CheckRestored, checkpoint_callbacks
 from genai.training.callbacks.collapse import Collapse
 from genai.training.callbacks.cost import Cost
 from genai.training.callbacks.energy import Energy
@@ -259,7 +259,7 @@ class GenaiCLI(LightningCLI):
             OptimizerOptions(),
             TrainingSummary(),
             WarnIfAveragesUnchanged(),
-            CheckpointPaths(),
+            CheckRestored(),
         ]
         if isinstance(self.model, TextModel):
             found.append(EvaluateText(options.evaluation.num_samples, options.evaluation.seed))

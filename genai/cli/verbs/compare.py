@@ -14,9 +14,7 @@ from rich.console import Console
 from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.labels import LabelOptions, sample_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
-from genai.cli.verbs.runs import is_text
-from genai.cli.verbs.sample import SAMPLE_IMAGES
+from genai.cli.options.run import SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed_option
 from genai.errors import DamagedFileError, UserError
 from genai.images import grid, save_png, side_by_side, titled, to_uint8
 from genai.models.seeds import image_seeds
@@ -53,7 +51,7 @@ def run(arguments: list[str]) -> None:
     is_table = options.csv or options.json or options.markdown
     first = RunOptions.from_namespace(options)
     chosen = [(group, replace(first, run=str(group.runs[0].path))) for group in find_groups(options.runs)]
-    has_picture = not is_table and not any(is_text(group.runs[0]) for group, _ in chosen)
+    has_picture = not is_table and not any(group.runs[0].is_text for group, _ in chosen)
     if not has_picture:
         refuse(options, ("num", "out", "force"), "without a picture, which tables and models of text do not have")
     path = OutputOptions.from_namespace(options).png(chosen[0][0].runs[0], "compare") if has_picture else None

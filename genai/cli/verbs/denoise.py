@@ -7,12 +7,11 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from genai.cli.options.arguments import VerbParser, non_negative, refuse
-from genai.cli.options.images import add_optional_image_options, read_examples, stack_rows
+from genai.cli.options.images import OWN_LABELS, add_optional_image_options, read_examples, stack_rows
 from genai.cli.options.labels import LabelOptions
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.picture import PictureOptions
-from genai.cli.options.run import RunOptions, add_seed_option
-from genai.cli.verbs.reconstruct import OWN_LABELS, RECONSTRUCT
+from genai.cli.options.run import RECONSTRUCT, RunOptions, add_seed_option
 from genai.models.seeds import seeded_normal
 
 NUM_IMAGES = 16

@@ -14,17 +14,14 @@ from genai.cli.options.arguments import VerbParser, finite, positive, refuse
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, edit_condition, sample_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import RequiredCapability, RunOptions, add_seed_option
-from genai.control.direction_files import DirectionSet, load_directions
+from genai.cli.options.run import DECODE, RunOptions, add_seed_option
+from genai.control.direction_files import check_space, load_directions
 from genai.control.inversion import invert
-from genai.control.spaces import EditSpace, Points, edit_space
-from genai.errors import UserError
+from genai.control.spaces import edit_space
 from genai.images import annotated, save_png, to_uint8
-from genai.models.capabilities import Decodes
 from genai.models.seeds import image_seeds
 from genai.runs.export import DIRECTIONS
 
-EDIT = RequiredCapability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
 NUM_SAMPLES = 6
 SAMPLES = 500  # from which an inversion starts
 
@@ -72,7 +69,7 @@ def run(arguments: list[str]) -> None:
     num = options.num or NUM_SAMPLES
     run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
     path = OutputOptions.from_namespace(options).png(run.find(), "edit")
-    source = run.load(EDIT)
+    source = run.load(DECODE)
     space = edit_space(source.model)
     found = load_directions(Path(options.directions or source.run.path / DIRECTIONS), source.model.images_seen)
     moves = [found.named(name).vector * found.named(name).unit * step for name, step in options.settings]
@@ -101,19 +98,13 @@ def run(arguments: list[str]) -> None:
     print(f"wrote {path}")
 
 
-def check_space(found: DirectionSet, space: EditSpace, points: Points) -> None:
-    """Raise UserError unless the directions are of the space of the points."""
-    if found.space != space.name or len(found.directions[0].vector) != points.x.shape[1]:
-        raise UserError("these are directions of another model: find those of this one with `genai directions`")
-
-
 def note_other_size(name: str, size: int) -> None:
     """One line if a picture file has another size than the model's images."""
     if Path(name).is_file():
         try:
             with Image.open(name) as picture:
                 width, height = picture.size
-        except OSError:
+        except Exception:  # Pillow raises nearly anything on damaged bytes
             return  # `read_images` says what is wrong
         if (width, height) != (size, size):
             print(f"{name} is {width}x{height}: its central square is resized to {size}x{size}")

@@ -111,9 +111,7 @@ def measure(source: LoadedRun, estimate: Estimator, num: int, seed: int, is_cond
     """The mean estimate of `num` test images, each with its own seed, and with their labels if `is_conditional`."""
     split = source.test_split()
     images, labels = split.batch(subset_indices(len(split), num))
-    condition: Tensor | None = labels
-    if not is_conditional:
-        condition = null_condition(source, len(images)) if source.model.conditional else None
+    condition = labels if is_conditional else null_condition(source, len(images))
     seeds = image_seeds(seed, len(images))
     starts = range(0, len(images), BATCH_SIZE)
     before, parts = time.perf_counter(), []

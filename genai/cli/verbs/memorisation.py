@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
+from genai.cli.options.run import SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
 from genai.data.base import ImageArray
 from genai.errors import UserError
@@ -22,12 +22,10 @@ from genai.images import grid, save_png, titled, to_float, to_uint8
 from genai.metrics.labels import cycle_labels
 from genai.metrics.memorisation import Membership, NearestShare, membership, nearest_share, share_of_copies
 from genai.metrics.reference import subset_indices
-from genai.models.base import ImageModel
 from genai.models.capabilities import Denoises, EvaluatesBound, ExactLikelihood, ScoresRealness
 from genai.models.seeds import image_seeds
 from genai.report.html.nearest import Neighbours, nearest
 
-SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml"))
 BATCH_SIZE = 100
 NUM_WORST = 16  # samples in the picture
 BOUND_SAMPLES = 8

@@ -6,15 +6,11 @@ Group: sample and edit
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from genai.cli.options.arguments import VerbParser, refuse
-from genai.cli.options.images import add_optional_image_options, read_examples, stack_rows
+from genai.cli.options.images import OWN_LABELS, add_optional_image_options, read_examples, stack_rows
 from genai.cli.options.labels import LabelOptions
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.picture import PictureOptions
-from genai.cli.options.run import RequiredCapability, RunOptions
-from genai.models.capabilities import Reconstructs
-
-RECONSTRUCT = RequiredCapability(Reconstructs, "reconstruct images", ("configs/digits/vae.yaml", "configs/digits/vqvae.yaml"))
-OWN_LABELS = "the labels of test images; unconditional for other images"
+from genai.cli.options.run import RECONSTRUCT, RunOptions
 
 NUM_IMAGES = 32
 
