@@ -1,5 +1,6 @@
 """A run from elsewhere executes nothing, whatever its config says."""
 
+import contextlib
 import json
 import threading
 import time
@@ -174,6 +175,45 @@ def test_the_checks_of_parsing_stop_each_attack_too(
     with pytest.raises(UserError):
         genai.load(run, "last")
     assert not Path("owned").exists()
+
+
+def test_the_check_before_parsing_stops_nearly_all_attacks_by_itself(stranger: Path) -> None:
+    """It reads the config alone: nothing is imported or called. The two others name nothing that is there."""
+    run = write_run(stranger)
+    for name in ("n.yaml", "picture.png", run / "n.yaml"):
+        Path(name).write_text("class_path: payload.opt\n")
+    policy = Policy(run / "config.yaml")
+    passed = []
+    for name, attack in ATTACKS.items():
+        with contextlib.suppress(UserError):
+            policy.check({"init_args": attack}, "model")
+            passed.append(name)
+    assert passed == ["YAML twice in a string", "name alone"]
+    assert not Path("owned").exists()
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_the_settings_of_jsonargparse_execute_nothing_by_themselves(
+    attack: dict[str, Any], stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without both checks of ours; some attacks become a model without weights, which is refused later."""
+    monkeypatch.setattr(Policy, "check", lambda *_: None)
+    monkeypatch.setattr(Policy, "check_parsed", lambda *_: None)
+    run = write_run(stranger, model=attack)
+    for name in ("n.yaml", "picture.png", run / "n.yaml"):
+        Path(name).write_text("class_path: payload.opt\n")
+    with contextlib.suppress(UserError):
+        genai.load(run, "last")
+    assert not Path("owned").exists()
+
+
+def test_without_the_settings_a_name_is_imported_while_it_is_parsed(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check after parsing alone comes too late, so it is not enough."""
+    monkeypatch.setattr(Policy, "check", lambda *_: None)
+    monkeypatch.setattr(Policy, "enforced", contextlib.nullcontext)
+    with pytest.raises(UserError):
+        genai.load(write_run(stranger, model=ATTACKS["file ending, class_path"]), "last")
+    assert Path("owned").exists()
 
 
 COMMANDS = [
