@@ -1,6 +1,6 @@
-"""Watermarks under attacks: true positives at 1 % false positives, on marked and unmarked samples, and the change of FID.
+"""Watermarks under attacks: true positives at 1 % false positives, on marked and unmarked images or texts, and the FID.
 
-    python benchmarks/watermarks.py [zoo/mnist-diffusion] [--num 200]
+    python benchmarks/watermarks.py [zoo/mnist-diffusion] [--num 200] [--against mnist] [--device cuda]
 
 The threshold is the p-value 0.01, which holds for every image; the share of unmarked samples below it is printed too.
 """
@@ -20,9 +20,14 @@ import genai
 from genai.cli.options.run import LoadedRun
 from genai.cli.options.watermark import mark_p_values, marked_samples
 from genai.images import to_float, to_pil, to_uint8
+from genai.models.capabilities import GeneratesText
 from genai.models.seeds import image_seeds
+from genai.models.watermarks import GreenList
 from genai.runs import find, load
 from genai.runs.sampling import default_condition
+from genai.runs.text import stream_tokens, tokenizer_of
+
+BATCH_SIZE = 250
 
 
 def jpeg(image: Tensor) -> Tensor:
@@ -56,36 +61,72 @@ ATTACKS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def report(name: str, p: list[Tensor], before: float) -> None:
+    found = [100 * float((values < 0.01).double().mean()) for values in p]
+    print(
+        f"{name:<28} marked {found[0]:5.1f} %   unmarked {found[1]:4.1f} %   median p {float(p[0].median()):.1g}   "
+        f"{time.perf_counter() - before:.0f} s",
+        flush=True,
+    )
+
+
+def measure_images(source: LoadedRun, num: int, against: str | None) -> None:
+    condition = default_condition(source.run, source.model, num)
+    before = time.perf_counter()
+    seeds = image_seeds(1, num)
+    marked, plain, other = [], [], []
+    for rows in torch.arange(num).split(BATCH_SIZE):
+        own, labels = [seeds[i] for i in rows.tolist()], None if condition is None else condition[rows]
+        marked.append(to_uint8(marked_samples(source, "a key", own, labels, {}).cpu()))
+        plain.append(to_uint8(source.model.sample(own, labels).cpu()))
+        if against:
+            other.append(to_uint8(source.model.sample([seed + 1_000_000 for seed in own], labels).cpu()))
+    print(f"{num} images each, {time.perf_counter() - before:.0f} s of sampling", flush=True)
+    if against:
+        sets = {"marked": marked, "plain": plain, "other seed": other}
+        fids = {name: genai.evaluate(torch.cat(parts), against).scores["fid"] for name, parts in sets.items()}
+        print("FID: " + ", ".join(f"{name} {value:.3f}" for name, value in fids.items()), flush=True)
+    for name, attack in ATTACKS.items():
+        p = [mark_p_values(source, "a key", to_float(attack(torch.cat(images)))) for images in (marked, plain)]
+        report(name, p, before)
+
+
+def measure_text(source: LoadedRun, num: int) -> None:
+    """Texts of 200 tokens, whole, their first half, and with a tenth of the tokens replaced by random ones."""
+    tokenizer, before = tokenizer_of(source.run), time.perf_counter()
+    texts = []
+    for settings in ({"green": GreenList("a key")}, {}):
+        rows: list[list[int]] = []
+        for start in range(0, num, BATCH_SIZE):
+            seeds = image_seeds(1, num)[start : start + BATCH_SIZE]
+            *_, last = stream_tokens(source.model, tokenizer, seeds, "", 200, **settings)
+            rows += [list(row) for row in last]
+        texts.append(rows)
+        loss = [-float(source.model.text_log_probs(torch.tensor(row)).mean()) for row in rows[:50]]
+        print(f"{num} texts, {sum(loss) / len(loss):.3f} nats per token, {time.perf_counter() - before:.0f} s", flush=True)
+    size, random = source.model.vocab_size, np.random.default_rng(0)
+
+    def replaced(row: list[int]) -> list[int]:
+        return [int(random.integers(size)) if random.random() < 0.1 else token for token in row]
+
+    for name, change in {"none": list, "first half": lambda row: row[:100], "a tenth replaced": replaced}.items():
+        p = [torch.tensor([GreenList("a key").p_value(change(row), size)[0] for row in rows]) for rows in texts]
+        report(name, p, before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", nargs="?", default="zoo/mnist-diffusion")
     parser.add_argument("--num", type=int, default=200)
     parser.add_argument("--against", help="dataset of the FID")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     run = find(options.run)
-    source = LoadedRun(run, load(run, "best", "cpu", ()), ())
-    seeds, condition = image_seeds(1, options.num), default_condition(run, source.model, options.num)
-    before = time.perf_counter()
-    marked = to_uint8(marked_samples(source, "a key", seeds, condition, {}))
-    plain = to_uint8(source.model.sample(seeds, condition))
-    print(f"{options.num} images each, {time.perf_counter() - before:.0f} s of sampling", flush=True)
-    if options.against:
-        scores = [genai.evaluate(images, options.against).scores["fid"] for images in (marked, plain)]
-        other = to_uint8(source.model.sample(image_seeds(2, options.num), condition))
-        print(
-            f"FID: marked {scores[0]:.3f}, plain {scores[1]:.3f}, other seed "
-            f"{genai.evaluate(other, options.against).scores['fid']:.3f}",
-            flush=True,
-        )
-    for name, attack in ATTACKS.items():
-        p = [mark_p_values(source, "a key", to_float(attack(images))) for images in (marked, plain)]
-        found = [float((values < 0.01).double().mean()) for values in p]
-        print(
-            f"{name:<28} marked {100 * found[0]:5.1f} %   unmarked {100 * found[1]:4.1f} %   "
-            f"median p {float(p[0].median()):.1g}   {time.perf_counter() - before:.0f} s",
-            flush=True,
-        )
+    source = LoadedRun(run, load(run, "best", options.device, ()), ())
+    if isinstance(source.model, GeneratesText):
+        measure_text(source, options.num)
+    else:
+        measure_images(source, options.num, options.against)
 
 
 if __name__ == "__main__":

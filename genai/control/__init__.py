@@ -10,4 +10,7 @@ inversion.py        the point of a space whose image is nearest to a picture
 edit_scores.py      how well edits work
 latent_search.py    the latent of an image, by optimisation
 explanations.py     which pixels a score depends on, and whether that is faithful
+word_maps.py        where each word of a caption acts
+head_erasure.py     which attention heads a transformer needs
+layer_changes.py    what a direction changes in each layer
 """

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from genai.control.directions import Direction
+from genai.control.spaces import EditSpace, Points
 from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded, write_atomically
 from genai.terminal import all_visible
@@ -112,3 +113,9 @@ def check_fields(found: DirectionSet, vectors: torch.Tensor) -> None:
 def digest(text: str, vectors: torch.Tensor) -> str:
     """SHA-256 of the description and the vectors, in hexadecimal."""
     return hashlib.sha256(text.encode() + vectors.numpy().tobytes()).hexdigest()
+
+
+def check_space(found: DirectionSet, space: EditSpace, points: Points) -> None:
+    """Raise UserError unless the directions are of the space of the points."""
+    if found.space != space.name or len(found.directions[0].vector) != points.x.shape[1]:
+        raise UserError("these are directions of another model: find those of this one with `genai directions`")

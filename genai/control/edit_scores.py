@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from genai.control.directions import Direction, random_directions
@@ -14,6 +16,8 @@ from genai.images import to_uint8
 from genai.metrics.fid import frechet_distance
 
 STEPS = tuple(0.25 * i for i in range(1, 13))  # in units of the direction
+BOTH_WAYS = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)  # steps over which an attribute should rise
+NUM_MONOTONE = 100  # points of `monotonicity`
 
 
 class Edited(NamedTuple):
@@ -36,12 +40,14 @@ class EditScore(NamedTuple):
     step: median of the smallest steps that change it, in units of the direction; NaN for conditional models.
     changed: share of images that change each attribute (K,), itself included.
     distance: mean feature distance between the image before and after, relative to that of two random images.
+    monotone: see `monotonicity`; NaN for conditional models.
     """
 
     success: float
     step: float
     changed: Tensor
     distance: float
+    monotone: float = float("nan")
 
     def worst(self, allowed: Tensor, names: Sequence[str]) -> tuple[float, str]:
         """The largest change of an attribute that is not `allowed` (K,) bool to change, and its name."""
@@ -97,6 +103,16 @@ def score_edits(before: Before, after: Edited, predictor: AttributePredictor, at
     return EditScore(float(changed[attribute]), median, changed, float(moved / apart))
 
 
+def monotonicity(space: EditSpace, points: Points, vector: Tensor, attribute: int, predictor: AttributePredictor) -> float:
+    """Spearman's correlation of the step along `vector` (E,) and the score of the attribute, mean over points: -1 to 1."""
+    scores = [predictor.scores(to_uint8(space.decode(points.moved(step * vector))))[:, attribute] for step in BOTH_WAYS]
+    ranks = rankdata(torch.stack(scores).numpy(), axis=0)  # (steps, N), as steps are equidistant
+    centred = ranks - ranks.mean(axis=0)
+    steps = np.arange(len(BOTH_WAYS)) - (len(BOTH_WAYS) - 1) / 2
+    norms = np.linalg.norm(centred, axis=0) * np.linalg.norm(steps)
+    return float(np.mean(steps @ centred / np.maximum(norms, 1e-12)))
+
+
 class Measured(NamedTuple):
     """Scores of edits, by attribute, and the edited images of all of them."""
 
@@ -111,8 +127,10 @@ def measure_directions(
     scores, images = {}, []
     for direction in directions:
         k = predictor.index(direction.name)
-        after = walk(space, points, before, direction.vector * direction.unit, k, predictor)
-        scores[direction.name] = score_edits(before, after, predictor, k)
+        vector = direction.vector * direction.unit
+        after = walk(space, points, before, vector, k, predictor)
+        monotone = monotonicity(space, points[:NUM_MONOTONE], vector, k, predictor)
+        scores[direction.name] = score_edits(before, after, predictor, k)._replace(monotone=monotone)
         images.append(after.images)
     return Measured(scores, torch.cat(images))
 

@@ -26,6 +26,7 @@ PIXELS = "pixels"
 MAX_TRAINING = 8_000  # images that the predictor of pixels is fitted to
 MAX_PIXELS = 32  # side of the images that it reads; larger ones are averaged
 BATCH_SIZE = 500
+AGE, YOUNG, OLD = "age", "young", "old"
 OF_STROKES = ("digits", "mnist")  # data of one stroke of light ink on a dark ground
 
 
@@ -78,6 +79,8 @@ def load_predictor(name: str | None, data: Any, trust: Sequence[str] = ()) -> At
         predictor = of_classifier_run(find(name), trust)
     else:
         predictor = of_feature_network(load_extractor(name or known_features(data.name)))
+    if {YOUNG, OLD} <= set(predictor.attributes):
+        predictor = with_age(predictor)
     return with_strokes(predictor, data.split("train")) if data.name in OF_STROKES else predictor
 
 
@@ -194,6 +197,18 @@ def with_strokes(predictor: AttributePredictor, split: ImageArray) -> AttributeP
     return AttributePredictor(predictor.name, predictor.sha256, names, predictor.num_exclusive, scores, predictor.embed)
 
 
+def with_age(predictor: AttributePredictor) -> AttributePredictor:
+    """`predictor`, and `age`: the log-odds of `old` minus those of `young`, which rise with age also between the two."""
+    young, old = predictor.index(YOUNG), predictor.index(OLD)
+
+    def scores(images: Tensor) -> Tensor:
+        own = predictor.scores(images)
+        return torch.cat([own, own[:, old : old + 1] - own[:, young : young + 1]], dim=1)
+
+    names = (*predictor.attributes, AGE)
+    return AttributePredictor(predictor.name, predictor.sha256, names, predictor.num_exclusive, scores, predictor.embed)
+
+
 def read_labels(predictor: AttributePredictor, images: Tensor) -> list[str]:
     """What the predictor reads from uint8 images (N, C, H, W): the name of the class, or of the attributes, of each."""
     scores = predictor.scores(images)
@@ -252,12 +267,12 @@ def exclusive_attributes(names: Sequence[str], num_classes: int, pairs: Sequence
     Args:
         names: of the K attributes; the first `num_classes` are classes, which exclude each other.
         num_classes: 0 if there are no classes.
-        pairs: names of attributes that exclude each other; others are ignored.
+        pairs: names of attributes that exclude each other; others are ignored. `age`, `young` and `old` always do.
     """
     result = torch.eye(len(names), dtype=torch.bool)
     result[:num_classes, :num_classes] = True
     index = {name: k for k, name in enumerate(names)}
-    for one, other in pairs:
+    for one, other in (*pairs, (YOUNG, OLD), (AGE, YOUNG), (AGE, OLD)):
         if one in index and other in index:
             result[index[one], index[other]] = result[index[other], index[one]] = True
     return result

@@ -3,13 +3,22 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from genai.errors import check_at_least
+
+
+class WarmStart:
+    """Of a model whose training can begin with the averaged weights of another one (`--init_from`)."""
+
+    def initialise_from(self: Any, state: Mapping[str, Tensor]) -> None:
+        """Load the averaged weights of another model, from its `export_state`."""
+        for network in (self.trained_network(), self.averaged.network):
+            network.load_state_dict(state)
 
 
 class Averaged(nn.Module):

@@ -37,17 +37,29 @@ class Attention(nn.Module):
         Returns:
             (N, L, dim).
         """
-        q, k, v = (self.heads(part) for part in self.qkv(x).chunk(3, dim=-1))  # (N, heads, L, dim / heads)
+        q, k, v, mask = self.projected(x, context, visible)
+        with sdpa_kernel(sdpa_backends(q)):
+            y = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.project(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def weights(self, x: Tensor, context: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """The attention of each token of x to those of x and then of the context: (N, heads, L, L + M), rows sum to 1."""
+        q, k, _, mask = self.projected(x, context, visible)
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
+
+    def projected(
+        self, x: Tensor, context: Tensor | None, visible: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Queries, keys and values (N, heads, L or L + M, dim / heads), and the mask of the keys."""
+        q, k, v = (self.heads(part) for part in self.qkv(x).chunk(3, dim=-1))
         if self.context is not None and context is not None:
             more_k, more_v = (self.heads(part) for part in self.context(context).chunk(2, dim=-1))
             k, v = torch.cat([k, more_k], dim=2), torch.cat([v, more_v], dim=2)
             if visible is not None:
                 visible = torch.cat([visible.new_ones(x.shape[:2]), visible], dim=1)
         mask = None if visible is None else visible[:, None, None]
-        q, k = rms_normalise(q, self.query_scale), rms_normalise(k, self.key_scale)
-        with sdpa_kernel(sdpa_backends(q)):
-            y = scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.project(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return rms_normalise(q, self.query_scale), rms_normalise(k, self.key_scale), v, mask
 
     def heads(self, x: Tensor) -> Tensor:
         """(N, L, dim) -> (N, heads, L, dim / heads)."""

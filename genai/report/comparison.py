@@ -54,6 +54,19 @@ def short_name(run: Run) -> str:
     return run.name if run.is_exported else run.path.parent.name
 
 
+def distinct_names(runs: Sequence[Run]) -> list[str]:
+    """A different name for each run: its experiment or zoo entry if that is enough, else also the folder of the run.
+
+    Raises:
+        UserError: a run is named twice.
+    """
+    short = [short_name(run) for run in runs]
+    names = [name if short.count(name) == 1 else run.name for name, run in zip(short, runs, strict=True)]
+    if len(set(names)) < len(names):
+        raise UserError("a run is named twice: name each run once")
+    return names
+
+
 def find_group(word: str) -> Group:
     """The group `EXPERIMENT@seeds`, the newest scored run for each seed of an experiment; or the one run `word`.
 

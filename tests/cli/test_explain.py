@@ -43,6 +43,35 @@ def test_each_kind_of_model_is_explained(
         assert "the explanation is faithful" in output
 
 
+def test_integrated_gradients_are_faithful_and_complete(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("captum")
+    monkeypatch.chdir(runs)
+    for name in ("features", "gan"):
+        arguments = ["explain", name, "--checkpoint", "last", *TRUST, "--num", "40", "--method", "gradients"]
+        assert main([*arguments, "--out", f"{name}-gradients.png"]) == 0
+        output = capsys.readouterr().out
+        assert "change of log-odds" in output
+        assert "the explanation is faithful" in output or name == "gan"
+
+
+def test_heads_of_a_transformer_of_text(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "zoo/shakespeare-gpt", "--num", "16", "--out", "heads.png"]) == 0
+    output = capsys.readouterr().out
+    assert "block 4" in output
+    assert "the explanation is faithful" in output
+    assert max(map(len, output.splitlines())) <= 80
+
+
+def test_layers_that_a_direction_changes(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["explain", "zoo/avatars-cr3gan", "--direction", "glasses", "--num", "8", "--out", "layers.png"]
+    assert main(arguments) == 0
+    output = capsys.readouterr().out
+    assert "stages.2.0.expand" in output
+    assert max(map(len, output.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -59,7 +88,7 @@ def test_targets_are_checked(
 
 
 @pytest.mark.parametrize(
-    ("run", "words"), [("zoo/mnist-gan", "has no discriminator"), ("zoo/digits-diffusion", "which cannot be explained")]
+    ("run", "words"), [("zoo/mnist-gan", "has no discriminator"), ("zoo/digits-diffusion", "has no captions")]
 )
 def test_models_that_cannot_be_explained(run: str, words: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", run]) == 2

@@ -20,9 +20,9 @@ from genai.control.directions import (
     unsupervised,
     without,
 )
-from genai.control.edit_scores import as_random, before_edits, flipped_labels, measure_directions
+from genai.control.edit_scores import as_random, before_edits, flipped_labels, measure_directions, monotonicity
 from genai.control.inversion import invert
-from genai.control.predictors import AttributePredictor, class_log_odds
+from genai.control.predictors import AttributePredictor, class_log_odds, exclusive_attributes, with_age
 from genai.control.spaces import EditSpace, Points, edit_space, first_layer
 from genai.errors import DamagedFileError, UserError
 from genai.images import to_uint8
@@ -163,6 +163,19 @@ def test_planted_edits_succeed_alone_and_random_ones_do_not() -> None:
         assert edits[name].step == pytest.approx(0.5, abs=0.26)  # |z| has a median of 0.67, 0.42 units
         assert edits[name].success > random[name].success
     assert edits["tall"].distance < random["tall"].distance
+    assert edits["tall"].monotone == pytest.approx(1)
+    assert abs(random["tall"].monotone) < 1
+    backwards = -directions[0].vector * directions[0].unit
+    assert monotonicity(SPACE, points, backwards, 0, PREDICTOR) == pytest.approx(-1)
+
+
+def test_age_rises_from_young_to_old() -> None:
+    logits = torch.tensor([[4.0, -6.0], [-3.0, -3.0], [-6.0, 4.0]])
+    predictor = AttributePredictor("p", "", ("young", "old"), 0, lambda images: logits[images.flatten().long()], lambda x: x)
+    aged = with_age(predictor)
+    assert aged.attributes == ("young", "old", "age")
+    assert aged.scores(torch.tensor([0, 1, 2]))[:, 2].tolist() == [-10, 0, 10]
+    assert exclusive_attributes(aged.attributes, 0).all()
 
 
 def test_flipped_labels_keep_attributes_that_exclude_each_other_apart() -> None:

@@ -20,7 +20,7 @@ from genai import files
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import shares_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
+from genai.cli.options.run import SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
 from genai.cli.options.shares import SHARES_HELP
 from genai.errors import UserError
@@ -31,10 +31,8 @@ from genai.metrics.features import FeatureNetwork, default_features, extract, lo
 from genai.metrics.labels import cycle_labels, expected_labels
 from genai.metrics.reference import Subset, real_features
 from genai.metrics.tables import WrappedTable
-from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 
-SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml"))
 BATCH_SIZE = 250
 ALPHA = 0.05
 MAX_ROWS = 40  # in the terminal and the picture; the CSV has all

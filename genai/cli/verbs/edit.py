@@ -10,21 +10,19 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from genai.cli.options.arguments import VerbParser, finite, positive
+from genai.cli.options.arguments import VerbParser, finite, positive, refuse
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, edit_condition, sample_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import RequiredCapability, RunOptions, add_seed_option
-from genai.control.direction_files import DirectionSet, load_directions
+from genai.cli.options.run import DECODE, RunOptions, add_seed_option
+from genai.control.direction_files import check_space, load_directions
 from genai.control.inversion import invert
-from genai.control.spaces import EditSpace, Points, edit_space
-from genai.errors import UserError
+from genai.control.spaces import edit_space
 from genai.images import annotated, save_png, to_uint8
-from genai.models.capabilities import Decodes
 from genai.models.seeds import image_seeds
 from genai.runs.export import DIRECTIONS
 
-EDIT = RequiredCapability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+NUM_SAMPLES = 6
 SAMPLES = 500  # from which an inversion starts
 
 
@@ -55,7 +53,7 @@ def parser() -> VerbParser:
     text = "direction and step: 1 goes from images without the attribute to those with it, -1 back; may be repeated"
     verb.add_argument("--set", dest="settings", type=setting, action="append", required=True, metavar="NAME=STEP", help=text)
     verb.add_argument("--image", dest="images", nargs="+", default=[], metavar="IMAGE", help=f"{IMAGE_HELP}; default: samples")
-    verb.add_argument("--num", type=positive, default=6, metavar="N", help="samples, without --image (default: 6)")
+    verb.add_argument("--num", type=positive, metavar="N", help=f"samples, without --image (default: {NUM_SAMPLES})")
     verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{DIRECTIONS}")
     add_seed_option(verb)
     LabelOptions.add_to(verb, default="that of `genai sample`", text=False)
@@ -66,9 +64,12 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Write the rows, and print the error of each reconstruction."""
     options = parser().parse(arguments)
+    if options.images:
+        refuse(options, ("num",), "with --image")
+    num = options.num or NUM_SAMPLES
     run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
     path = OutputOptions.from_namespace(options).png(run.find(), "edit")
-    source = run.load(EDIT)
+    source = run.load(DECODE)
     space = edit_space(source.model)
     found = load_directions(Path(options.directions or source.run.path / DIRECTIONS), source.model.images_seen)
     moves = [found.named(name).vector * found.named(name).unit * step for name, step in options.settings]
@@ -86,7 +87,7 @@ def run(arguments: list[str]) -> None:
         for name, rmse in zip(options.images, inverted.rmse.tolist(), strict=True):
             print(f"{name}: inverted with an error of {127.5 * rmse:.1f} of 255 (RMSE)")
     else:
-        points = space.points(image_seeds(options.seed, options.num), sample_condition(labels, options.num, source))
+        points = space.points(image_seeds(options.seed, num), sample_condition(labels, num, source))
         first, heads = [space.decode(points)], ["sample", *heads]
     check_space(found, space, points)
     columns = torch.stack([*first, *(space.decode(points.moved(move)) for move in moves)], dim=1)  # (N, columns, C, H, W)
@@ -95,12 +96,6 @@ def run(arguments: list[str]) -> None:
     tiles = to_uint8(columns.flatten(0, 1))
     save_png(annotated(tiles, len(heads), heads=heads), path, metadata | {"Seed": str(options.seed)} | labels.metadata())
     print(f"wrote {path}")
-
-
-def check_space(found: DirectionSet, space: EditSpace, points: Points) -> None:
-    """Raise UserError unless the directions are of the space of the points."""
-    if found.space != space.name or len(found.directions[0].vector) != points.x.shape[1]:
-        raise UserError("these are directions of another model: find those of this one with `genai directions`")
 
 
 def note_other_size(name: str, size: int) -> None:

@@ -17,13 +17,11 @@ from rich.console import Console
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
-from genai.cli.options.labels import LabelOptions, label_kind
+from genai.cli.options.labels import LabelOptions, condition_or_labels, label_kind
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
-from genai.cli.verbs.directions import DECODE, condition_of
-from genai.cli.verbs.edit import check_space
-from genai.control.direction_files import load_directions
+from genai.cli.options.run import DECODE, LoadedRun, RunOptions, add_seed_option
+from genai.control.direction_files import check_space, load_directions
 from genai.control.edit_scores import (
     Before,
     Edited,
@@ -97,7 +95,7 @@ def run(arguments: list[str]) -> None:
     seeds = image_seeds(options.seed, FIRST_SEED + options.num)[FIRST_SEED:]
     space = edit_space(source.model)
     real = data.split("val")
-    points = space.points(seeds, condition_of(LabelOptions.from_namespace(options), options.num, source, real))
+    points = space.points(seeds, condition_or_labels(LabelOptions.from_namespace(options), options.num, source, real))
     check_space(found, space, points)
     before = before_edits(to_uint8(space.decode(points)), predictor)
     exclusive = exclusive_attributes(
@@ -162,7 +160,7 @@ def measure_conditional(
 
 
 def print_scores(results: Mapping[str, Measured], predictor: AttributePredictor, exclusive: Tensor) -> None:
-    """A row for each attribute, and the means; the median step is that of the edits."""
+    """A row for each attribute, and the means; the median step and the monotonicity are those of the edits."""
     columns, rows, means = ["edit"], {name: [name] for name in results["edits"].scores}, ["mean"]
     for kind, result in results.items():
         title = "" if kind == "edits" else f"{kind}: "
@@ -179,15 +177,19 @@ def print_scores(results: Mapping[str, Measured], predictor: AttributePredictor,
             means += [f"{fmean(s.success for s in scores):.1%}", f"{worst:.1%}", f"{fmean(s.distance for s in scores):.2f}"]
         else:
             means += ["-"] * 3
-    steps = [f"{score.step:.2f}" for score in results["edits"].scores.values()]
-    table = [[*cells[:2], step, *cells[2:]] for cells, step in zip([*rows.values(), means], [*steps, ""], strict=True)]
-    Console().print(WrappedTable([*columns[:2], "step", *columns[2:]], table))
+    edits = list(results["edits"].scores.values())
+    steps = [[f"{score.step:.2f}", f"{score.monotone:.2f}"] for score in edits]
+    steps.append(["", f"{fmean(score.monotone for score in edits):.2f}"])
+    table = [[*cells[:2], *step, *cells[2:]] for cells, step in zip([*rows.values(), means], steps, strict=True)]
+    Console().print(WrappedTable([*columns[:2], "step", "monotone", *columns[2:]], table))
 
 
 def as_json(score: EditScore) -> dict[str, Any]:
     """A score for metrics.json; NaN becomes null."""
     step = None if np.isnan(score.step) else score.step
-    return {"success": score.success, "step": step, "distance": score.distance, "changed": score.changed.tolist()}
+    monotone = None if np.isnan(score.monotone) else score.monotone
+    changes = {"distance": score.distance, "changed": score.changed.tolist()}
+    return {"success": score.success, "step": step, "monotone": monotone, **changes}
 
 
 def plotted(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Image.Image:

@@ -1,4 +1,4 @@
-"""genai explain: which pixels decide, or what each code draws, with a test
+"""genai explain: which pixels, codes, words, heads or layers matter, with a test
 
 Group: inspect
 """
@@ -7,23 +7,29 @@ from typing import Any
 
 import torch
 from PIL import Image
-from scipy.stats import wilcoxon
 from torch import Tensor
 
+from genai.cli.internals import Explained, explain_direction, explain_heads, explain_words, verdict_lines
 from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.labels import label_kind
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions
-from genai.control.explanations import Score, faithfulness, log_odds, occlusion_maps
+from genai.cli.options.predictor import add_predictor_option
+from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, require
+from genai.control.explanations import Score, faithfulness, gradient_maps, log_odds, occlusion_maps
 from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.images import grid, save_png, titled, to_float, to_uint8
 from genai.metrics.reference import subset_indices
-from genai.models.capabilities import Classifies, HasCodes, ScoresRealness
+from genai.models.capabilities import Classifies, Decodes, Denoises, GeneratesText, HasCodes, ScoresRealness
+from genai.runs.export import DIRECTIONS
 
 EXPLAIN = RequiredCapability(
-    (Classifies, ScoresRealness, HasCodes),
-    "be explained (it has no classifier, discriminator or codes; `genai tokens` shows the attention of a transformer of text)",
+    (Classifies, ScoresRealness, HasCodes, Denoises, GeneratesText, Decodes),
+    "be explained (it has no classifier, discriminator, codes, captions, text or latents)",
     ("configs/digits/features.yaml", "configs/digits/gan.yaml", "configs/digits/vqvae.yaml"),
+)
+LATENTS = RequiredCapability(
+    Decodes, "decode latents along a direction", ("configs/digits/gan.yaml", "configs/digits/vae.yaml")
 )
 NUM_TESTED, NUM_SHOWN, NUM_CODES = 64, 12, 64
 SHARE = 0.2  # of the pixels that the test erases
@@ -35,14 +41,21 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "explain",
         "RUN [options]",
-        "Show which pixels of test images a classifier or a discriminator depends on, or what each code of a VQ model draws, "
-        "and test it: erasing what the explanation points at should change the output more than erasing random pixels.",
+        "Show which pixels of test images a classifier or a discriminator depends on, what each code of a VQ model draws, "
+        "where the words of a caption act, which attention heads a transformer of text needs, or what a direction changes in "
+        "each layer. A test erases what the explanation points at: the output should change more than if random parts are "
+        "erased.",
     )
     RunOptions.add_to(verb)
-    text = f"number of test images to test the explanation with (default: {NUM_TESTED})"
+    text = f"number of images, texts or samples to test the explanation with (default: {NUM_TESTED})"
     verb.add_argument("--num", type=positive, default=NUM_TESTED, metavar="N", help=text)
-    text = "class or attribute of a classifier to explain (default: the most probable one of each image)"
+    text = "class or attribute of a classifier (default: the most probable one of each image), or word of a caption"
     verb.add_argument("--target", metavar="NAME", help=text)
+    text = "of pixels: occlusion, or gradients, integrated by captum (default: occlusion)"
+    verb.add_argument("--method", choices=("occlusion", "gradients"), default="occlusion", help=text)
+    verb.add_argument("--direction", metavar="NAME", help="direction of `genai directions` to explain, layer by layer")
+    verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{DIRECTIONS}")
+    add_predictor_option(verb, "reads the attribute of --direction")
     OutputOptions.add_to(verb)
     return verb
 
@@ -53,19 +66,34 @@ def run(arguments: list[str]) -> None:
     run = RunOptions.from_namespace(options)
     path = OutputOptions.from_namespace(options).png(run.find(), "explain")
     source = run.load(EXPLAIN)
-    target = target_number(options.target, source)
-    split = source.test_split()
-    pixels, labels = split.batch(subset_indices(len(split), options.num))
-    if isinstance(source.model, HasCodes):
-        picture, lines = explain_codes(source.model, to_float(pixels))
+    if options.direction is not None:
+        require(run.find(), source.model, LATENTS)
+        found = explain_direction(source, options.direction, options.directions, options.num, options.predictor)
+    elif isinstance(source.model, GeneratesText):
+        found = explain_heads(source, options.num)
+    elif isinstance(source.model, Denoises):
+        if not source.model.conditional or label_kind(source) != "text":
+            raise UserError(f"{source.run.path} has no captions whose words could be explained: use one of avatars/diffusion")
+        found = explain_words(source, options.target, options.num)
     else:
-        picture, lines = explain_pixels(
-            make_score(source, target, to_float(pixels), labels), to_float(pixels), mean_image(split)
-        )
-    for line in lines:
+        found = explain_images(source, options.target, options.method, options.num)
+    for line in found.lines:
         print(line)
-    save_png(picture, path, {"Model": type(source.model).__name__, "Run": source.run.name, "Verb": "explain"})
+    save_png(found.picture, path, {"Model": type(source.model).__name__, "Run": source.run.name, "Verb": "explain"})
     print(f"wrote {path}")
+
+
+def explain_images(source: LoadedRun, target: str | None, method: str, num: int) -> Explained:
+    """The pixels of test images that a score depends on, or the codes of a VQ model."""
+    number = target_number(target, source)
+    split = source.test_split()
+    pixels, labels = split.batch(subset_indices(len(split), num))
+    images = to_float(pixels)
+    if isinstance(source.model, HasCodes):
+        return Explained(*explain_codes(source.model, images))
+    score = make_score(source, number, images, labels)
+    gradients = differentiable_score(source, number, images, labels) if method == "gradients" else None
+    return Explained(*explain_pixels(score, gradients, images, mean_image(split)))
 
 
 def target_number(target: str | None, source: LoadedRun) -> int | None:
@@ -80,7 +108,11 @@ def target_number(target: str | None, source: LoadedRun) -> int | None:
     if target is not None and target not in names:
         raise UserError(f"there is no class or attribute {target!r}: choose from {', '.join(names)}")
     if isinstance(model, ScoresRealness) and getattr(model, "is_exported", False):
-        raise UserError(f"{source.run.path} has no discriminator, as all zoo entries: name a run directory of a GAN")
+        raise UserError(
+            f"{source.run.path} has no discriminator, as all zoo entries: name a run directory of a GAN, or a --direction"
+        )
+    if not isinstance(model, Classifies | ScoresRealness | HasCodes):
+        raise UserError(f"{source.run.path} has neither classifier nor discriminator: name a --direction of its latents")
     return None if target is None else names.index(target)
 
 
@@ -100,10 +132,37 @@ def make_score(source: LoadedRun, target: int | None, images: Tensor, labels: Te
     return lambda x: log_odds(model.realness(x.to(model.device), condition))
 
 
-def explain_pixels(score: Score, images: Tensor, fill: Tensor) -> tuple[Image.Image, list[str]]:
+def differentiable_score(source: LoadedRun, target: int | None, images: Tensor, labels: Tensor) -> Score:
+    """The logits that `make_score` explains, with gradients.
+
+    Raises:
+        UserError: the model classifies without a network for it.
+    """
+    model: Any = source.model
+    if not isinstance(model, Classifies):
+        condition = labels if model.conditional else None
+        return lambda x: model.discriminator(
+            x,
+            None
+            if condition is None
+            else model.layout.condition(x, condition.repeat(len(x) // len(condition), *[1] * (condition.ndim - 1))),
+        ).flatten()
+    if not isinstance(getattr(model, "averaged", None), torch.nn.Module) or isinstance(model, Denoises | Decodes):
+        raise UserError(f"{source.run.path} classifies without a network of its own: use --method occlusion")
+    probable = model.predict(images).cpu().argmax(dim=1)
+    chosen = probable if target is None else torch.full_like(probable, target)
+
+    def logit(x: Tensor) -> Tensor:
+        logits: Tensor = model.averaged(x.to(model.device))
+        return logits.gather(1, chosen.repeat(len(x) // len(chosen))[:, None].to(logits.device))[:, 0]
+
+    return logit
+
+
+def explain_pixels(score: Score, gradients: Score | None, images: Tensor, fill: Tensor) -> tuple[Image.Image, list[str]]:
     """Images above their maps, red where pixels support the score and blue where they lower it; and the test."""
     patch = -(-images.shape[-1] // CELLS)
-    maps = occlusion_maps(score, images, fill, patch)
+    maps = occlusion_maps(score, images, fill, patch) if gradients is None else gradient_maps(gradients, images, fill, patch)
     found = faithfulness(score, images, maps, fill, SHARE, patch)
     scaled = maps / maps.abs().flatten(1).amax(dim=1)[:, None, None].clamp(min=1e-6)
     grey = 0.5 * (images.mean(dim=1) + 1)
@@ -111,7 +170,7 @@ def explain_pixels(score: Score, images: Tensor, fill: Tensor) -> tuple[Image.Im
     heat = torch.stack([grey + (1 - grey) * red, grey * (1 - red - blue).clamp(min=0), grey + (1 - grey) * blue], dim=1)
     shown = images[:NUM_SHOWN].expand(-1, 3, -1, -1)
     tiles = torch.cat([to_uint8(shown), to_uint8(2 * heat[:NUM_SHOWN].clamp(0, 1) - 1)])
-    picture = titled(grid(tiles, len(shown)), "red: erasing these pixels lowers the score; blue: raises it")
+    picture = titled(grid(tiles, len(shown)), "red: these pixels raise the score; blue: they lower it")
     return picture, verdict_lines(found.important, found.random, "log-odds", f"the {100 * SHARE:.0f} % of pixels it points at")
 
 
@@ -139,15 +198,3 @@ def explain_codes(model: Any, images: Tensor) -> tuple[Image.Image, list[str]]:
     own, other = (per_cell.gather(1, cell[:, None])[moved, 0] for cell in cells)
     lines = [f"{len(numbers):,} codes are used; {int(moved.sum())} images have another code after erasing one"]
     return picture, lines + verdict_lines(own, other, "pixels", "its own cell, by erasing a code")
-
-
-def verdict_lines(pointed: Tensor, random: Tensor, what: str, where: str) -> list[str]:
-    """The result of a test of faithfulness, N changes each (Wilcoxon's signed-rank test)."""
-    if len(pointed) < 2 or bool((pointed == random).all()):
-        return [f"the test needs more images that differ: there are {len(pointed)}, add --num"]
-    p = float(wilcoxon(pointed.double().numpy(), random.double().numpy(), alternative="greater").pvalue)
-    return [
-        f"change of {what}: {float(pointed.mean()):.3g} in {where}",
-        f"{'':<{len(what) + 10}} {float(random.mean()):.3g} in random ones ({len(pointed)} images)",
-        f"the explanation is {'faithful' if p < 0.01 else 'not shown to be faithful'} (p = {p:.2g})",
-    ]

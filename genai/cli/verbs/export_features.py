@@ -26,6 +26,7 @@ from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.runs import Run
 from genai.runs.redaction import Redaction
+from genai.runs.terms import TERMS
 
 CLASSIFY = RequiredCapability(Classifies, "classify images", ("configs/digits/features.yaml",))
 MAX_BYTES = 2_000_000
@@ -58,13 +59,6 @@ features.
 
 {terms}
 """
-TERMS = {
-    "mnist": "MNIST is by LeCun, Cortes and Burges, from NIST's databases.",
-    "digits": "The digits are Alpaydin and Kaynak's, of the UCI repository (CC BY 4.0).",
-    "avatars": "The faces are a remix of Avataaars by Pablo Stanley, free for personal and commercial use.",
-    "utkface": "UTKFace is for non-commercial research, and so are these weights. Its ages, genders and ethnicities are\n"
-    "estimates, some of them by a model; they may be wrong for a person.",
-}
 
 
 def parser() -> VerbParser:

@@ -2,6 +2,7 @@
 
 rendering.py  the face of a seed and its attributes
 captions.py   the caption of a seed and its attributes
+masks.py      the pixels that an attribute changes
 styles.py     faces of other styles, as outliers
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genai.data.avatars.captions import MAX_WORDS, caption, caption_words
+from genai.data.avatars.masks import WORDS, attribute_mask
 from genai.data.avatars.rendering import ATTRIBUTES, CHOICES, VERSION, attributes, render
 from genai.data.base import ImageDataModule, Split
 from genai.data.cache import Recipe, Writer
@@ -82,6 +84,11 @@ class Avatars(ImageDataModule):
     def captions(self, split: Split) -> list[str]:
         """A caption for each image of the split."""
         return [caption(attributes(seed), seed) for seed in self.seeds(split)]
+
+    def word_masks(self, split: Split, rows: Iterable[int]) -> dict[str, np.ndarray]:
+        """The pixels that each word of a caption draws, by the renderer: bool (len(rows), size, size) for a word of WORDS."""
+        seeds = [FIRST_SEED[split] + row for row in rows]
+        return {word: np.stack([attribute_mask(name, seed, self.size) for seed in seeds]) for word, name in WORDS.items()}
 
     def build(self, writer: Writer) -> None:
         seeds = [seed for split in FIRST_SEED for seed in self.seeds(split)]
