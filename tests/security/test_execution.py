@@ -143,6 +143,30 @@ ATTACKS = {
     "no text": {"generator": {"class_path": ["payload.opt"]}},
     "dots": {"generator": {"class_path": "..payload.opt"}},
     "unicode": {"generator": {"class_path": "ｐayload.opt"}},  # Python reads identifiers in NFKC: this is payload
+    "average of weights": {
+        "generator": {
+            "class_path": "torch.optim.swa_utils.AveragedModel",
+            "init_args": {"model": None, "avg_fn": "payload.opt"},
+        }
+    },
+    "processes": {"generator": {"class_path": "torch.multiprocessing.spawn", "init_args": {"fn": "payload.opt"}}},
+    "code cache": {
+        "generator": {"class_path": "torch._inductor.codecache.PyCodeCache.load", "init_args": {"source_code": "x"}}
+    },
+    "library of operators": {"generator": {"class_path": "torch.ops.load_library", "init_args": {"path": "n.yaml"}}},
+    "recomputation": {
+        "generator": {"class_path": "torch.utils.checkpoint.checkpoint", "init_args": {"function": "payload.opt"}}
+    },
+    "loader of data": {
+        "generator": {
+            "class_path": "torch.utils.data.DataLoader",
+            "init_args": {"dataset": [], "worker_init_fn": "payload.opt"},
+        }
+    },
+    "schedule of genai": {
+        "lr_schedule": {"class_path": "genai.models.optimization.ImagesSeenLR", "init_args": {"factor": "payload.opt"}}
+    },
+    "command line of genai": {"generator": {"class_path": "genai.cli.main.main", "init_args": {"arguments": ["fit"]}}},
     "name alone": {"generator": "GraphModule"},
     "name alone, class_path": {"generator": {"class_path": "GraphModule"}},
 }
@@ -192,16 +216,27 @@ def test_the_check_before_parsing_stops_nearly_all_attacks_by_itself(stranger: P
     assert not Path("owned").exists()
 
 
-@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+STRONGEST = [
+    "function of torch",
+    "torch.hub",
+    "open type",
+    "file ending, class_path",
+    "sub-config",
+    "callable of a layer",
+    "partial",
+]
+
+
+@pytest.mark.parametrize("name", [*STRONGEST, *(pytest.param(name, marks=pytest.mark.slow) for name in ATTACKS)])
 def test_the_settings_of_jsonargparse_execute_nothing_by_themselves(
-    attack: dict[str, Any], stranger: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, stranger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without both checks of ours; some attacks become a model without weights, which is refused later."""
     monkeypatch.setattr(Policy, "check", lambda *_: None)
     monkeypatch.setattr(Policy, "check_parsed", lambda *_: None)
-    run = write_run(stranger, model=attack)
-    for name in ("n.yaml", "picture.png", run / "n.yaml"):
-        Path(name).write_text("class_path: payload.opt\n")
+    run = write_run(stranger, model=ATTACKS[name])
+    for file in ("n.yaml", "picture.png", run / "n.yaml"):
+        Path(file).write_text("class_path: payload.opt\n")
     with contextlib.suppress(UserError):
         genai.load(run, "last")
     assert not Path("owned").exists()

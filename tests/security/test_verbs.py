@@ -239,3 +239,26 @@ def test_a_private_file_is_not_pushed(workspace: Path, monkeypatch: pytest.Monke
     (workspace / "private").write_text("secret")
     (entry / "model.onnx").symlink_to(workspace / "private")
     assert main(["push", str(entry), "someone/theirs"]) == 2
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        None,
+        [],
+        {},
+        {"kind": "characters", "characters": "abc", "has_end": False},
+        {"kind": "bytes", "has_end": True},
+        {"kind": [1]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("verb", [["tokens", "--prompt", "a"], ["sample", "--tokens", "3"]], ids=lambda verb: verb[0])
+def test_a_tokenizer_that_does_not_fit_its_model(
+    verb: list[str], tokenizer: Any, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = Path(shutil.copytree(REPOSITORY / "zoo/shakespeare-mingru", workspace / "theirs"))
+    record = json.loads((entry / "run.json").read_text()) | {"tokenizer": tokenizer}
+    (entry / "run.json").write_text(json.dumps(record))
+    assert main([verb[0], str(entry), *verb[1:]]) == 2
+    refused(capsys, "run.json")
