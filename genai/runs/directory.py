@@ -127,7 +127,11 @@ class Run:
                 f"{self.path} has run format {record.get('format', 1)} (written by genai {wrote or 'of an unknown version'}), "
                 f"and genai {__version__} reads format {FORMAT}: use the version that wrote it, or train it again"
             )
-        check_types(record, {name: kind for name, kind in RECORD.items() if name in record}, self.path / "run.json")
+        path = self.path / "run.json"
+        check_types(record, {name: kind for name, kind in RECORD.items() if name in record}, path)
+        for name in ("class_names", "resumed_with"):
+            if not all(isinstance(text, str) for text in record.get(name, [])):
+                raise DamagedFileError(f"{path} is damaged (it has no texts as {name})")
         return record
 
     def raw_record(self) -> dict[str, Any]:
