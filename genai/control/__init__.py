@@ -6,6 +6,7 @@ predictors.py       what reads the attributes of images
 strokes.py          thickness and slant of a stroke, measured from the pixels
 directions.py       supervised and unsupervised directions
 direction_files.py  directions, saved with a run
+condition_edits.py  the same noise with another class, attribute or word
 inversion.py        the point of a space whose image is nearest to a picture
 edit_scores.py      how well edits work
 latent_search.py    the latent of an image, by optimisation

@@ -10,6 +10,7 @@ from genai.models.capabilities import Encodes
 
 STEPS = 400  # of Adam
 LEARNING_RATE = 0.1  # in standard deviations of the points
+LOWEST_SIGMA = 0.1  # noise level that the sampler backwards begins with
 PRIOR_WEIGHT = 2e-3  # of the squared distance from the mean, in variances
 
 
@@ -21,7 +22,7 @@ class Inverted(NamedTuple):
 
 
 def invert(space: EditSpace, pictures: Tensor, samples: Points, condition: Tensor | None) -> Inverted:
-    """Points for pictures (N, C, H, W) in [-1, 1]: by the model's encoder, otherwise by optimisation.
+    """Points for pictures (N, C, H, W) in [-1, 1]: by the encoder, by the sampler backwards, otherwise by optimisation.
 
     The optimisation starts at the sample whose image is nearest and minimises the squared error plus a penalty for the distance
     from the mean of the samples, in variances of each coordinate, with Adam (Abdal et al. 2019, Image2StyleGAN,
@@ -36,6 +37,8 @@ def invert(space: EditSpace, pictures: Tensor, samples: Points, condition: Tenso
     model: Any = space.model
     if isinstance(model, Encodes):
         points = Points(model.encode(pictures, condition), condition)
+    elif space.name == "noise":
+        points = Points(model.invert(pictures, condition, sigma_min=LOWEST_SIGMA).flatten(1), condition)
     else:
         points = optimised(space, pictures.to(samples.x.device), samples)
     error = space.decode(points) - pictures.cpu()

@@ -23,12 +23,13 @@ from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.images import annotated, save_png, to_uint8
 from genai.metrics.tables import WrappedTable
-from genai.models.capabilities import Decodes
+from genai.models.capabilities import Decodes, InvertsNoise
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.export import DIRECTIONS
 
-DECODE = RequiredCapability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+PRESETS = ("configs/digits/gan.yaml", "configs/digits/vae.yaml", "configs/digits/diffusion.yaml")
+DECODE = RequiredCapability((Decodes, InvertsNoise), "decode latents or noise", PRESETS)
 SHOWN = (-2.0, -1.0, 0.0, 1.0, 2.0)  # steps of the picture
 
 
