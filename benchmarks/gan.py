@@ -30,7 +30,7 @@ from genai.models.gan.augmentation import augmented_logits
 from genai.models.gan.gan import GAN
 from genai.models.gan.latents import generate_images
 from genai.models.gan.objectives import AdversarialObjective, Discriminator, Relativistic, WassersteinGP
-from genai.training.launch import ready_cli
+from genai.training.lightning_cli import GenaiCLI
 
 warnings.filterwarnings("ignore")
 
@@ -134,7 +134,7 @@ class TimedGAN:
 
 def row(config: Path, precision: str | None, seconds: float, rounds: int, device: str) -> list[str] | None:
     """Measurements of one preset in `precision` (None: its own); None if it is not a GAN."""
-    cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0"], [])
+    cli: Any = GenaiCLI("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0"], [])
     if not isinstance(cli.model, GAN):
         return None
     batch_size = cli.datamodule.batch_size

@@ -179,7 +179,6 @@ def plain_step(model: Any, clip: float | None) -> Callable[[Any, int], None]:
     optimizer = found["optimizer"] if is_scheduled else found
     scheduler = found["lr_scheduler"]["scheduler"] if is_scheduled else None
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    model.log = model.log_dict = lambda *args, **options: None
     model.count_images = lambda num: setattr(model, "images_seen", model.images_seen + num)
 
     def step(batch: Any, i: int) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genai.cli.memory import keep_freed_memory
-from genai.training.launch import ready_cli
+from genai.training.lightning_cli import GenaiCLI
 
 PRESETS = [Path(f"configs/mnist/{name}.yaml") for name in ("cluster-r3gan", "stacked-cluster-r3gan", "dcgan", "gan")]
 
@@ -26,7 +26,7 @@ def images_per_second(config: Path, keeps: bool, seconds: float) -> float:
     """Training speed of a fresh process, in float32."""
     if keeps:
         keep_freed_memory()
-    cli: Any = ready_cli("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0"], [])
+    cli: Any = GenaiCLI("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0"], [])
     game = Game(cli.model, cli.datamodule.batch_size, bf16=False)
     game.seconds(cli.model.objective, seconds / 5)
     return len(game.real) / game.seconds(cli.model.objective, seconds)

@@ -31,7 +31,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from genai.images import to_float
 from genai.runs import REPOSITORY
-from genai.training.launch import quiet_libraries, ready_cli
+from genai.training.launch import quiet_libraries
+from genai.training.lightning_cli import GenaiCLI
 
 
 class Way(NamedTuple):
@@ -129,7 +130,7 @@ def train(options: argparse.Namespace, way: Way) -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     arguments = ["-c", options.configs[0], *QUIET, "--data.init_args.batch_size", str(options.batch_size // world)]
     arguments += ["--trainer.accelerator", "gpu" if options.device == "cuda" else "cpu", *way.options]
-    cli = ready_cli("fit", arguments, [])
+    cli = GenaiCLI("fit", arguments, [])
     clock = Clock(options.steps, options.device)
     if way.bare:
         bare(cli.model, cli.datamodule, clock, options)

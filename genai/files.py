@@ -17,6 +17,7 @@ from filelock import FileLock
 from genai.errors import DamagedFileError, UserError, WriteError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MAX_TABLE = 200_000_000  # bytes of a CSV
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -131,8 +132,10 @@ def plain_cell(cell: Any) -> Any:
 def read_csv(path: Path) -> tuple[list[dict[str, str]], int]:
     """The rows of a table by the names of its columns, and the number of lines that are torn: with more or fewer cells, or the
     last one without an end.
+
+    DamagedFileError for a file that is no table, by its size.
     """
-    text = path.read_bytes().decode(errors="replace").replace("\0", "\ufffd")
+    text = read_bounded(path, MAX_TABLE).decode(errors="replace").replace("\0", "\ufffd")
     lines = text.splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(("\n", "\r")) and len(line) < csv.field_size_limit()]
     rows = [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]

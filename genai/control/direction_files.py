@@ -10,8 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from genai.control.directions import Direction
+from genai.control.spaces import EditSpace, Points
 from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded, write_atomically
+from genai.terminal import all_visible
 
 FORMAT = 1
 MAX_BYTES = 64_000_000
@@ -77,13 +79,14 @@ def load_directions(path: Path, images_seen: int | None = None) -> DirectionSet:
         text = header["directions"]
         if header["sha256"] != digest(text, vectors):
             raise ValueError("it does not fit its sha256")
-        about: dict[str, Any] = json.loads(text)
+        about: dict[str, Any] = all_visible(json.loads(text))
         if about.pop("format") != FORMAT:
             raise ValueError("it has another format")
         rows = about.pop("directions")
         directions = [Direction(**{**row, "vector": vector}) for row, vector in zip(rows, vectors, strict=True)]
         found = DirectionSet(directions, **about)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        check_fields(found, vectors)
+    except (OSError, SafetensorError, ArithmeticError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(f"{path} is damaged ({error}): find the directions again with `genai directions`") from None
     if images_seen is not None and found.images_seen != images_seen:
         raise UserError(
@@ -93,6 +96,26 @@ def load_directions(path: Path, images_seen: int | None = None) -> DirectionSet:
     return found
 
 
+def check_fields(found: DirectionSet, vectors: torch.Tensor) -> None:
+    """Raise ValueError unless the fields have their types, steps and vectors (K, E) are finite, and there is a direction."""
+    kinds: dict[Any, Any] = {str: str, int: int, float: (int, float)}
+    parts: list[Any] = [found, *found.directions]
+    for name, kind, value in (
+        (*field, value) for part in parts for field, value in zip(type(part).__annotations__.items(), part, strict=True)
+    ):
+        if kind in kinds and (not isinstance(value, kinds[kind]) or isinstance(value, bool)):
+            raise ValueError(f"it has a {type(value).__name__} as {name}")
+    units = torch.tensor([float(direction.unit) for direction in found.directions])
+    if not len(units) or vectors.ndim != 2 or not bool(vectors.isfinite().all()) or not bool(units.isfinite().all()):
+        raise ValueError("its vectors are no finite numbers")
+
+
 def digest(text: str, vectors: torch.Tensor) -> str:
     """SHA-256 of the description and the vectors, in hexadecimal."""
     return hashlib.sha256(text.encode() + vectors.numpy().tobytes()).hexdigest()
+
+
+def check_space(found: DirectionSet, space: EditSpace, points: Points) -> None:
+    """Raise UserError unless the directions are of the space of the points."""
+    if found.space != space.name or len(found.directions[0].vector) != points.x.shape[1]:
+        raise UserError("these are directions of another model: find those of this one with `genai directions`")

@@ -11,6 +11,7 @@ from genai.data.base import ImageDataModule
 from genai.data.cache import Recipe, Writer, identity
 from genai.data.sources import class_indices, classes_of, find_source, split_rows
 from genai.errors import UserError
+from genai.memory import check_memory
 
 Layout = Literal["auto", "NHW", "NHWC", "NCHW"]
 CHANNELS = (1, 3)
@@ -80,8 +81,10 @@ def open_npz(path: Path) -> dict[str, np.ndarray]:
         UserError: it is no .npz, lacks `images`, or holds objects.
     """
     try:
-        if not zipfile.is_zipfile(path):
+        if not path.is_file() or not zipfile.is_zipfile(path):
             raise ValueError("it is cut short, a single array or another kind of file")
+        with zipfile.ZipFile(path) as archive:
+            check_memory(sum(member.file_size for member in archive.infolist()), f"the arrays of {path}", "check the file")
         with np.load(path, allow_pickle=False) as arrays:
             if "images" not in arrays:
                 raise UserError(f"{path} has no array `images` (there: {', '.join(arrays) or 'none'}): name it `images`")

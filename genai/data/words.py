@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from genai.data.arrays import Split
 from genai.errors import UserError
@@ -82,6 +83,20 @@ def describe_unseen(word: str, words: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, words, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {' '.join(words)}"
     return f"the word {shown(word)} is in no caption of the training images: {hint} (--unknown-words accepts it)"
+
+
+def labels_in_words(labels: Tensor, names: Sequence[str]) -> list[str]:
+    """Labels (N,), (N, K) or (N, L) as text: the class, the names of the attributes that are set, or the caption.
+
+    Args:
+        labels: classes, attributes of 0 and 1 (float), or tokens.
+        names: of the classes, of the attributes, or the vocabulary; a class without a name is its number.
+    """
+    if labels.ndim == 1:
+        return [names[label] if 0 <= label < len(names) else str(label) for label in labels.tolist()]
+    if not labels.is_floating_point():
+        return [decode(row, names) for row in labels.tolist()]
+    return [", ".join(name for name, value in zip(names, row, strict=True) if value > 0.5) for row in labels.tolist()]
 
 
 def decode(tokens: Iterable[int], vocabulary: Sequence[str]) -> str:

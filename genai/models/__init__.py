@@ -12,6 +12,7 @@ policy_gradient.py   REINFORCE on sampled tokens, for texts and codes
 precision.py         processors on which bfloat16 is slow
 schedules.py         values as functions of the images seen
 seeds.py             reproducible random numbers, one seed for each sample
+step_log.py          what training steps log
 token_sampling.py    temperature, top-k and top-p
 watermarks.py        signs of noise and green lists of tokens that a key chooses
 autoregressive/ classifier/ diffusion/ gan/ vae/ vqvae/   the families; none imports another

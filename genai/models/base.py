@@ -11,10 +11,11 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from genai.images import check_number
-from genai.models.conditions import check_condition
+from genai.models.conditions import check_condition, encode_labels
 from genai.models.ema import Averaged, PowerAveraged
 from genai.models.hyperparameters import save_hyperparameters
 from genai.models.optimization import clip_gradient_norm, nonfinite_error
+from genai.models.step_log import StepLog, is_written
 
 Shape = tuple[int, int, int]
 NetworkFactory = Callable[[Shape, int], nn.Module]
@@ -26,7 +27,8 @@ class Model(L.LightningModule):
     """The base of every model: the number of images or tokens seen and its averaged weights.
 
     A model with one optimiser uses Lightning's automatic optimisation. Its `training_step` calls `count_images`, logs with
-    `self.log` and returns the loss; the averages are updated after each step of the optimiser.
+    `self.step_log.record` (or with `self.log`, which costs more) and returns the loss; the averages are updated after each
+    step of the optimiser.
 
     Args:
         compile: compile the networks with torch.compile; or the name of one of its backends.
@@ -47,6 +49,7 @@ class Model(L.LightningModule):
         super().__init__()
         self.hparams_error = save_hyperparameters(self)  # why load_from_checkpoint cannot rebuild this model; usually empty
         self.backend = "inductor" if compile is True else compile
+        self.step_log = StepLog()
         self.images_seen = 0
         self.images_at_update = 0  # images_seen when the averages were last updated
         self.is_exported = False
@@ -74,12 +77,13 @@ class Model(L.LightningModule):
     ) -> None:
         """Lightning's hook: `training_step`, backward and the step of the optimiser; then one update of the averages."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.step_log.record({"train/lr": optimizer.param_groups[0]["lr"]})
         self.update_averages()
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Lightning's hook: log the learning rate of the step."""
-        if self.automatic_optimization:
-            self.log("train/lr", optimizer.param_groups[0]["lr"])
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Lightning's hook: log what the step recorded, in the steps whose values are written."""
+        if is_written(self.trainer):
+            self.step_log.write(self)
 
     def update_averages(self) -> None:
         """Move the averages towards their networks, by the images seen since the last update."""
@@ -154,17 +158,22 @@ class ImageModel(VisionModel):
     def generate(self, seeds: Sequence[int], condition: Tensor | None, **options: Any) -> Tensor:
         """Generate one image per seed, (len(seeds), C, H, W) in [-1, 1]; each depends on its own seed and condition only."""
 
+    def encode_condition(self, labels: Tensor | None) -> Tensor | None:
+        """Labels as input of the network, see `encode_labels`; None without labels, and for an unconditional model."""
+        return encode_labels(labels.to(self.device), self.num_classes) if self.conditional and labels is not None else None
+
     @torch.no_grad()
-    def sample(self, seeds: Sequence[int], condition: Tensor | None = None, **options: Any) -> Tensor:
+    def sample(self, seeds: Sequence[int], condition: Tensor | None = None, chunk: int | None = None, **options: Any) -> Tensor:
         """Generate one image per seed with the averaged weights.
 
         Image i depends on `seeds[i]` and `condition[i]` only. Matrix kernels may round differently for another number of
-        rows, so the network always sees chunks of `sample_chunk` images, the last one padded.
+        rows, so the network always sees chunks of the same number of images, the last one padded.
 
         Args:
             seeds: N integers in [0, 2**63).
             condition: (N,) int64 classes, (N, num_classes) float attributes or (N, L) int64 words; None for an unconditional
                 model.
+            chunk: images at once; `sample_chunk` by default. Another number changes images in their last bits.
             options: of the family; a tensor among them has one row for each seed.
 
         Returns:
@@ -176,9 +185,9 @@ class ImageModel(VisionModel):
         """
         check_number(len(seeds), self.image_shape)
         check_condition(self.conditional, self.num_classes, condition, len(seeds))
-        images = []
-        for start in range(0, len(seeds), self.sample_chunk):
-            rows = [min(i, len(seeds) - 1) for i in range(start, start + self.sample_chunk)]
+        images, chunk = [], chunk or self.sample_chunk
+        for start in range(0, len(seeds), chunk):
+            rows = [min(i, len(seeds) - 1) for i in range(start, start + chunk)]
             part = None if condition is None else condition[rows].to(self.device)
             own = {name: v[rows].to(self.device) if isinstance(v, Tensor) else v for name, v in options.items()}
             generated = self.generate([int(seeds[i]) for i in rows], part, **own)

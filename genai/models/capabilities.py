@@ -175,18 +175,18 @@ class LikelihoodEstimate(NamedTuple):
 
 @runtime_checkable
 class ExactLikelihood(Protocol):
-    """A model whose log-likelihood is computed without a bound, up to the error of an ODE solver."""
+    """A model whose log-likelihood is computed without a bound, up to the error of an ODE solver.
 
-    def likelihood(
-        self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, steps: int = 50
-    ) -> LikelihoodEstimate:
+    That of a model that `HasSampler` has one more argument, `steps` of the solver.
+    """
+
+    def likelihood(self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None) -> LikelihoodEstimate:
         """-ln p(x) of 8-bit images given as (N, C, H, W) in [-1, 1].
 
         Args:
             images: (N, C, H, W) in [-1, 1].
             seeds: of all random numbers, one for each image.
             condition: see `ImageModel.sample`.
-            steps: of the solver.
         """
 
 

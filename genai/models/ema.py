@@ -3,13 +3,22 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from genai.errors import check_at_least
+
+
+class WarmStart:
+    """Of a model whose training can begin with the averaged weights of another one (`--init_from`)."""
+
+    def initialise_from(self: Any, state: Mapping[str, Tensor]) -> None:
+        """Load the averaged weights of another model, from its `export_state`."""
+        for network in (self.trained_network(), self.averaged.network):
+            network.load_state_dict(state)
 
 
 class Averaged(nn.Module):
@@ -98,13 +107,12 @@ def gamma_of(std: float) -> float:
     """The gamma >= 0 whose profile (gamma + 1) t^gamma on [0, 1] has standard deviation `std` (EDM2, equation 3).
 
     Raises:
-        ValueError: `std` is outside (0, 0.28].
+        ValueError: `std` is outside (1e-6, 0.28].
     """
-    roots = np.roots([1, 7, 16 - std**-2, 12 - std**-2]).real
-    gamma = float(roots.max())
-    if not 0 < std <= math.sqrt(1 / 12) or gamma < 0:
+    if not 1e-6 < std <= math.sqrt(1 / 12):
         raise ValueError(f"no power-function profile has a width of {std}: use 0.01 to 0.28")
-    return gamma
+    roots = np.roots([1, 7, 16 - std**-2, 12 - std**-2]).real
+    return max(0.0, float(roots.max()))
 
 
 class Snapshot(NamedTuple):

@@ -22,12 +22,23 @@ class LabelProbability:
 
     Score the samples with another network: what only this classifier mistakes for the label has a high reward too.
 
+    With a threshold t the reward is 1 where the probability is at least t, otherwise 0. It does not favour a typical sample
+    over another good one, so that samples keep their variety: with a small KL penalty the best model is the reference model,
+    conditional on p >= t.
+
     Args:
         run: of a classifier, such as of configs/digits/classifier.yaml. Without the command line, call `use`.
+        threshold: t in (0, 1]; None for the probability itself.
+
+    Raises:
+        UserError: the threshold is out of range.
     """
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, threshold: float | None = None) -> None:
+        if threshold is not None and not 0 < threshold <= 1:
+            raise UserError(f"threshold {threshold} is out of range: use 0 < threshold <= 1, or null for the probability")
         self.run = run
+        self.threshold = threshold
         self.model: Classifies | None = None
 
     def use(self, model: Model) -> None:
@@ -44,9 +55,8 @@ class LabelProbability:
             raise UserError(f"the reward has no classifier: load the run {self.run} and pass it to `use`")
         self.model.to(images.device)  # type: ignore[attr-defined]
         p = self.model.predict(images)
-        if labels.ndim == 1:
-            return p.gather(1, labels[:, None])[:, 0]
-        return torch.where(labels > 0.5, p, 1 - p).mean(dim=1)
+        p = p.gather(1, labels[:, None]) if labels.ndim == 1 else torch.where(labels > 0.5, p, 1 - p)  # (N, 1) or (N, K)
+        return (p if self.threshold is None else (p >= self.threshold).float()).mean(dim=1)
 
 
 class StrokeThickness:

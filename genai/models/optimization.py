@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from genai.models.base import Model
 
 
+MANUAL_FLAGS = {"gradient_clip_val": "max_grad_norm", "accumulate_grad_batches": "num_microbatches"}
+"""Trainer flags that Lightning refuses for models with manual optimisation -> the option of these models instead."""
+
+
 def build_optimizer(factory: Callable[..., Optimizer] | dict[str, Any], network: nn.Module) -> Optimizer:
     """The optimiser of `network`, its learning rate kept as `initial_lr` for schedules.
 
@@ -137,14 +141,22 @@ def without_gradient_exchange(model: L.LightningModule) -> AbstractContextManage
 def clip_gradient_norm(strategy: Strategy, optimizer: Optimizer, max_norm: float | None) -> Tensor:
     """Scale the gradient of all parameters of `optimizer` to the norm `max_norm` if it is larger; None does not clip.
 
-    Returns the norm before, a scalar; under FSDP, where each device has a shard of the gradient, the norm of the whole.
+    Returns the norm before, see `gradient_norm`.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if isinstance(strategy, FSDPStrategy):
-        norm = strategy.reduce(norm.square(), reduce_op="sum").sqrt()
-    torch.nn.utils.clip_grads_with_norm_(parameters, max_norm or math.inf, norm)
+    norm = gradient_norm(strategy, optimizer)
+    torch.nn.utils.clip_grads_with_norm_(parameters_of(optimizer), max_norm or math.inf, norm)
     return norm
+
+
+def gradient_norm(strategy: Strategy, optimizer: Optimizer) -> Tensor:
+    """The norm of the gradient of all parameters of `optimizer`, a scalar; under FSDP that of all shards."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters_of(optimizer) if p.grad is not None])
+    return strategy.reduce(norm.square(), reduce_op="sum").sqrt() if isinstance(strategy, FSDPStrategy) else norm
+
+
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """The parameters of all groups of an optimiser."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def nonfinite_error(trainer: L.Trainer, what: str, step: int, advice: str) -> UserError:

@@ -102,11 +102,16 @@ class TextModel(Model):
         return log_softmax(self.averaged_network(tokens, cache=cache)[:, -1].float(), dim=-1)
 
     def stream(
-        self, seeds: Sequence[int], prompt: Tensor | None = None, num_tokens: int = 256, **settings: Any
+        self,
+        seeds: Sequence[int],
+        prompt: Tensor | None = None,
+        num_tokens: int = 256,
+        chunk: int | None = None,
+        **settings: Any,
     ) -> Iterator[Tensor]:
         """Sample tokens one after another: yields `num_tokens` times the next token of each sample, (len(seeds),) int64.
 
-        Row i depends on `seeds[i]` and the prompt alone: rows are computed in chunks of `sample_chunk`, the last one padded,
+        Row i depends on `seeds[i]` and the prompt alone: rows are computed in chunks of `chunk`, the last one padded,
         since matrix kernels may round differently for another number of rows. When the context is full, the network goes on
         with its second half.
 
@@ -114,20 +119,22 @@ class TextModel(Model):
             seeds: N integers in [0, 2**63).
             prompt: tokens (L,) that the samples continue; None for the start of a text.
             num_tokens: new tokens of each sample.
+            chunk: samples at once; `sample_chunk` by default.
             settings: temperature, top_k, top_p and green, see `TokenSampling`.
         """
+        chunk = chunk or self.sample_chunk
         chunks = [
-            self.stream_chunk(seeds[start : start + self.sample_chunk], prompt, num_tokens, TokenSampling(**settings))
-            for start in range(0, len(seeds), self.sample_chunk)
+            self.stream_chunk(seeds[start : start + chunk], chunk, prompt, num_tokens, TokenSampling(**settings))
+            for start in range(0, len(seeds), chunk)
         ]
         for parts in zip(*chunks, strict=True):
             yield torch.cat(parts)
 
     def stream_chunk(
-        self, seeds: Sequence[int], prompt: Tensor | None, num_tokens: int, sampling: TokenSampling
+        self, seeds: Sequence[int], chunk: int, prompt: Tensor | None, num_tokens: int, sampling: TokenSampling
     ) -> Iterator[Tensor]:
-        """`stream` for at most `sample_chunk` seeds."""
-        rows = [*seeds, *[seeds[-1]] * (self.sample_chunk - len(seeds))]
+        """`stream` for at most `chunk` seeds."""
+        rows = [*seeds, *[seeds[-1]] * (chunk - len(seeds))]
         u = seeded_uniform(rows, (num_tokens,), self.device)
         empty = torch.empty(0, dtype=torch.long)
         new = (empty if prompt is None else prompt).to(self.device).expand(len(rows), -1)  # not yet in the cache

@@ -5,7 +5,7 @@ arXiv:2109.08668), rotary or learned positions, no biases. The condition is embe
 keeps the keys and values of earlier positions, so that sampling a token computes one position.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn.attention import sdpa_kernel
 from torch.nn.functional import relu, rms_norm, scaled_dot_product_attention
 
 from genai.errors import UserError
-from genai.networks.attention import rms_normalise, sdpa_backends
+from genai.networks.attention import sdpa_backends
 from genai.networks.conditioning import ConditionerFactory, VectorConditioner
 
 ROTARY_BASE = 10_000.0
@@ -40,62 +40,70 @@ class Cache:
         return self.layers[layer]
 
 
+class Rotation(NamedTuple):
+    """cos and sin of the angles of L positions, both (L, D): those of element i < D / 2 stand at i and at i + D / 2.
+
+    The sine of the first half is negative, as in the first row of a rotation matrix.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+
 class CausalAttention(nn.Module):
     """Attention of each position to itself and to earlier positions.
 
     Args:
         dim: length of the embeddings; the output is zero at initialisation.
         num_heads: heads of dim / num_heads each.
-        is_rotary: rotary position embedding (Su et al. 2021, arXiv:2104.09864).
     """
 
-    def __init__(self, dim: int, num_heads: int, is_rotary: bool) -> None:
+    def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.is_rotary = is_rotary
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.query_scale = nn.Parameter(torch.ones(dim // num_heads))
         self.key_scale = nn.Parameter(torch.ones(dim // num_heads))
         self.project = nn.Linear(dim, dim, bias=False)
         nn.init.zeros_(self.project.weight)
 
-    def forward(self, x: Tensor, start: int, layer: int, cache: Cache | None) -> Tensor:
-        """x (N, L, dim) at positions start, ..., start + L - 1 -> (N, L, dim)."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, L, dim / heads)
-        q, k = rms_normalise(q, self.query_scale), rms_normalise(k, self.key_scale)
-        if self.is_rotary:
-            q, k = rotated(q, start), rotated(k, start)
+    def forward(self, x: Tensor, rotation: Rotation | None, layer: int, cache: Cache | None) -> Tensor:
+        """x (N, L, dim) -> (N, L, dim); `rotation` is that of its positions, None for learned positions."""
+        q, k, v = self.queries_keys_values(x, rotation)
         if cache is not None:
             k, v = cache.extended(layer, k, v)
-        y = attend(q, k, v, causal_mask(start, q, k))
+        y = attend(q, k, v)
         return self.project(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def weights(self, x: Tensor) -> Tensor:
+    def queries_keys_values(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x (N, L, dim), each (N, heads, L, dim / heads)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        scale = torch.stack([self.query_scale, self.key_scale])[:, None, None, None]
+        qk = rms_norm(qkv[:2], qkv.shape[-1:]) * scale.to(qkv.dtype)  # (2, N, heads, L, dim / heads)
+        q, k = qk if rotation is None else rotated(qk, rotation)
+        return q, k, qkv[2]
+
+    def weights(self, x: Tensor, rotation: Rotation | None) -> Tensor:
         """The attention of each position of x (N, L, dim) to the positions up to it: (N, heads, L, L), rows sum to 1."""
-        q, k, _ = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = rms_normalise(q, self.query_scale), rms_normalise(k, self.key_scale)
-        if self.is_rotary:
-            q, k = rotated(q, 0), rotated(k, 0)
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-        mask = causal_mask(0, q, k)
-        return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
+        q, k, _ = self.queries_keys_values(x, rotation)
+        return attention_weights(q, k)
 
 
 class TransformerBlock(nn.Module):
     """Pre-norm residual attention and MLP."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, is_rotary: bool, dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
         inner = int(dim * mlp_ratio)
-        self.attention = CausalAttention(dim, num_heads, is_rotary)
+        self.attention = CausalAttention(dim, num_heads)
         self.expand = nn.Linear(dim, inner, bias=False)
         self.project = nn.Linear(inner, dim, bias=False)
         nn.init.zeros_(self.project.weight)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, start: int, layer: int, cache: Cache | None) -> Tensor:
-        """x (N, L, dim) at positions start, ..., start + L - 1 -> (N, L, dim)."""
-        x = x + self.dropout(self.attention(rms_norm(x, x.shape[-1:]), start, layer, cache))
+    def forward(self, x: Tensor, rotation: Rotation | None, layer: int, cache: Cache | None) -> Tensor:
+        """x (N, L, dim) -> (N, L, dim), see `CausalAttention`."""
+        x = x + self.dropout(self.attention(rms_norm(x, x.shape[-1:]), rotation, layer, cache))
         h = relu(self.expand(rms_norm(x, x.shape[-1:])))
         return x + self.dropout(self.project(h * h))  # type: ignore[no-any-return]
 
@@ -137,9 +145,8 @@ class Transformer(nn.Module):
         self.conditioner = (conditioner or VectorConditioner)(num_classes, dim) if num_classes else None
         self.positions = nn.Parameter(0.1 * torch.randn(context_length, dim)) if positions == "learned" else None
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(dim, num_heads, mlp_ratio, positions == "rotary", dropout) for _ in range(depth)
-        )
+        self.head_dim = dim // num_heads
+        self.blocks = nn.ModuleList(TransformerBlock(dim, num_heads, mlp_ratio, dropout) for _ in range(depth))
         self.logits = nn.Linear(dim, vocab_size, bias=False)
         nn.init.zeros_(self.logits.weight)
 
@@ -168,8 +175,9 @@ class Transformer(nn.Module):
         if self.positions is not None:
             x = x + torch.cat([torch.zeros_like(self.positions[:1]), self.positions])[start:end]
         x = self.dropout(rms_norm(x, x.shape[-1:]))
+        rotation = rotation_of(start, end, self.head_dim, x) if self.positions is None else None
         for layer, block in enumerate(self.blocks):
-            x = block(x, start, layer, cache)
+            x = block(x, rotation, layer, cache)
         if cache is not None:
             cache.length = end
         return self.logits(rms_norm(x, x.shape[-1:]))  # type: ignore[no-any-return]
@@ -191,7 +199,7 @@ def attention_maps(transformer: Transformer, tokens: Tensor) -> Tensor:
     """Attention of tokens (N, L) in every block and head: (depth, N, heads, 1 + L, 1 + L); the first position is the start."""
     maps: list[Tensor] = []
     handles = [
-        block.get_submodule("attention").register_forward_pre_hook(lambda layer, inputs: maps.append(layer.weights(inputs[0])))
+        block.get_submodule("attention").register_forward_pre_hook(lambda layer, args: maps.append(layer.weights(*args[:2])))
         for block in transformer.blocks
     ]
     try:
@@ -202,34 +210,50 @@ def attention_maps(transformer: Transformer, tokens: Tensor) -> Tensor:
     return torch.stack(maps)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v where `mask` (L, M) is true: (N, heads, L, D).
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v of q (N, heads, L, D), the last L of the M positions of k and v, each up to itself.
 
     Training on a CPU uses explicit matrix products: there a step with torch's kernels takes a sixth longer.
     """
-    if mask is not None and q.device.type == "cpu" and q.requires_grad:
-        weights = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-        return weights.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ v
+    if q.device.type == "cpu" and q.requires_grad:
+        return attention_weights(q, k) @ v
+    is_causal = 1 < q.shape[2] == k.shape[2]
+    mask = None if is_causal else causal_mask(q, k)
+    if q.device.type == "cpu":
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
     with sdpa_kernel(sdpa_backends(q)):
-        return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
 
 
-def causal_mask(start: int, q: Tensor, k: Tensor) -> Tensor | None:
-    """(L, M) bool: which of M keys each query at start, ..., start + L - 1 attends to; None (all) for a single query."""
+def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """The attention of each query of q (N, heads, L, D), see `attend`: (N, heads, L, M), rows sum to 1."""
+    mask = causal_mask(q, k)
+    mask = q.new_zeros(()) if mask is None else mask
+    scores = torch.baddbmm(mask, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=q.shape[-1] ** -0.5)
+    return scores.softmax(dim=-1).unflatten(0, q.shape[:2])
+
+
+def causal_mask(q: Tensor, k: Tensor) -> Tensor | None:
+    """(L, M): 0 where a query, one of the last L of M positions, may attend to a key, else -inf; None for a single query."""
     if q.shape[2] == 1:
         return None
-    positions = torch.arange(k.shape[2], device=q.device)
-    return positions <= positions[start:, None]
+    shape = q.shape[2], k.shape[2]
+    return torch.full(shape, -torch.inf, dtype=q.dtype, device=q.device).triu(1 + shape[1] - shape[0])
 
 
-def rotated(x: Tensor, start: int) -> Tensor:
-    """Rotate pairs of elements of x (N, heads, L, D) by the angles position / base^(2 i / D), i < D / 2."""
-    half = x.shape[-1] // 2
-    positions = torch.arange(start, start + x.shape[2], device=x.device)
-    angles = positions[:, None] * ROTARY_BASE ** (-torch.arange(half, device=x.device) / half)  # (L, D / 2)
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    a, b = x.split(half, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+def rotation_of(start: int, end: int, dim: int, like: Tensor) -> Rotation:
+    """The angles position / base^(2 i / dim) of positions start, ..., end - 1, on the device of `like`."""
+    positions, i = torch.arange(start, end, device=like.device), torch.arange(dim // 2, device=like.device)
+    angles = positions[:, None] * ROTARY_BASE ** (-i / (dim // 2))  # (L, D / 2)
+    cos, sin = angles.cos(), angles.sin()
+    return Rotation(torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1))
+
+
+def rotated(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate the pairs of elements i and i + D / 2 of x (..., L, D)."""
+    cos, sin = (part.to(x.dtype) for part in rotation)
+    a, b = x.chunk(2, dim=-1)
+    return torch.addcmul(x * cos, torch.cat([b, a], dim=-1), sin)
 
 
 def check_heads(dim: int, num_heads: int) -> None:

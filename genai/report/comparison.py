@@ -11,6 +11,7 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from genai.errors import DamagedFileError, UserError
+from genai.escaping import literal
 from genai.files import plain_cell
 from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics, text_metrics
@@ -50,6 +51,19 @@ class Group:
 def short_name(run: Run) -> str:
     """The experiment of a run, or the name of a zoo entry."""
     return run.name if run.is_exported else run.path.parent.name
+
+
+def distinct_names(runs: Sequence[Run]) -> list[str]:
+    """A different name for each run: its experiment or zoo entry if that is enough, else also the folder of the run.
+
+    Raises:
+        UserError: a run is named twice.
+    """
+    short = [short_name(run) for run in runs]
+    names = [name if short.count(name) == 1 else run.name for name, run in zip(short, runs, strict=True)]
+    if len(set(names)) < len(names):
+        raise UserError("a run is named twice: name each run once")
+    return names
 
 
 def find_group(word: str) -> Group:
@@ -227,7 +241,8 @@ def p_text(p: float | None) -> str:
 def as_markdown(groups: Sequence[Group]) -> str:
     """The table in Markdown."""
     table = score_table(groups)
-    lines = [table.columns, ["---", *["--:"] * (len(table.columns) - 1)], *table.rows]
+    head, *rows = [[literal(cell) for cell in line] for line in (table.columns, *table.rows)]
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{table.caption}."
 
 

@@ -13,6 +13,7 @@ from genai.files import read_bounded, write_atomically
 FORMATS = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 MAX_BYTES = 2**28
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}  # a picture could name any address
 UNTRUSTED = "signingCredential.untrusted"
 
 
@@ -126,8 +127,10 @@ def public_type(key: Any) -> type | None:
     return next((kind for kind in (ed25519.Ed25519PrivateKey, rsa.RSAPrivateKey) if isinstance(key, kind)), None)
 
 
-def read_credentials(path: Path) -> Credentials | None:
-    """The content credentials of an image file; None if it has none. The module c2pa is installed.
+def read_credentials(path: Path) -> Credentials | str | None:
+    """The content credentials of an image file; a URL where they lie on a server, which is not contacted; None without any.
+
+    The module c2pa is installed.
 
     Raises:
         UserError: the credentials are damaged.
@@ -136,11 +139,15 @@ def read_credentials(path: Path) -> Credentials | None:
     if path.suffix.lower() not in FORMATS:
         return None
     try:
-        reader = c2pa.Reader(FORMATS[path.suffix.lower()], io.BytesIO(read_bounded(path, MAX_BYTES)))
+        context = c2pa.Context(c2pa.Settings.from_dict(OFFLINE))
+        content = io.BytesIO(read_bounded(path, MAX_BYTES))
+        reader = c2pa.Reader(FORMATS[path.suffix.lower()], content, context=context)
         found = json.loads(reader.json())
     except c2pa.C2paError as error:
         if "ManifestNotFound" in type(error).__name__:
             return None
+        if "must fetch remote manifests" in str(error):
+            return str(error).rpartition("from url ")[2]
         raise UserError(f"{path} has content credentials that cannot be read ({str(error).splitlines()[0]})") from None
     manifest = found["manifests"][found["active_manifest"]]
     signature, software = manifest.get("signature_info", {}), manifest.get("claim_generator_info") or [{}]

@@ -8,8 +8,10 @@ export.py      from a run to a zoo entry
 onnx.py        from a run to an ONNX graph
 hub.py         zoo entries on the Hugging Face hub
 files.py       JSON files, written whole or not at all
+terms.py       what the terms of datasets say of models trained on them
 redaction.py   secrets and paths, which do not leave this machine
 trust.py       what the config of a run from elsewhere may name
+places.py      where such a run may read and write
 yaml_files.py  YAML of plain values and bounded size
 signature.py   which runs are this user's own
 """

@@ -6,7 +6,8 @@ from jsonargparse import ArgumentParser
 
 from genai.data.module import DataModule
 from genai.runs import Run
-from genai.runs.trust import check_places, instantiate, read_config
+from genai.runs.places import check_places
+from genai.runs.trust import instantiate, read_config
 
 
 def data_of(run: Run, trust: Sequence[str] = ()) -> DataModule:

@@ -65,6 +65,14 @@ class Run:
     def is_exported(self) -> bool:
         return self.weights.is_file()
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a run of a model of text, whose metrics are others."""
+        try:
+            return "vocab_size" in self.raw_record()
+        except DamagedFileError:
+            return False
+
     def checkpoint(self, which: str = "best") -> Path:
         """The checkpoint `best` (by validation FID), `last`, or a file of that name.
 

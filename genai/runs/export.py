@@ -14,13 +14,14 @@ import yaml
 from safetensors.torch import save
 
 from genai.errors import UserError
+from genai.escaping import code, literal, literals
 from genai.files import make_folder, os_errors_as_write_errors, write_atomically
 from genai.metrics.registry import all_metrics, text_metrics
 from genai.metrics.text import TextProtocol
 from genai.models.base import Model
 from genai.runs import Run, write_json
+from genai.runs.places import READS_PICTURES_ALONE
 from genai.runs.redaction import Redaction
-from genai.runs.trust import READS_PICTURES_ALONE
 from genai.runs.yaml_files import parse_yaml
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -45,7 +46,7 @@ CARD = """\
 
 | | |
 |---|---|
-| trained with | `{command}` |
+| trained with | {command} |
 | seed | {seed} |
 | {unit} seen | {images_seen:,} |
 | weights | averaged, {dtype}, {size:.1f} MB |
@@ -105,7 +106,7 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
         folder.mkdir()
         size = write_entry(folder, config, target, model, dtype, record, test)
         if (source.path / DIRECTIONS).is_file():
-            write_atomically(folder / DIRECTIONS, (source.path / DIRECTIONS).read_bytes())
+            write_atomically(folder / DIRECTIONS, read_shared(source.path / DIRECTIONS))
         check_target(target, force)
         before = Path(temporary) / "before"
         if target.exists():
@@ -142,6 +143,13 @@ def shared_config(source: Run, redaction: Redaction) -> bytes:
     if (shared.get("trainer") or {}).get("default_root_dir"):
         shared["trainer"]["default_root_dir"] = None  # a folder of this machine
     return content if shared == config else yaml.safe_dump(shared, sort_keys=False, allow_unicode=True).encode()
+
+
+def read_shared(path: Path) -> bytes:
+    """A file of a run that is to be shared; UserError for a link, which could lead to a file that is private."""
+    if path.is_symlink():
+        raise UserError(f"{path} is a link: put the file itself there, or remove it")
+    return path.read_bytes()
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -232,14 +240,14 @@ def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, si
     cells = [(metric.heading, *(metric.text(test[part], with_std=True) for part in ("scores", "floor"))) for metric in metrics]
     rows = [f"| {' | '.join(row)} |" for row in cells]
     return CARD.format(
-        name=name,
+        name=literal(name),
         entry=entry,
-        model=record["model"],
-        data=record["data"],
-        version=record["versions"]["genai"],
-        torch=record["versions"]["torch"],
-        lightning=record["versions"]["lightning"],
-        command="`, then `".join([record["command"], *record.get("resumed_with", [])]),
+        model=literal(record["model"]),
+        data=literal(record["data"]),
+        version=literal(record["versions"]["genai"]),
+        torch=literal(record["versions"]["torch"]),
+        lightning=literal(record["versions"]["lightning"]),
+        command=", then ".join(code(line, in_table=True) for line in [record["command"], *record.get("resumed_with", [])]),
         seed=record["seed"],
         images_seen=record["images_seen"],
         dtype=dtype,
@@ -249,14 +257,14 @@ def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, si
         unit="tokens" if is_text else "images",
         floor="real text" if is_text else "real against real",
         use=f"genai sample {entry} {'--num 3 --tokens 300' if is_text else '--num 64 --out grid.png'}",
-        protocol=TextProtocol(**protocol).describe() if is_text else describe_protocol(protocol, record["data"]),
+        protocol=TextProtocol(**literals(protocol)).describe() if is_text else describe_protocol(protocol, record["data"]),
     )
 
 
 def describe_protocol(protocol: dict[str, Any], data: str) -> str:
-    """The protocol of scores of images, in two lines."""
+    """The protocol of scores of images, in two lines of Markdown."""
     return (
         f"{protocol['num_samples']:,} samples (seed {protocol['seed']}) against {protocol['num_reference']:,} images of the "
-        f"{protocol['split']} split of {data},\nfeature network `{Path(protocol['features']).name}` "
-        f"(sha256 {protocol['weights_sha256'][:16]})"
+        f"{literal(protocol['split'])} split of {literal(data)},\nfeature network {code(Path(protocol['features']).name)} "
+        f"(sha256 {literal(protocol['weights_sha256'][:16])})"
     )

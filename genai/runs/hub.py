@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from genai.errors import UserError
+from genai.escaping import code, literal, literals
 from genai.files import cache_folder, write_atomically
 from genai.metrics.registry import all_metrics, text_metrics
 from genai.metrics.text import TextProtocol
 from genai.runs.directory import Run
-from genai.runs.export import FILES, describe_protocol
+from genai.runs.export import FILES, describe_protocol, read_shared
 
 PREFIX = "hf://"
 Result = TypeVar("Result")
@@ -47,7 +48,7 @@ Protocol: {protocol}.
 
 ## Data and licence
 
-Trained on {data}: {images_seen:,} {unit} seen, with `{command}`. {terms}
+Trained on {data}: {images_seen:,} {unit} seen, with {command}. {terms}
 
 ## Intended use
 
@@ -78,7 +79,7 @@ def push(run: Run, repository: str, licence: str, terms: str, private: bool) -> 
         write_atomically(Path(temporary) / "README.md", hub_card(run, repository, licence, terms))
         for name in FILES:
             if name != "README.md" and (run.path / name).is_file():
-                (Path(temporary) / name).write_bytes((run.path / name).read_bytes())
+                (Path(temporary) / name).write_bytes(read_shared(run.path / name))
         attempt(lambda: api.create_repo(repository, private=private, exist_ok=True), repository, "pushed to")
         message = f"{run.name}, from genai"
         attempt(
@@ -142,7 +143,7 @@ def hub_card(run: Run, repository: str, licence: str, terms: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     record, test = run.record(), run.scores()["test"]
-    data, protocol = record["data"], test["protocol"]
+    data, protocol = " ".join(record["data"].split()), test["protocol"]
     is_text = "tokenizer" in protocol
     metrics = [metric for metric in (text_metrics() if is_text else all_metrics()) if metric.name in test["scores"]]
     cells = [(metric.heading, *(metric.text(test[part], with_std=True) for part in ("scores", "floor"))) for metric in metrics]
@@ -175,12 +176,12 @@ def hub_card(run: Run, repository: str, licence: str, terms: str) -> str:
         repository=repository,
         rows="\n".join(f"| {' | '.join(row)} |" for row in cells),
         terms=terms,
-        model=record["model"],
-        data=data,
-        version=record["versions"]["genai"],
+        model=literal(record["model"]),
+        data=literal(data),
+        version=literal(record["versions"]["genai"]),
         images_seen=test["images_seen"],
-        command=record["command"],
-        protocol=TextProtocol(**protocol).describe() if is_text else describe_protocol(protocol, data),
+        command=code(record["command"]),
+        protocol=TextProtocol(**literals(protocol)).describe() if is_text else describe_protocol(protocol, data),
         **(words_of_text(repository) if is_text else words_of_images(repository, record["image_shape"])),
     )
 

@@ -40,9 +40,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise DamagedFileError(
             f"{path} is damaged or not a checkpoint of ours ({reason}): use {intact_checkpoint_beside(path)}"
         ) from None
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+    return checked(checkpoint, path)
+
+
+def checked(checkpoint: Any, path: Path) -> dict[str, Any]:
+    """What the file at `path` holds, if it is a checkpoint; see `read_checkpoint`."""
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise UserError(f"{path} is not a checkpoint: it has no state_dict")
-    return checkpoint
+    versions = getattr(state, "_metadata", {})
+    if not isinstance(versions, dict) or not all(isinstance(own, dict) for own in versions.values()):
+        raise DamagedFileError(f"{path} is damaged (the state_dict has no versions of its modules)")
+    if has_stretched_tensor(checkpoint):
+        raise DamagedFileError(f"{path} is damaged (it has a tensor with more elements than are stored)")
+    found: dict[str, Any] = checkpoint
+    return found
+
+
+def has_stretched_tensor(content: Any) -> bool:
+    """Whether a nested value has a tensor that repeats a few stored numbers: a copy of it could fill the memory."""
+    parts, seen = [content], set[int]()
+    while parts:
+        part = parts.pop()
+        if isinstance(part, torch.Tensor):
+            if part.layout == torch.strided and part.nbytes > part.untyped_storage().nbytes():
+                return True
+        elif isinstance(part, dict | list | tuple) and id(part) not in seen:
+            seen.add(id(part))  # a list may hold itself
+            parts += part.values() if isinstance(part, dict) else part
+    return False
 
 
 def write_digest(file: IO[bytes]) -> None:

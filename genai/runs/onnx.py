@@ -19,13 +19,13 @@ from genai import __version__
 from genai.errors import UserError
 from genai.files import open_atomically
 from genai.models.base import ImageModel
-from genai.models.diffusion.diffusion import Diffusion, denoiser, encode
+from genai.models.diffusion.diffusion import Diffusion
 from genai.models.diffusion.guidance import guided
 from genai.models.gan.gan import GAN
 from genai.models.gan.latents import LatentLayout
 from genai.models.seeds import SeededRandom
 from genai.models.vae.gaussian import Mixture
-from genai.models.vae.vae import VAE, label_vectors
+from genai.models.vae.vae import VAE
 from genai.models.vqvae.prior import guided_logits
 from genai.models.vqvae.vqvae import VQVAE
 from genai.runs import Run
@@ -123,9 +123,9 @@ class DiffusionGraph(SamplingGraph):
 
     def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
         model, draws = self.model, iter(noise.unbind(dim=1))
-        encoded = encode(model, condition)
-        denoise = denoiser(model, model.averaged, encoded)
-        guide = denoiser(model, model.averaged, None if encoded is None else torch.zeros_like(encoded))
+        encoded = model.encode_condition(condition)
+        denoise = model.denoiser(model.averaged, encoded)
+        guide = model.denoiser(model.averaged, None if encoded is None else torch.zeros_like(encoded))
         denoise = guided(denoise, guide, model.sampling.guidance_scale, model.sampling.guidance_interval)
         x = self.levels[0] * next(draws)
         return model.sampling.run_sampler(denoise, x, self.levels, partial(next, draws)).clamp(-1, 1)  # type: ignore[no-any-return]
@@ -147,7 +147,7 @@ class VAEGraph(SamplingGraph):
             rows = (others[0].double() * len(mean)).long()
             z, others = mean[rows] + (0.5 * log_var[rows]).exp() * noise, others[1:]
         condition = others[0] if others else None
-        vectors = label_vectors(condition, noise.shape[0], self.model.condition_dim, noise.device)
+        vectors = self.model.condition_vectors(condition, noise.shape[0])
         return self.model.averaged_network.decode(z, vectors)  # type: ignore[no-any-return]
 
 
@@ -165,7 +165,7 @@ class VQVAEGraph(SamplingGraph):
     def forward(self, uniform: Tensor, condition: Tensor | None = None) -> Tensor:
         trained, settings = self.model.averaged_network, self.model.code_sampling
         prior = trained.prior
-        encoded = prior.condition(condition)
+        encoded = self.model.encode_condition(condition)
         positions = torch.arange(uniform.shape[1])
 
         def step(codes: Tensor, own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

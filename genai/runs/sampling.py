@@ -1,5 +1,6 @@
 """`genai.sample`: images from a run, a zoo entry or a model, in one call."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def sample(
         num: number of images.
         seed: of the images.
         label: of a class-conditional model: a class number, a class name (of a run), or `num` class numbers; default: the
-            classes in turn. Of other conditional models: attributes (num, K) float or captions (num, L) int64.
+            classes in turn. Of other conditional models: attributes (num, K) float or captions (num, L) int64; default: those
+            of training images, of a run.
         checkpoint, device, trust: of a run, as for `genai.load`.
         options: of the model's `sample`, such as `steps` of a diffusion model.
 
@@ -41,18 +43,17 @@ def sample(
         UserError: there is no such run or class, or the label does not fit the model.
     """
     names: list[str] = []
-    kind = "class"
     if not isinstance(model, ImageModel):
         run = model if isinstance(model, Run) else find(model)
-        record = run.record()
-        names, kind = record["class_names"], record.get("label_kind", "class")
+        names = run.record()["class_names"]
         loaded = load(run, checkpoint, device, trust)
         if not isinstance(loaded, ImageModel):
             raise UserError(
                 f"{run.path} is a {type(loaded).__name__}, which generates no images: name a run of a model of images"
             )
         model = loaded
-    return model.sample(image_seeds(seed, num), make_condition(model, label, num, kind, names), **options)
+        label = default_condition(run, model, num) if label is None else label
+    return model.sample(image_seeds(seed, num), make_condition(model, label, num, names), **options)
 
 
 def default_condition(run: Run, model: ImageModel, num: int) -> Tensor | None:
@@ -66,18 +67,24 @@ def default_condition(run: Run, model: ImageModel, num: int) -> Tensor | None:
     check_number(num, model.image_shape)
     if not model.conditional:
         return None
-    record = run.record()
-    kind = record.get("label_kind", "class")
+    kind = run.record().get("label_kind", "class")
     if kind not in ("attributes", "text"):
         return torch.arange(num) % model.num_classes
-    if not record.get("label_examples"):
-        raise UserError(f"{run.path}/run.json has no label_examples: `genai fit --resume {run.path}` adds them")
-    examples = torch.tensor(record["label_examples"])
+    examples = label_examples(run)
     rows = examples[torch.arange(num) % len(examples)]
     return rows.float() if kind == "attributes" else rows
 
 
-def make_condition(model: ImageModel, label: Any, num: int, kind: str, class_names: Sequence[str]) -> Tensor | None:
+def label_examples(run: Run) -> Tensor:
+    """Attribute vectors (M, K) or words (M, L) of training images, int64; UserError if run.json has none."""
+    examples = run.record().get("label_examples")
+    if not examples:
+        command = shlex.join(["genai", "fit", "--resume", str(run.path)])
+        raise UserError(f"{run.path}/run.json has no label_examples: `{command}` adds them")
+    return torch.tensor(examples)
+
+
+def make_condition(model: ImageModel, label: Any, num: int, class_names: Sequence[str]) -> Tensor | None:
     """The condition of `num` images; see `sample` for `label`.
 
     Raises:
@@ -89,8 +96,6 @@ def make_condition(model: ImageModel, label: Any, num: int, kind: str, class_nam
             raise UserError("the model is unconditional: leave `label` out")
         return None
     if label is None:
-        if kind not in ("class", "none"):
-            raise UserError(f"the model is conditioned on {kind}: give `label` as a tensor with one row for each image")
         return torch.arange(num) % model.num_classes
     if isinstance(label, str):
         if label not in class_names:

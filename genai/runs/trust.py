@@ -90,9 +90,6 @@ LOOKED_IN = (
     "torch.nn",
     "torch.optim",
 )
-FOLDERS = ("dirpath", "default_root_dir", "save_dir", "root_dir", "log_dir")
-WANDB_LINK = "debug-core.log"  # from each of its runs to its cache; it writes to neither of them again
-READS_PICTURES_ALONE = "genai.data.image_folder.ImageFolder"  # other data modules download into their root, or unpickle
 ENFORCING = threading.RLock()  # the settings of jsonargparse are those of the whole process
 DENIED = ("torch.nn.utils", "torch.nn.parallel", "torch.nn.functional", "torch.nn.init", "torch.nn.parameter")
 
@@ -191,14 +188,15 @@ class Policy:
         raise UserError(f"{self.source} names {path}, which is not among the classes of genai and torch for runs: {advice}")
 
     @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """Turn what constructors raise on values that make no sense into a UserError; those of the user's own runs stay."""
+    def refusing(self, file: str | Path | None = None) -> Iterator[None]:
+        """Turn what is raised on values of `file` (the config) that make no sense into a UserError; not for one's own runs."""
         try:
             yield
         except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             if self.unrestricted or user_error(error) is not None:
                 raise
-            raise UserError(f"{self.source} cannot be used: {reason_of(error)}") from None
+            kind = f"{type(error).__name__}: " if file else ""
+            raise UserError(f"{file or self.source} cannot be used: {kind}{reason_of(error)}") from None
 
     @contextmanager
     def enforced(self) -> Iterator[None]:
@@ -309,37 +307,3 @@ def parse_text(text: str) -> Any:
         return parse_yaml(text, "a string")
     except UserError:
         return text
-
-
-def check_places(config: dict[str, Any], run: Path, policy: Policy) -> None:
-    """Raise UserError where a config from elsewhere chooses a place to read data from or to write to, outside of its run."""
-    if policy.unrestricted:
-        return
-    data = config.get("data") or {}
-    for keys, text in texts(data, ("data",)):
-        if keys[-1] == "root" and data.get("class_path") != READS_PICTURES_ALONE:
-            raise UserError(
-                f"{policy.source} reads data in {text}, which its author chose: remove {'.'.join(keys)}, or give your own as "
-                f"--{'.'.join(keys)}"
-            )
-    trainer = config.get("trainer") or {}
-    links = [path for path in run.rglob("*") if path.is_symlink() and not path.resolve().is_relative_to(run.resolve())]
-    links = [path for path in links if path.name != WANDB_LINK]
-    if trainer and links:
-        raise UserError(f"{links[0]} is a link that leads out of {run}: remove it")
-    for keys, text in texts(trainer, ("trainer",)):
-        is_folder, path = keys[-1] in FOLDERS, Path(text)
-        if not path.resolve().is_relative_to(run.resolve()) if is_folder else path.is_absolute() or ".." in path.parts:
-            raise UserError(f"{policy.source} would write to {text}, outside of {run}: remove {'.'.join(keys)}")
-
-
-def texts(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every str of a nested config, with its keys."""
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            yield from texts(entry, (*keys, str(key)))
-    elif isinstance(value, list):
-        for entry in value:
-            yield from texts(entry, keys)
-    elif isinstance(value, str):
-        yield keys, value

@@ -16,7 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from genai import runs
 from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded
-from genai.runs.trust import Policy, check_places, read_config
+from genai.runs.places import check_links, check_places
+from genai.runs.trust import Policy, read_config
 from genai.runs.yaml_files import MAX_CHARACTERS, parse_bounded
 from genai.shipped import config_path
 from genai.training import cluster
@@ -52,6 +53,7 @@ class Request:
         has_ckpt_path: whether Lightning's own `--ckpt_path` is given.
         rest: all arguments but RUN, --resume, --checkpoint, --trust and --changed_data, in order.
         changed_data: whether a run may be continued with other training images.
+        given: all arguments as they were given.
     """
 
     run: str | None
@@ -63,6 +65,7 @@ class Request:
     has_ckpt_path: bool
     rest: tuple[str, ...]
     changed_data: bool = False
+    given: tuple[str, ...] = ()
 
 
 def own_parser() -> OwnParser:
@@ -101,6 +104,7 @@ def parse(arguments: Sequence[str]) -> Request:
         has_ckpt_path=seen.ckpt_path is not None,
         rest=tuple(rest),
         changed_data=own.changed_data,
+        given=tuple(arguments),
     )
 
 
@@ -174,7 +178,7 @@ def resolve_fit(request: Request) -> Resolved:
         raise UserError(f"genai fit takes options alone, not `{request.run}`: -c FILE for a new run, --resume RUN for another")
     if request.resume:
         return resumed(runs.find(request.resume, trained=False), request)
-    if cluster.is_requeued() and (earlier := run_of_job()):
+    if cluster.is_requeued() and (earlier := run_of_job(command_line(["genai", "fit", *request.given]))):
         return resumed(earlier, Request(None, None, None, request.trust, (), None, False, (), request.changed_data))
     if request.configs and request.experiment is None:
         return Resolved([*request.rest, "--experiment", experiment_name(request.configs[0])])
@@ -200,6 +204,7 @@ def with_run(run: runs.Run, checkpoint: Path | None, request: Request) -> Resolv
     drop_given(config, request.rest)
     policy.check(config)
     check_places(config, run.path, policy)
+    check_links(run.path, policy)
     arguments = ["-c", yaml.safe_dump(config, sort_keys=False), "--run_dir", str(run.path)]
     if (config.get("trainer") or {}).get("accelerator") in GPUS and not has_gpu():
         print(f"{run.path} was trained on a GPU, and there is none here: using one CPU process and float32", file=sys.stderr)
@@ -218,15 +223,15 @@ def drop_given(config: dict[str, Any], arguments: Sequence[str]) -> None:
                 part.pop(key, None)
 
 
-def run_of_job() -> runs.Run | None:
-    """The run that this command started earlier in this job of the cluster."""
+def run_of_job(command: str) -> runs.Run | None:
+    """The run that the command started earlier in this job of the cluster."""
     for run in runs.all_runs():
         try:
             record = run.raw_record()
         except DamagedFileError as error:
             print(f"genai: {error}; looking for this job's run among the others", file=sys.stderr)
             continue
-        if (record.get("job"), record.get("command")) == (cluster.job(), command_line()):
+        if (record.get("job"), record.get("command")) == (cluster.job(), command):
             return run
     return None
 

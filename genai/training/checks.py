@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,16 @@ from torch.optim import Optimizer
 
 from genai.data.module import DataModule
 from genai.data.text import TextDataModule
-from genai.errors import DamagedFileError, UserError
+from genai.errors import UserError
 from genai.metrics.registry import all_metrics
 from genai.models.base import ImageModel, Model
 from genai.models.conditions import check_labels
 from genai.models.text import TextModel
-from genai.runs.files import check_types
 from genai.runs.loading import first_difference, read_checkpoint
 from genai.training.callbacks.options import OPTIMIZER_CLASSES
 from genai.training.devices import optimizers_in
+from genai.training.restoring import check_content, check_optimizer_state, check_position
 
-POSITION = ("epoch", "batches", "seed", "batch_size", "world_size")  # of the data order in a checkpoint
-MAX_COUNT = 2**53  # of images, steps and epochs
 LATER_OPTIONS = {"foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay", "initial_lr"}
 """Options that an optimiser of another version of torch may lack; torch fills them in."""
 
@@ -129,13 +126,12 @@ def check_checkpoint(
     """
     checkpoint = read_checkpoint(path)
     check_content(checkpoint, path)
+    state = checkpoint.get(type(data).__qualname__)
+    check_position(state, path)
     if max_epochs is not None and -1 < max_epochs < checkpoint["epoch"]:
         least = checkpoint["epoch"] + 1
         raise UserError(f"{path} is beyond epoch {max_epochs}: resume with --trainer.max_epochs {least} or more")
-    state = checkpoint.get(type(data).__qualname__)
-    if state and isinstance(state, dict):
-        check_types(state, dict.fromkeys(POSITION, int), path)
-    if data is not None and isinstance(state, dict) and data.has_changed(state):
+    if data is not None and state is not None and data.has_changed(state):
         raise UserError(
             f"{path} was trained with other data than {data.name} has now, so the run cannot be continued exactly: give it "
             "the data and data options that it had, start a new run with --init_from, or add --changed_data to resume anyway"
@@ -160,7 +156,7 @@ def check_checkpoint(
                 "start a new run with --init_from"
             )
     for optimizer, state in zip(optimizers, saved, strict=False):
-        check_groups(state, path)
+        check_optimizer_state(state, path)
         if difference := differing_options(optimizer, state["param_groups"][0]):
             raise UserError(
                 f"{path} has the state of another optimiser than {type(optimizer).__name__} (only one of them has "
@@ -168,35 +164,8 @@ def check_checkpoint(
             )
         try:
             optimizer.load_state_dict(state)
-        except (ValueError, KeyError) as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{path} has the state of another optimiser ({error}): resume with the run's own options") from None
-
-
-def check_content(checkpoint: dict[str, Any], path: Path) -> None:
-    """Raise DamagedFileError for what Lightning would stumble on while it restores a checkpoint."""
-    kinds: dict[str, type] = dict.fromkeys(("epoch", "global_step", "images_seen"), int)
-    kinds |= dict.fromkeys(("loops", "callbacks"), dict) | dict.fromkeys(("optimizer_states", "lr_schedulers"), list)
-    there = {name: kind for name, kind in kinds.items() if name in checkpoint}
-    check_types(checkpoint, {"epoch": int, **there}, path)
-    for name in (name for name, kind in there.items() if kind is int):
-        if not 0 <= checkpoint[name] < MAX_COUNT:
-            raise DamagedFileError(f"{path} is damaged (it has {checkpoint[name]} as {name})")
-    for name in (name for name, kind in there.items() if kind is not int):
-        parts = checkpoint[name].items() if isinstance(checkpoint[name], dict) else enumerate(checkpoint[name])
-        for part, value in parts:
-            if not isinstance(value, dict):
-                raise DamagedFileError(f"{path} is damaged (it has a {type(value).__name__} as {name}, {part})")
-    if not re.fullmatch(r"\d+\.\d+[\w.+-]*", str(checkpoint.get("pytorch-lightning_version", "2.0"))):
-        raise DamagedFileError(f"{path} is damaged (it has no version of Lightning)")
-
-
-def check_groups(state: dict[str, Any], path: Path) -> None:
-    """Raise DamagedFileError unless the state of an optimiser has groups of parameters with options that are no texts."""
-    groups = state.get("param_groups")
-    if not isinstance(groups, list) or not groups or not all(isinstance(group, dict) for group in groups):
-        raise DamagedFileError(f"{path} is damaged (an optimiser has no param_groups)")
-    if odd := next((name for group in groups for name, value in group.items() if isinstance(value, str | dict)), None):
-        raise DamagedFileError(f"{path} is damaged (an optimiser has no number as {odd})")
 
 
 def differing_options(optimizer: Optimizer, saved: Collection[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Run fit, validate, test or predict, and print where the results are."""
 
+import contextlib
 import logging
 import re
 import shlex
@@ -29,6 +30,7 @@ from genai.training.arguments import parse, resolve
 from genai.training.callbacks.preemption import Stopped
 from genai.training.lightning_cli import GenaiCLI
 from genai.training.loggers import finish
+from genai.training.record import command_line
 
 HIDDEN_WARNINGS = (
     ".*does not have many workers.*",
@@ -74,15 +76,12 @@ def run(verb: str, arguments: list[str], callbacks: Sequence[L.Callback] = ()) -
     policy = policy or Policy(Path(), unrestricted=True)
     with policy.enforced():
         with policy.refusing():
-            cli = GenaiCLI(verb, words, request.trust, policy, request.changed_data)
-        cli.trainer.callbacks += callbacks  # type: ignore[attr-defined]
-        run_verb(verb, cli)
+            command = command_line(["genai", verb, *arguments])
+            cli = GenaiCLI(verb, words, request.trust, policy, request.changed_data, callbacks, command)
+        checkpoint = cli.options.ckpt_path if verb == "fit" else None
+        with policy.refusing(checkpoint) if checkpoint else contextlib.nullcontext():
+            run_verb(verb, cli)
     return Path(cli.options.run_dir) if cli.options.run_dir else None
-
-
-def ready_cli(verb: str, arguments: Sequence[str], trust: Sequence[str] = ()) -> GenaiCLI:
-    """Parse and instantiate model, data and trainer, without running the verb."""
-    return GenaiCLI(verb, arguments, trust)
 
 
 def run_verb(verb: str, cli: GenaiCLI) -> None:

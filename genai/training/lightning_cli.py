@@ -21,7 +21,6 @@ from genai.data.module import DataModule
 from genai.errors import UserError, check_at_least
 from genai.files import check_writable, locked
 from genai.models.base import IMAGE_SIZES, TEXT_SIZES, Model
-from genai.models.capabilities import InitialisesFromRun, ReadsRun
 from genai.models.text import TextModel
 from genai.runs.files import lock_of
 from genai.runs.trust import Policy
@@ -30,7 +29,7 @@ from genai.training.arguments import Parser, model_options
 from genai.training.callbacks.announcement import TrainingSummary
 from genai.training.callbacks.averages import Averages, WarnIfAveragesUnchanged
 from genai.training.callbacks.axis import ImagesSeenAxis
-from genai.training.callbacks.checkpoints import AtomicCheckpointIO, CheckpointPaths, checkpoint_callbacks
+from genai.training.callbacks.checkpoints import AtomicCheckpointIO, CheckRestored, checkpoint_callbacks
 from genai.training.callbacks.collapse import Collapse
 from genai.training.callbacks.cost import Cost
 from genai.training.callbacks.energy import Energy
@@ -60,6 +59,7 @@ from genai.training.devices import (
     global_rank,
     strategy,
 )
+from genai.training.initialisation import initialise, load_reward
 from genai.training.locks import RunLock
 from genai.training.loggers import Tracker, WandbOptions, check_mode, loggers
 from genai.training.record import SaveConfig, write_record
@@ -77,6 +77,8 @@ class GenaiCLI(LightningCLI):
         trust: packages that the run of `--init_from` may name.
         policy: what the arguments may name, where some are those of a run; None where all are the user's own.
         changed_data: whether a run may be continued with other training images.
+        callbacks: besides those of the arguments and of the suite.
+        command: for run.json; see `record.command_line`.
     """
 
     def __init__(
@@ -86,11 +88,15 @@ class GenaiCLI(LightningCLI):
         trust: Sequence[str] = (),
         policy: Policy | None = None,
         changed_data: bool = False,
+        callbacks: Sequence[L.Callback] = (),
+        command: str = "",
     ) -> None:
         self.verb = verb
         self.trust = trust
         self.policy = policy
         self.changed_data = changed_data
+        self.more_callbacks = callbacks
+        self.command = command
         self.lock: RunLock | None = None
         self.overrides = () if verb == "fit" else tuple(model_options(arguments))
         import_classes()
@@ -100,7 +106,7 @@ class GenaiCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig if verb == "fit" else None,
-            save_config_kwargs={"save_to_log_dir": False},
+            save_config_kwargs={"save_to_log_dir": False, "command": command},
             seed_everything_default=0,
             parser_class=Parser,
             auto_configure_optimizers=False,
@@ -201,7 +207,7 @@ class GenaiCLI(LightningCLI):
         """The Trainer of the options `chosen`, which writes into `run_dir`."""
         kwargs |= cluster.launched()
         kwargs["plugins"] = [*as_list(chosen.plugins), AtomicCheckpointIO()]
-        kwargs["callbacks"] = [*as_list(chosen.callbacks), *self.callbacks(run_dir, kwargs["strategy"])]
+        kwargs["callbacks"] = [*as_list(chosen.callbacks), *self.callbacks(run_dir, kwargs["strategy"]), *self.more_callbacks]
         if not any(isinstance(callback, ProgressBar) for callback in kwargs["callbacks"]):
             kwargs["callbacks"] += [] if chosen.enable_progress_bar is False else [progress_bar()]
         kwargs["enable_model_summary"] = bool(chosen.enable_model_summary)  # TrainingSummary gives the sizes in one line
@@ -253,7 +259,7 @@ class GenaiCLI(LightningCLI):
             OptimizerOptions(),
             TrainingSummary(),
             WarnIfAveragesUnchanged(),
-            CheckpointPaths(),
+            CheckRestored(),
         ]
         if isinstance(self.model, TextModel):
             found.append(EvaluateText(options.evaluation.num_samples, options.evaluation.seed))
@@ -277,7 +283,7 @@ class GenaiCLI(LightningCLI):
             return []
         with locked(lock_of(run_dir / "metrics.json")):  # refused now, not when the scores are there
             pass
-        record = write_record(run_dir, self.datamodule, self.model, int(self.options.seed_everything))
+        record = write_record(run_dir, self.datamodule, self.model, int(self.options.seed_everything), self.command)
         config, axis = self.config_dump | {"run_dir": str(run_dir)}, f"{self.model.unit}_seen"
         filed, is_fit = self._get(self.config_init, "wandb"), self.subcommand == "fit"
         return loggers(self.options.tracker, run_dir, record["tracker_id"], config, axis, filed, explain_offline=is_fit)
@@ -305,31 +311,6 @@ def as_list(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple) else [given]
-
-
-def initialise(model: L.LightningModule, source: str, trust: Sequence[str]) -> None:
-    """Give a new model the averaged weights of the run or zoo entry `source`.
-
-    Raises:
-        UserError: its network is another one.
-    """
-    if not isinstance(model, InitialisesFromRun):
-        raise UserError(f"a {type(model).__name__} cannot start from another run: leave --init_from out")
-    other = runs.load(source, trust=trust)
-    try:
-        model.initialise_from(other.export_state())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(
-            f"--init_from {source} has another network than the model ({reason}): give the model the same init_args"
-        ) from None
-
-
-def load_reward(model: L.LightningModule, trust: Sequence[str]) -> None:
-    """Give the reward of a model the run that it reads, if it is one that reads a run."""
-    reward = getattr(model, "reward", None)
-    if isinstance(reward, ReadsRun):
-        reward.use(runs.load(reward.run, trust=trust))
 
 
 def new_run_dir(experiment: str) -> Path:

@@ -2,8 +2,8 @@
 
 import secrets
 import shlex
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from genai.training.loggers import MetricsCSV
 LABEL_EXAMPLES = 64
 
 
-def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed: int) -> dict[str, Any]:
+def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed: int, command: str) -> dict[str, Any]:
     """Write run.json, unless there is one already. Returns its content.
 
     Args:
@@ -35,6 +35,7 @@ def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed
         data: gives sizes, classes, labels and the tokenizer.
         model: gives its class's name.
         seed: of `--seed_everything`.
+        command: that makes the run; see `command_line`.
     """
     path = run_dir / "run.json"
     if path.is_file():
@@ -48,7 +49,7 @@ def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed
         "data": data.name,
         "model": type(model).__name__,
         "seed": seed,
-        "command": command_line(),
+        "command": command,
         "tracker_id": secrets.token_hex(4),
         "job": cluster.job(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -64,16 +65,16 @@ def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed
     return record
 
 
-def add_resume(run_dir: Path, data: DataModule) -> None:
-    """Add this command to run.json's `resumed_with`."""
+def add_resume(run_dir: Path, data: DataModule, command: str) -> None:
+    """Add the command to run.json's `resumed_with`."""
     record = label_record(data) | runs.Run(run_dir).record()
-    record["resumed_with"] = [*record.get("resumed_with", []), command_line()]
+    record["resumed_with"] = [*record.get("resumed_with", []), command]
     runs.write_json(run_dir / "run.json", record)
 
 
-def command_line() -> str:
-    """The command line of this process, without secrets."""
-    return shlex.join(["genai", *Redaction(paths=False).words(sys.argv[1:])])
+def command_line(words: Sequence[str]) -> str:
+    """The words of a command as one line for the shell, without secrets."""
+    return shlex.join(Redaction(paths=False).words(words))
 
 
 def size_record(data: DataModule, model: L.LightningModule) -> dict[str, Any]:
@@ -126,7 +127,15 @@ class SaveConfig(SaveConfigCallback):
     """Writes config.yaml into the run directory; a resumed run with other options keeps the earlier file beside it.
 
     The files of a resumed run are changed when its checkpoint has been restored: a resume that is refused changes nothing.
+
+    Args:
+        command: that runs this fit.
+        kwargs: of Lightning's callback.
     """
+
+    def __init__(self, *args: Any, command: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.command = command
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.is_global_zero and not (self.run_dir / "config.yaml").is_file():
@@ -136,7 +145,7 @@ class SaveConfig(SaveConfigCallback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.already_saved or not trainer.is_global_zero:
             return
-        add_resume(self.run_dir, trainer.datamodule)  # type: ignore[attr-defined]
+        add_resume(self.run_dir, trainer.datamodule, self.command)  # type: ignore[attr-defined]
         self.save_config(trainer, pl_module, "fit")
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -22,7 +21,7 @@ from genai.training.search import as_options, with_preset
 from genai.training.study import Study, StudySettings
 
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
-MAX_FAILURES = 3  # in a row at the beginning of a study: its settings makes no sense
+MAX_FAILURES = 3  # in a row at the beginning of a study: its settings are invalid
 FIRST_SEED = 1  # of the winner's runs: the trials have seed 0
 
 
@@ -124,14 +123,9 @@ def is_scored(experiment: str, seed: int) -> bool:
 
 
 def fit(arguments: list[str], callbacks: Sequence[L.Callback] = ()) -> Path:
-    """Run `genai fit` without its output; returns the run directory. run.json has the command that repeats it alone."""
-    program, words = sys.argv, ["fit", *arguments]
-    sys.argv = ["genai", *words]
-    try:
-        with quiet():
-            run_dir = launch.run("fit", [*QUIET, *arguments], callbacks)
-    finally:
-        sys.argv = program
+    """Run `genai fit` without its output; returns the run directory."""
+    with quiet():
+        run_dir = launch.run("fit", [*arguments, *QUIET], callbacks)
     assert run_dir is not None
     return run_dir
 

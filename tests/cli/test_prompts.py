@@ -157,8 +157,8 @@ def test_a_model_of_text_is_scored_by_the_attributes_of_its_captions(capsys: pyt
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
     trainer = L.Trainer(accelerator="cpu", callbacks=[callback], limit_val_batches=1, **quiet)
     trainer.validate(Renderer(data.image_shape, data.num_classes), datamodule=data, verbose=False)
-    assert callback.last is not None
-    result = callback.last
+    assert callback.latest_result is not None
+    result = callback.latest_result
     seen, real = result.samples.attribute_agreement, result.real.attribute_agreement
     assert seen is not None
     assert real is not None

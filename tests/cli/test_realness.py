@@ -117,7 +117,8 @@ def test_real_images_of_attributes_are_the_nearest(workspace: Path) -> None:
         (["GAN", "--out", "b.png"], "should end in .csv"),
         (["GAN", "--num", "351", "--out", "b.csv"], "choose --num 350 or less"),
         (["GAN", "--num", "5000", "--out", "b.csv"], "at most 1024 images"),
-        (["GAN", "--candidates", "8"], "leave --candidates out"),
+        (["GAN", "--candidates", "8"], "--candidates has no effect on --realness"),
+        (["GAN", "--watermark", "key"], "--watermark has no effect on --realness"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -55,7 +55,7 @@ def test_samples_are_printed_and_do_not_depend_on_their_number(run: Run, capsys:
     ("options", "message"),
     [
         (["--prompt", "naïve"], "does not know the character 'ï' (at position 2)"),
-        (["--label", "3"], "generates text: leave --label out"),
+        (["--label", "3"], "--label has no effect on a"),
         (["--out", "a.png"], "should end in .txt"),
         (["--top-p", "2"], "0 < top_p <= 1"),
     ],

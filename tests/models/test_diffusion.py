@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d
 from genai.errors import UserError
 from genai.models.conditions import drop_condition
 from genai.models.diffusion.conditioning_image import Downsampled, Masked
-from genai.models.diffusion.diffusion import Diffusion, denoiser, encode
+from genai.models.diffusion.diffusion import Diffusion
 from genai.models.diffusion.noise import LogNormal, LogUniform, UniformTime
 from genai.models.diffusion.preconditioning import EDM, Velocity, XPrediction, append_dims
 from genai.models.diffusion.sampling import Sampling
@@ -99,7 +99,7 @@ def test_the_loss_is_that_of_the_optimal_denoiser() -> None:
     sigma = torch.full((4000,), 0.3)
     weight = model.weighting(sigma, model.preconditioning(sigma))
     n = torch.randn(x_0.shape, generator=generator)
-    loss = denoising_loss(denoiser(model, model.network, None), x_0, sigma, n, weight).mean()
+    loss = denoising_loss(model.denoiser(model.network, None), x_0, sigma, n, weight).mean()
     expected = (0.2**2 * 0.3**2) / (0.2**2 + 0.3**2) * (0.3**2 + 0.5**2) / (0.3 * 0.5) ** 2
     assert float(loss) == pytest.approx(expected, rel=0.02)
 
@@ -185,9 +185,9 @@ def test_dropping_sets_whole_rows_to_zero() -> None:
 
 def test_absent_attributes_differ_from_the_null_condition() -> None:
     model = random_model(conditional=True)
-    assert torch.equal(encode(model, torch.tensor([[0.0, 1.0, 0.0]])), torch.tensor([[-1.0, 1.0, -1.0]]))
+    assert torch.equal(model.encode_condition(torch.tensor([[0.0, 1.0, 0.0]])), torch.tensor([[-1.0, 1.0, -1.0]]))
     words = torch.tensor([[4, 2, 0]])
-    assert torch.equal(encode(model, words), words)
+    assert torch.equal(model.encode_condition(words), words)
 
 
 @pytest.mark.parametrize("network", [tiny_unet, partial(DiT, dim=32, depth=2, num_heads=2, embedding_dim=16)])
@@ -202,7 +202,7 @@ def test_denoisers_learn(network, preconditioning) -> None:
     for _ in range(60):
         sigma = model.noise(torch.rand(32).clamp(1e-3, 0.999))
         weight = model.weighting(sigma, model.preconditioning(sigma))
-        loss = denoising_loss(denoiser(model, model.network, None), x_0, sigma, torch.randn(x_0.shape), weight).mean()
+        loss = denoising_loss(model.denoiser(model.network, None), x_0, sigma, torch.randn(x_0.shape), weight).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -81,7 +81,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path, monk
     """With noise that depends on nothing, two batches of 8 make the step of one batch of 16."""
     monkeypatch.setattr(torch, "randn_like", torch.ones_like)
     monkeypatch.setattr(
-        "genai.models.diffusion.diffusion.stratified_uniform", lambda num, device: torch.full((num,), 0.5, device=device)
+        "genai.models.diffusion.denoising_model.stratified_uniform", lambda num, device: torch.full((num,), 0.5, device=device)
     )
     whole, parts = tiny(optimizer=SGD), tiny(optimizer=SGD)
     fit(whole, tmp_path, batch_size=16)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genai.models.diffusion.diffusion import Diffusion, denoiser
+from genai.models.diffusion.diffusion import Diffusion
 from genai.models.diffusion.preconditioning import EDM, Velocity
 from genai.models.diffusion.weighting import denoising_loss
 from genai.models.gan.objectives import AdversarialObjective, Relativistic, WassersteinGP
@@ -64,7 +64,7 @@ def test_preconditioning_is_float32(preconditioning: EDM | Velocity) -> None:
     model = Diffusion(SHAPE, 0, partial(Rounded), preconditioning=preconditioning)
     x, sigma = torch.randn(4, *SHAPE), torch.tensor([0.002, 0.3, 1.0, 80.0])
     with torch.autocast("cpu", torch.bfloat16):
-        denoise = denoiser(model, model.network, None)
+        denoise = model.denoiser(model.network, None)
         denoised = denoise(x, sigma)
         loss = denoising_loss(denoise, x, sigma, torch.randn_like(x), torch.ones(4))
     assert torch.equal(denoised, preconditioning(sigma).c_skip[:, None, None, None] * x)

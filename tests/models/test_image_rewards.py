@@ -73,6 +73,11 @@ def test_the_probability_of_the_label() -> None:
     torch.testing.assert_close(
         reward(images, torch.tensor([[1.0, 0.0], [0.0, 0.0]])), torch.tensor([(0.1 + 0.1) / 2, (0.4 + 0.6) / 2])
     )
+    reward.threshold = 0.6
+    torch.testing.assert_close(reward(images, torch.tensor([0, 0])), torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(reward(images, torch.tensor([[0.0, 1.0], [1.0, 0.0]])), torch.tensor([1.0, 1.0]))
+    with pytest.raises(UserError, match="threshold"):
+        LabelProbability("some-run", threshold=1.5)
     with pytest.raises(UserError, match="conditional"):
         reward(images, None)
     with pytest.raises(UserError, match="needs a classifier"):

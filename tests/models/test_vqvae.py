@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from genai import runs
 from genai.cli import main
 from genai.errors import UserError
+from genai.models.conditions import encode_labels
 from genai.models.schedules import Cosine
 from genai.models.seeds import seeded_uniform
 from genai.models.vqvae.code_sampling import CodeSampling
@@ -346,7 +347,7 @@ def test_sampling_with_a_cache_gives_the_codes_of_the_whole_prior() -> None:
     condition = torch.eye(3)[[0, 1, 2, 0]]
     u = seeded_uniform([1, 2, 3, 4], (4,), torch.device("cpu"))
     with torch.no_grad():
-        cached = model.averaged_network.prior.sample(u, torch.tensor([0, 1, 2, 0]), CodeSampling()).flatten(1)
+        cached = model.averaged_network.prior.sample(u, condition, CodeSampling()).flatten(1)
         tokens = torch.empty(4, 0, dtype=torch.long)
         for i in range(4):
             sampled = CodeSampling().sample(model.averaged_network.prior.network(tokens, condition)[:, -1], u[:, i])
@@ -360,7 +361,7 @@ def test_guidance() -> None:
     with torch.no_grad():
         start = torch.empty(2, 0, dtype=torch.long)
         conditional, unconditional, guided = (
-            prior.next_logits(prior.condition(label), scale)(start)
+            prior.next_logits(encode_labels(label, 3), scale)(start)
             for label, scale in ((labels, 1.0), (labels - 9, 1.0), (labels, 3.0))
         )
     torch.testing.assert_close(guided, unconditional + 3 * (conditional - unconditional))
@@ -394,7 +395,7 @@ def test_samples_follow_a_distribution_that_the_prior_has_learned() -> None:
     for _ in range(300):
         labels = torch.randint(3, (64,))
         codes = markov_codes(labels)
-        nats = prior.nats(codes, codes, prior.condition(labels))
+        nats = prior.nats(codes, codes, encode_labels(labels, 3))
         optimizer.zero_grad()
         nats.mean().backward()
         optimizer.step()

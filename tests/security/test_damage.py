@@ -206,10 +206,9 @@ def test_a_requeued_job_finds_its_run_among_damaged_ones(
     content: bytes, two_runs: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("genai.training.arguments.cluster.job", lambda: "slurm-1")
-    monkeypatch.setattr("genai.training.arguments.command_line", lambda: "genai fit")
     (two_runs[0] / "run.json").write_bytes(content)
     runs.merge_json(two_runs[1] / "run.json", {"job": "slurm-1", "command": "genai fit"})
-    found = run_of_job()
+    found = run_of_job("genai fit")
     assert found is not None
     assert found.path == two_runs[1]
     assert [line for line in lines_of(capsys)[1] if str(two_runs[0]) in line]

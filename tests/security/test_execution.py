@@ -14,7 +14,8 @@ from genai.cli import main
 from genai.errors import UserError
 from genai.runs import REPOSITORY, Run
 from genai.runs.data import data_of
-from genai.runs.trust import CLASSES, Policy, check_places, locate, policy_of, read_config
+from genai.runs.places import check_places
+from genai.runs.trust import CLASSES, Policy, locate, policy_of, read_config
 
 HERE = Path("config.yaml")
 NETWORK = {"class_path": "genai.networks.mlp.MLPGenerator", "init_args": {"features": [8]}}

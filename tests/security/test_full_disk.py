@@ -19,7 +19,7 @@ from PIL import Image
 
 from genai import runs
 from genai.cli import classification, main
-from genai.cli.verbs import anomalies, sample
+from genai.cli.verbs import sample
 from genai.data import cache
 from genai.errors import UserError
 from genai.files import locked, write_atomically, write_csv
@@ -75,10 +75,6 @@ def zoo_entry(folder: Path) -> None:
     export.write_entry(
         folder / "entry", run.config_bytes(), folder / "entry", Model(), "float32", run.record(), run.scores()["test"]
     )  # type: ignore[arg-type]
-
-
-def named(*names: str) -> anomalies.Named:
-    return anomalies.Named(torch.zeros(len(names), 1, 8, 8, dtype=torch.uint8), list(names), [""] * len(names))
 
 
 ROW = classification.Row("model", 10, 0.5, 0.1, 0.1, 1.0, "", Reliability(np.array([0.5]), np.array([0.5])))

@@ -1,7 +1,6 @@
 """What an export says about its author: no secrets, no paths, no copies of training images."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +97,8 @@ def test_the_zoo_has_no_secrets_and_no_paths() -> None:
 
 def test_a_command_line_is_recorded_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICE_TOKEN", "correct horse")
-    monkeypatch.setattr(sys, "argv", ["genai", "fit", "-c", "/home/a/x.yaml", "--api_key", "abc", "--note", "my correct horse"])
-    assert command_line() == "genai fit -c /home/a/x.yaml --api_key REMOVED --note 'my REMOVED'"
+    words = ["genai", "fit", "-c", "/home/a/x.yaml", "--api_key", "abc", "--note", "my correct horse"]
+    assert command_line(words) == "genai fit -c /home/a/x.yaml --api_key REMOVED --note 'my REMOVED'"
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,15 @@ from genai.cli import main
 from genai.errors import UserError, WriteError
 from genai.files import write_atomically, write_csv
 from genai.runs.export import check_target
+from genai.runs.places import check_links, check_places
 from genai.runs.signature import is_own
-from genai.runs.trust import Policy, check_places
+from genai.runs.trust import Policy
 from genai.training.callbacks.checkpoints import AtomicCheckpointIO, rebased
 from genai.training.locks import RunLock
 from genai.training.loggers import WandbOptions, wandb_logger
 from genai.training.record import write_config
 from tests.families import family
+from tests.security.test_execution import write_run
 
 QUICK = ["--tracker", "none", "--trainer.enable_progress_bar", "false", "--trainer.limit_train_batches", "2"]
 
@@ -152,7 +154,23 @@ def test_a_link_out_of_a_run_from_elsewhere_is_refused(name: str, workspace: Pat
     (run / name).parent.mkdir(parents=True, exist_ok=True)
     (run / name).symlink_to(workspace)
     with pytest.raises(UserError, match="is a link that leads out of"):
-        check_places({"trainer": {"max_epochs": 1}}, run, Policy(run / "config.yaml"))
+        check_links(run, Policy(run / "config.yaml"))
+    check_links(run, Policy(run / "config.yaml", unrestricted=True))
+
+
+@pytest.mark.parametrize("trainer", [None, {}, {"max_epochs": 2}], ids=str)
+@pytest.mark.parametrize("verb", ["fit --resume", "test", "predict", "average --std 0.1"])
+def test_links_are_refused_whatever_the_config_says(
+    verb: str, trainer: Any, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, elsewhere = write_run(workspace / "runs/e/theirs"), workspace / "elsewhere"
+    config = yaml.safe_load((run / "config.yaml").read_text()) | {"trainer": trainer}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    shutil.move(run / "checkpoints", elsewhere)
+    (run / "checkpoints").symlink_to(elsewhere)
+    assert main([*verb.split(), str(run)] if "fit" in verb else [verb.split()[0], str(run), *verb.split()[1:]]) == 2
+    assert "is a link that leads out of" in capsys.readouterr().err
+    assert [path.name for path in elsewhere.iterdir()] == ["last.ckpt"]
 
 
 NAMES = ["config.yaml", "run.json", "metrics.json", "metrics.csv", "lock.json", "checkpoints/last.ckpt"]

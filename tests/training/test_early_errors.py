@@ -13,7 +13,8 @@ from PIL import Image
 
 from genai import runs
 from genai.cli import main
-from genai.training.launch import next_steps, ready_cli
+from genai.training.launch import next_steps
+from genai.training.lightning_cli import GenaiCLI
 from tests.families import CONFIGS, QUIET, family
 
 FACES = sorted(path.stem for path in (CONFIGS.parent / "faces").glob("*.yaml"))
@@ -113,7 +114,7 @@ def test_every_preset_of_faces_takes_pictures_without_labels(
     if "conditional: true" in Path(config).read_text():
         assert "--model.init_args.conditional false" in refused(capsys, "fit", *words)
         words += ["--model.init_args.conditional", "false"]
-    assert not ready_cli("fit", words).model.conditional
+    assert not GenaiCLI("fit", words).model.conditional
     assert not (workspace / "runs").exists()
 
 
@@ -189,7 +190,7 @@ def test_a_yaml_without_options(text: str, message: str, workspace: Path, capsys
 
 def test_closing_lines_suggest_what_can_be_done(tmp_path: Path) -> None:
     run = tmp_path / "my runs/first"
-    gan, classifier = (ready_cli("fit", [*family(name), "--trainer.fast_dev_run", "1"]).model for name in ("gan", "features"))
+    gan, classifier = (GenaiCLI("fit", [*family(name), "--trainer.fast_dev_run", "1"]).model for name in ("gan", "features"))
     (nothing,) = next_steps(run, gan)
     assert "no checkpoint" in nothing
     (run / "checkpoints").mkdir(parents=True)

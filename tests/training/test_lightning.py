@@ -157,8 +157,10 @@ def test_a_flag_that_two_optimisers_cannot_have_names_the_option(
 @pytest.mark.long
 def test_classes_go_by_their_names(workspace: Path) -> None:
     """In a process of its own, which has imported nothing else."""
-    code = "import sys; from genai.training.arguments import parse, resolve; from genai.training.launch import ready_cli\n"
-    code += "cli = ready_cli('fit', sys.argv[1:]); print(type(cli.model).__name__, type(cli.datamodule).__name__)"
+    code = (
+        "import sys; from genai.training.arguments import parse, resolve; from genai.training.lightning_cli import GenaiCLI\n"
+    )
+    code += "cli = GenaiCLI('fit', sys.argv[1:]); print(type(cli.model).__name__, type(cli.datamodule).__name__)"
     networks = ["--model.generator", "genai.networks.mlp.MLPGenerator", "--model.discriminator", "MLPDiscriminator"]
     command = [sys.executable, "-c", code, "--model", "GAN", "--data", "Digits", *networks]
     command += ["--evaluation.every_n_epochs", "0", "--trainer.fast_dev_run", "1"]

@@ -10,7 +10,6 @@ import threading
 from contextlib import redirect_stdout
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ import yaml
 
 from genai import runs
 from genai.cli import main
-from genai.training.callbacks.gallery import captions_of
+from genai.data.words import labels_in_words
 from genai.training.loggers import MetricsCSV, is_reached, wandb_mode
 from tests.cli.test_cli import QUICK
 
@@ -182,14 +181,10 @@ def test_a_report_is_shown_in_the_wandb_run(
 
 
 def test_captions_name_what_a_sample_is_conditioned_on() -> None:
-    def captions(kind: str, condition: list[Any]) -> list[str]:
-        data = SimpleNamespace(label_kind=kind, class_names=["", "?", "red", "hat"])
-        return captions_of(torch.tensor(condition), data, len(condition))
-
-    assert captions("class", [2, 3]) == ["red", "hat"]
-    assert captions("attributes", [[0, 0, 1, 1], [0, 0, 0, 0]]) == ["red, hat", ""]
-    assert captions("text", [[2, 3, 0]]) == ["red hat"]
-    assert captions_of(None, None, 2) == ["", ""]
+    names = ["", "?", "red", "hat"]
+    assert labels_in_words(torch.tensor([2, 3, 9]), names) == ["red", "hat", "9"]
+    assert labels_in_words(torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]), names) == ["red, hat", ""]
+    assert labels_in_words(torch.tensor([[2, 3, 0]]), names) == ["red hat"]
 
 
 SWEEPS = sorted((Path(__file__).parents[2] / "configs/sweeps").glob("wandb-*.yaml"))

@@ -3,6 +3,7 @@
 arguments.py: the parser and the types of option values.
 run.py: RUN, --checkpoint, --device, --trust; what a verb needs of a model.
 labels.py, prompts.py, shares.py: the condition of each image.
+mask.py: --mask.
 images.py: images to read, and rows of tiles.
 sampling.py: sampler, steps, schedule, guidance.
 text.py: tokenizer, prompt and sampling options of text.

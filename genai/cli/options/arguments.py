@@ -74,6 +74,13 @@ def add_trust_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def refuse(options: argparse.Namespace, names: Sequence[str], situation: str) -> None:
+    """Raise UserError for the first of the options `names` that is given: it has no effect in this situation."""
+    for name in names:
+        if (value := getattr(options, name)) is not None and value is not False and value != []:
+            raise UserError(f"--{name.replace('_', '-')} has no effect {situation}: leave it out")
+
+
 def command(*words: object) -> str:
     """A `genai` command for a person to copy: words with spaces are quoted."""
     return shlex.join(["genai", *map(str, words)])

@@ -17,9 +17,13 @@ from genai.data.decoding import decode_image, why
 from genai.errors import UserError
 from genai.files import read_bounded
 from genai.images import to_float
+from genai.models.capabilities import Encodes
 
 MAX_COLUMNS = 16
+BATCH_SIZE = 500
 IMAGE_HELP = "an image file, or test/7 for image 7 of the run's test split"
+
+OWN_LABELS = "the labels of test images; unconditional for other images"  # the default of `read_examples`
 
 
 def add_image_options(parser: VerbParser, num: int) -> None:
@@ -31,7 +35,7 @@ def add_image_options(parser: VerbParser, num: int) -> None:
 def add_optional_image_options(parser: VerbParser, num: int) -> None:
     """Add [IMAGE...], and the number of test images to use if no image is given."""
     parser.add_argument("images", metavar="IMAGE", nargs="*", help=f"{IMAGE_HELP}; default: the first test images")
-    parser.add_argument("--num", type=positive, default=num, metavar="N", help=f"number of test images (default: {num})")
+    parser.add_argument("--num", type=positive, metavar="N", help=f"number of test images, without IMAGE (default: {num})")
 
 
 def read_images(names: Sequence[str], source: LoadedRun) -> Tensor:
@@ -91,6 +95,15 @@ def read_examples(names: Sequence[str], num: int, labels: LabelOptions, source: 
     if source.model.conditional and not labels.label:
         return Examples(images, own_labels)
     return Examples(images, edit_condition(labels, len(images), source))
+
+
+def encode_images(model: Encodes, images: Tensor, condition: Tensor | None) -> Tensor:
+    """Codes (N, D) of uint8 images (N, C, H, W), in batches."""
+    parts = []
+    for start in range(0, len(images), BATCH_SIZE):
+        rows = slice(start, start + BATCH_SIZE)
+        parts.append(model.encode(to_float(images[rows]), None if condition is None else condition[rows]).cpu())
+    return torch.cat(parts)
 
 
 # -- tiles ---------------------------------------------------------------------------------------------------------------

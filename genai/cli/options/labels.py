@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from genai.cli.options.arguments import Options, VerbParser, command, positive
+from genai.cli.options.arguments import Options, VerbParser, positive
 from genai.cli.options.prompts import caption_tokens, read_prompts
 from genai.cli.options.run import LoadedRun
 from genai.cli.options.shares import SHARES_HELP, attributes_with_shares, class_shares, classes_with_shares, parse_shares
+from genai.data.base import ImageArray
 from genai.data.words import decode
 from genai.errors import UserError
 from genai.images import check_number
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.data import data_of
+from genai.runs.sampling import default_condition, label_examples
 
 PER_PROMPT = 8  # images of each line of --prompts, without --per-label
 LABEL_OPTIONS = {"class": "--label 4, or a class name", "attributes": "--label glasses,no-beard"}
@@ -35,6 +38,10 @@ class LabelOptions(Options):
     per_label: int | None = None
     same_noise: bool = False
     shares: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.unknown_words and not self.has_prompt:
+            raise UserError("--unknown-words allows words of a prompt: add --prompt TEXT, or leave it out")
 
     @staticmethod
     def add_to(parser: VerbParser, default: str = "unconditional (null condition)", text: bool = True) -> None:
@@ -123,6 +130,8 @@ def sample_condition(labels: LabelOptions, num: int, source: LoadedRun) -> Tenso
         if not labels.is_empty or labels.per_label:
             raise UserError(f"{run.path} is unconditional: leave --label, --per-label, --prompt and --shares out")
         return None
+    if labels.is_empty and not labels.per_label:
+        return default_condition(run, source.model, num)
     names, kind = run.record()["class_names"], label_kind(source)
     if labels.label and kind == "class":
         warn_of_excluded(class_numbers(labels.label, names), names, run)
@@ -166,8 +175,20 @@ def edit_condition(labels: LabelOptions, num: int, source: LoadedRun) -> Tensor 
     return sample_condition(labels, num, source)
 
 
-def null_condition(source: LoadedRun, num: int) -> Tensor:
-    """`num` null conditions, which make a conditional model unconditional: (num,), (num, K) or (num, L)."""
+def condition_or_labels(labels: LabelOptions, num: int, source: LoadedRun, split: ImageArray) -> Tensor | None:
+    """The condition that --label names; without it, for a model of classes or attributes, the labels of real images in turn."""
+    if source.model.conditional and labels.is_empty and label_kind(source) in ("class", "attributes"):
+        return torch.from_numpy(split.labels[np.arange(num) % len(split)].copy())
+    return sample_condition(labels, num, source)
+
+
+def null_condition(source: LoadedRun, num: int) -> Tensor | None:
+    """`num` null conditions, which make a conditional model unconditional: (num,), (num, K) or (num, L).
+
+    None for an unconditional model.
+    """
+    if not source.model.conditional:
+        return None
     kind = label_kind(source)
     if kind == "text":
         return torch.zeros_like(label_examples(source.run)[:1]).repeat(num, 1)
@@ -177,14 +198,6 @@ def null_condition(source: LoadedRun, num: int) -> Tensor:
 def label_kind(source: LoadedRun) -> str:
     """`class`, `attributes` or `text`, from run.json or else from the data module."""
     return source.run.record().get("label_kind") or data_of(source.run, source.trust).label_kind
-
-
-def label_examples(run: Run) -> Tensor:
-    """Attribute vectors (M, K) or words (M, L) of training images, int64; UserError if run.json has none."""
-    examples = run.record().get("label_examples")
-    if not examples:
-        raise UserError(f"{run.path}/run.json has no label_examples: `{command('fit', '--resume', run.path)}` adds them")
-    return torch.tensor(examples)
 
 
 def text_condition(labels: LabelOptions, num: int, run: Run, vocabulary: Sequence[str]) -> Tensor:
@@ -305,13 +318,3 @@ def row_names(label: str | None, source: LoadedRun) -> list[str]:
     if label in (None, "all"):
         return names
     return [str(label)] if label_kind(source) == "attributes" else [names[k] for k in class_numbers(str(label), names)]
-
-
-def label_texts(labels: Tensor, run: Run) -> list[str]:
-    """Labels (N,), (N, K) or (N, L) as text: the number of a class, the names of the attributes that are set, the caption."""
-    if labels.ndim == 1:
-        return [str(int(label)) for label in labels]
-    names = run.record()["class_names"]
-    if not labels.is_floating_point():
-        return [decode(row, names) for row in labels.tolist()]
-    return [", ".join(name for name, value in zip(names, row, strict=True) if value > 0.5) for row in labels]

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from genai import files
-from genai.cli.options.labels import label_texts
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import LoadedRun, RequiredCapability
 from genai.data.base import ImageArray
+from genai.data.words import labels_in_words
 from genai.errors import UserError
 from genai.images import captioned, save_png, side_by_side, to_float, to_uint8
 from genai.models.capabilities import ScoresRealness
@@ -44,12 +44,6 @@ class RealnessScores(NamedTuple):
     @property
     def mean(self) -> float:
         return float(np.mean(self.realness))
-
-
-def check_options(num_candidates: int | None) -> None:
-    """Raise UserError for options that --realness does not take."""
-    if num_candidates:
-        raise UserError("--realness scores the samples of the model's own settings: leave --candidates out")
 
 
 def write_realness(source: LoadedRun, seeds: Sequence[int], condition: Tensor | None, seed: int, output: OutputOptions) -> None:
@@ -88,7 +82,7 @@ def score_realness(source: LoadedRun, seeds: Sequence[int], condition: Tensor | 
     texts: list[list[str]] = [[], []]
     if condition is not None:
         both = torch.cat([condition_vector(part, num_classes) for part in (condition, real.labels)]).to(generated.device)
-        texts = [label_texts(part, source.run) for part in (condition, real.labels)]
+        texts = [labels_in_words(part, source.run.record()["class_names"]) for part in (condition, real.labels)]
     realness = model.realness(images, both).tolist()
     n = len(seeds)
     return [

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from genai.cli.options.arguments import Options, VerbParser, add_trust_option, random_seed
 from genai.data.base import ImageArray
 from genai.errors import UserError
+from genai.models.base import ImageModel
+from genai.models.capabilities import Decodes, GeneratesText, InvertsNoise, Reconstructs, Restores
 from genai.runs import Run, find, load
 from genai.runs.data import data_of
 
@@ -24,6 +26,18 @@ class RequiredCapability(NamedTuple):
     protocol: Any
     phrase: str
     presets: tuple[str, ...]
+
+
+SAMPLERS_OF_IMAGES = ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml")
+SAMPLE = RequiredCapability((ImageModel, GeneratesText), "sample images or text", SAMPLERS_OF_IMAGES)
+SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", SAMPLERS_OF_IMAGES)
+DECODE = RequiredCapability(
+    (Decodes, InvertsNoise),
+    "decode latents or noise",
+    ("configs/digits/gan.yaml", "configs/digits/vae.yaml", "configs/digits/diffusion.yaml"),
+)
+RECONSTRUCT = RequiredCapability(Reconstructs, "reconstruct images", ("configs/digits/vae.yaml", "configs/digits/vqvae.yaml"))
+INPAINT = RequiredCapability(Restores, "inpaint images", ("configs/digits/diffusion.yaml", "configs/digits/inpaint.yaml"))
 
 
 class LoadedRun(NamedTuple):

@@ -75,7 +75,7 @@ def mark_p_values(source: LoadedRun, key: str, images: Tensor) -> Tensor:
     check_markable(source)
     mark, parts = SignMark(key), []
     for batch in images.split(BATCH_SIZE):
-        condition = null_condition(source, len(batch)) if model.conditional else None
+        condition = null_condition(source, len(batch))
         if isinstance(model, InvertsNoise):
             found = [mark.p_values(model.invert(batch, condition, restore_from=level)) for level in (0.0, RESTORE_FROM)]
             parts.append(1 - (1 - torch.minimum(*found)).square())

@@ -15,7 +15,8 @@ from torch.nn.functional import interpolate
 from torchmetrics.functional.classification import binary_auroc
 
 from genai import files
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
+from genai.cli.options.images import encode_images
 from genai.cli.options.labels import null_condition
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
@@ -38,6 +39,7 @@ BOUND = RequiredCapability(EvaluatesBound, "evaluate a bound on the likelihood",
 ENCODE = RequiredCapability(Encodes, "encode images", ("configs/digits/vae.yaml",))
 CAPABILITIES = {"bound": (BOUND,), "excess": (BOUND,), "codes": (ENCODE,), "both": (BOUND, ENCODE)}
 UNITS = {"bound": "nats", "excess": "nats above expectation", "codes": "code distance", "both": "standard deviations"}
+NUM_SAMPLES = 8  # for each bound
 NUM_SHOWN = 36  # images in the picture
 BATCH_SIZE = 50
 NUM_REFERENCE = 10_000  # training images whose codes are the reference
@@ -65,7 +67,7 @@ def parser() -> VerbParser:
     verb.add_argument("--score", choices=tuple(UNITS), default="both", help="; ".join(kinds))
     text = "maximum number of images of a dataset (default: 1000)"
     verb.add_argument("--num", type=positive, default=1000, metavar="N", help=text)
-    verb.add_argument("--samples", type=positive, default=8, metavar="N", help="importance samples per image (default: 8)")
+    verb.add_argument("--samples", type=positive, metavar="N", help=f"importance samples per image (default: {NUM_SAMPLES})")
     add_seed_option(verb)
     OutputOptions.add_to(verb, "the CSV to write; the PNG is written beside it")
     return verb
@@ -75,24 +77,28 @@ def run(arguments: list[str]) -> None:
     """Write the table and the picture; print the mean score, and the AUROC if the anomalies are known."""
     options = parser().parse(arguments)
     run, kind = RunOptions.from_namespace(options), options.score
+    if kind == "codes":
+        refuse(options, ("samples",), "on --score codes")
     stem = f"anomalies-{Path(options.data).stem}"
     table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), stem)
     source = run.load(*CAPABILITIES[kind])
     data = source.data()
-    named = read(options.data, options.num, data, source.model.image_shape)
-    score = make_score(kind, source, data, options.samples, options.seed)
+    named = read_images_of(options.data, options.num, data, source.model.image_shape)
+    score = make_score(kind, source, data, options.samples or NUM_SAMPLES, options.seed)
     scores = score(named.images)
     print(f"{scores.mean():.2f} {UNITS[kind]}, mean over {len(scores):,} images")
     is_excluded = excluded(data, named) if options.data == "test" else torch.ones(len(scores), dtype=torch.bool)
     anomalous, normal = scores[is_excluded], scores[~is_excluded]
     if options.data != "test":
-        own = read("test", options.num, data, data.image_shape)
+        own = read_images_of("test", options.num, data, data.image_shape)
         normal = score(own.images)[~excluded(data, own)]
     if len(anomalous) and len(normal):
         counts = f"{len(anomalous):,} anomalous images, {len(normal):,} test images of the run's data"
         print(f"AUROC {auroc(anomalous, normal):.4f} ({counts})")
     order = scores.argsort(descending=True, stable=True)
-    write_csv(named, scores, order, table)
+    ranked = enumerate(order.tolist(), start=1)
+    rows = [[rank, named.names[i], named.labels[i], f"{scores[i]:.3f}"] for rank, i in ranked]
+    files.write_csv(table, [["rank", "image", "label", "score"], *rows])
     top = order[:NUM_SHOWN]
     captions = [f"{brief(scores[i])}{f' ({named.labels[i]})' if named.labels[i] else ''}" for i in top]
     chart = captioned(named.images[top], captions, f"{len(top)} most anomalous of {len(order)}, {UNITS[kind]}")
@@ -109,7 +115,7 @@ def brief(score: Tensor) -> str:
 # -- images --------------------------------------------------------------------------------------------------------------
 
 
-class Named(NamedTuple):
+class NamedImages(NamedTuple):
     """Images uint8 (N, C, H, W), their names, and their classes by name ("" if unknown)."""
 
     images: Tensor
@@ -117,7 +123,7 @@ class Named(NamedTuple):
     labels: list[str]
 
 
-def read(name: str, num: int, data: ImageDataModule, shape: Shape) -> Named:
+def read_images_of(name: str, num: int, data: ImageDataModule, shape: Shape) -> NamedImages:
     """The images of DATA, converted to the model's shape (C, H, W); at most `num` of a dataset."""
     if name == "test" or name in DATASETS:
         return images_of_split(data if name == "test" else dataset(name, data.root), num, shape)
@@ -131,7 +137,7 @@ def dataset(name: str, root: str | None) -> ImageDataModule:
     return Digits() if name == "digits" else MNIST(variant=name, root=root)  # type: ignore[arg-type]
 
 
-def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> Named:
+def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> NamedImages:
     """`num` images of a test split."""
     data.prepare_data()
     data.setup("test")
@@ -139,16 +145,16 @@ def images_of_split(data: ImageDataModule, num: int, shape: Shape) -> Named:
     rows = subset_indices(len(split), num)
     images, labels = split.batch(rows)
     texts = [data.class_names[k] for k in labels.tolist()] if data.label_kind == "class" else [""] * len(rows)
-    return Named(converted(images, shape), [f"test/{i}" for i in rows], texts)
+    return NamedImages(converted(images, shape), [f"test/{i}" for i in rows], texts)
 
 
-def images_of_style(name: str, num: int, shape: Shape) -> Named:
+def images_of_style(name: str, num: int, shape: Shape) -> NamedImages:
     """`num` faces of another style than that of the avatars dataset."""
     faces = torch.stack([torch.from_numpy(render_style(name, seed, shape[1])) for seed in range(num)])
-    return Named(converted(faces, shape), [f"{name}/{seed}" for seed in range(num)], [""] * num)
+    return NamedImages(converted(faces, shape), [f"{name}/{seed}" for seed in range(num)], [""] * num)
 
 
-def images_of_files(name: str, root: str | None, shape: Shape) -> Named:
+def images_of_files(name: str, root: str | None, shape: Shape) -> NamedImages:
     """All images of a folder or archive that can be read; the others are named on stderr.
 
     Raises:
@@ -168,7 +174,7 @@ def images_of_files(name: str, root: str | None, shape: Shape) -> Named:
             print(f"skipped {printable(picture.name)} ({picture.problem or why(error)})", file=sys.stderr)
     if not images:
         raise UserError(f"{place} has no image that can be read: name another")
-    return Named(torch.stack(images), names, [""] * len(names))
+    return NamedImages(torch.stack(images), names, [""] * len(names))
 
 
 def converted(images: Tensor, shape: Shape) -> Tensor:
@@ -192,25 +198,28 @@ def make_score(kind: str, source: LoadedRun, data: ImageDataModule, num_samples:
     def bound(images: Tensor) -> Tensor:
         return negative_bound(images, source, num_samples, seed)
 
+    def codes(images: Tensor) -> Tensor:
+        return encode_images(source.model, images, null_condition(source, len(images)))
+
     if kind == "bound":
         return bound
-    known, usual = training_images(data)
-    usual_bound = bound(usual) if kind in ("excess", "both") else None
-    known_codes = encode(known, source) if kind in ("codes", "both") else None
+    reference, calibration = training_images(data)
+    calibration_bound = bound(calibration) if kind in ("excess", "both") else None
+    reference_codes = codes(reference) if kind in ("codes", "both") else None
 
     def parts(images: Tensor, bounds: Tensor | None) -> list[Tensor]:
         """The excess and the novelty of the codes, if `kind` needs them."""
         found = []
-        if usual_bound is not None and bounds is not None:
-            found.append(excess(bounds, to_float(images), usual_bound, to_float(usual)))
-        if known_codes is not None:
-            found.append(novelty(encode(images, source), known_codes))
+        if calibration_bound is not None and bounds is not None:
+            found.append(excess(bounds, to_float(images), calibration_bound, to_float(calibration)))
+        if reference_codes is not None:
+            found.append(novelty(codes(images), reference_codes))
         return found
 
     if kind != "both":
         return lambda images: parts(images, bound(images) if kind == "excess" else None)[0]
-    usual_parts = parts(usual, usual_bound)
-    return lambda images: sum(map(standardised, parts(images, bound(images)), usual_parts), torch.zeros(len(images)))
+    calibration_parts = parts(calibration, calibration_bound)
+    return lambda images: sum(map(standardised, parts(images, bound(images)), calibration_parts), torch.zeros(len(images)))
 
 
 def negative_bound(images: Tensor, source: LoadedRun, num_samples: int, seed: int) -> Tensor:
@@ -220,20 +229,9 @@ def negative_bound(images: Tensor, source: LoadedRun, num_samples: int, seed: in
     for start in track(range(0, len(images), BATCH_SIZE), "scoring", transient=True, disable=not sys.stderr.isatty()):
         batch = to_float(images[start : start + BATCH_SIZE])
         own_seeds = seeds[start : start + len(batch)]
-        estimate = source.model.likelihood_bound(batch, own_seeds, null(source, len(batch)), num_samples)
+        estimate = source.model.likelihood_bound(batch, own_seeds, null_condition(source, len(batch)), num_samples)
         parts.append(estimate.nats.cpu())
     return torch.cat(parts)
-
-
-def encode(images: Tensor, source: LoadedRun) -> Tensor:
-    """Codes (N, D) of uint8 images (N, C, H, W)."""
-    batches = images.split(10 * BATCH_SIZE)
-    return torch.cat([source.model.encode(to_float(batch), null(source, len(batch))).cpu() for batch in batches])
-
-
-def null(source: LoadedRun, num: int) -> Tensor | None:
-    """`num` null conditions; None for an unconditional model."""
-    return null_condition(source, num) if source.model.conditional else None
 
 
 def training_images(data: ImageDataModule) -> tuple[Tensor, Tensor]:
@@ -241,15 +239,15 @@ def training_images(data: ImageDataModule) -> tuple[Tensor, Tensor]:
     data.setup("fit")
     train = data.split("train")
     rows = torch.as_tensor(subset_indices(len(train), NUM_REFERENCE + NUM_CALIBRATION))
-    is_usual = torch.arange(len(rows)) % max(2, len(rows) // NUM_CALIBRATION) == 0
-    known, usual = (train.batch(chosen.tolist()).images for chosen in (rows[~is_usual], rows[is_usual]))
-    return known, usual
+    is_calibration = torch.arange(len(rows)) % max(2, len(rows) // NUM_CALIBRATION) == 0
+    reference, calibration = (train.batch(chosen.tolist()).images for chosen in (rows[~is_calibration], rows[is_calibration]))
+    return reference, calibration
 
 
 # -- results -------------------------------------------------------------------------------------------------------------
 
 
-def excluded(data: ImageDataModule, named: Named) -> Tensor:
+def excluded(data: ImageDataModule, named: NamedImages) -> Tensor:
     """Which images are of a class that was excluded from training: (N,) bool."""
     classes = {data.class_names[k] for k in data.exclude}
     return torch.tensor([label in classes for label in named.labels])
@@ -260,10 +258,3 @@ def auroc(anomalous: Tensor, normal: Tensor) -> float:
     target = torch.cat([torch.ones(len(anomalous)), torch.zeros(len(normal))]).int()
     ranks = torch.cat([anomalous, normal]).argsort().argsort().double() / len(target)  # torchmetrics needs values in [0, 1]
     return float(binary_auroc(ranks, target))
-
-
-def write_csv(named: Named, scores: Tensor, order: Tensor, path: Path) -> None:
-    """One row per image, the highest score first: rank, image, label, score."""
-    ranked = enumerate(order.tolist(), start=1)
-    rows = [[rank, named.names[i], named.labels[i], f"{scores[i]:.3f}"] for rank, i in ranked]
-    files.write_csv(path, [["rank", "image", "label", "score"], *rows])

@@ -20,20 +20,19 @@ from genai import files
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import shares_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
+from genai.cli.options.run import SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
 from genai.cli.options.shares import SHARES_HELP
 from genai.errors import UserError
+from genai.escaping import in_chart
 from genai.images import save_png, to_uint8
 from genai.metrics.audit import Cells, ShareAudit, audit_cells, holm
 from genai.metrics.features import FeatureNetwork, default_features, extract, load_extractor
 from genai.metrics.labels import cycle_labels, expected_labels
 from genai.metrics.reference import Subset, real_features
 from genai.metrics.tables import WrappedTable
-from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 
-SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml"))
 BATCH_SIZE = 250
 ALPHA = 0.05
 MAX_ROWS = 40  # in the terminal and the picture; the CSV has all
@@ -249,9 +248,9 @@ def chart(rows: Sequence[AuditRow], name: str) -> Image.Image:
     colors = ["#c2410c" if row.p < ALPHA else "#1f4e8c" for row in rows]
     axes.hlines(places, low, high, color=colors)
     axes.scatter(share, places, color=colors, s=24, zorder=3, label=f"samples, 95 % interval (red: p < {ALPHA:g})")
-    axes.set_yticks(places, [row.name for row in rows])
+    axes.set_yticks(places, [in_chart(row.name) for row in rows])
     axes.invert_yaxis()
-    axes.set_title(f"shares of the samples of {name}")
+    axes.set_title(f"shares of the samples of {in_chart(name)}")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -17,6 +17,8 @@ from genai.files import open_atomically
 from genai.models.ema import Snapshot, gamma_of, reconstruct
 from genai.runs import Run, find
 from genai.runs.loading import read_checkpoint, write_digest
+from genai.runs.places import check_links
+from genai.runs.trust import read_config
 
 
 def parser() -> VerbParser:
@@ -40,16 +42,34 @@ def snapshots(run: Run) -> list[Snapshot]:
     """The run's snapshots, the earliest first; UserError if there are none."""
     found = []
     for path in (run.path / "averages").glob("*.safetensors"):
-        if match := re.fullmatch(r"([\d.e-]+)-(\d+)", path.stem):
+        if match := re.fullmatch(r"(0?\.\d{1,20}|\d(?:\.\d{1,20})?e-\d{1,2})-([1-9]\d{,14})", path.stem):
             found.append((int(match[2]), float(match[1]), path))
     if not found:
         raise UserError(f"{run.path} has no snapshots: train it with --model.init_args.power_stds '[0.05, 0.1]'")
-    return [Snapshot(float(images), gamma_of(std), read_snapshot(path)) for images, std, path in sorted(found)]
+    *_, (_, _, last) = found = sorted(found)
+    expected = shapes(read_snapshot(last))
+    taken = []
+    for images, std, path in found:
+        state = read_snapshot(path)
+        if shapes(state) != expected:
+            raise DamagedFileError(f"{path} has other weights than {last}: move one of them away")
+        try:
+            taken.append(Snapshot(float(images), gamma_of(std), state))
+        except ValueError as error:
+            raise DamagedFileError(f"{path} is no snapshot ({error}): move it away") from None
+    return taken
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """The shape and the type of each tensor."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
 
 
 def read_snapshot(path: Path) -> dict[str, Tensor]:
     """The weights of a snapshot; DamagedFileError where it cannot be read."""
     try:
+        if not path.is_file():
+            raise OSError("it is a pipe, a device or a folder")
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise DamagedFileError(f"{path} is damaged ({error}): move it away, and the others are used") from None
@@ -59,6 +79,7 @@ def run(arguments: list[str]) -> None:
     """Write checkpoints/average-STD.ckpt: the run's last checkpoint with other averaged weights."""
     options = parser().parse(arguments)
     source = find(options.run)
+    check_links(source.path, read_config(source, options.trust)[1])
     taken = snapshots(source)
     end = taken[-1].t if options.kimg is None else options.kimg * 1000
     if not taken[0].t <= end <= taken[-1].t:
@@ -69,7 +90,10 @@ def run(arguments: list[str]) -> None:
     except ValueError as error:
         raise UserError(f"--std: {error}") from None
     checkpoint = read_checkpoint(source.checkpoint("last"))
-    checkpoint["state_dict"] |= {f"averaged.network.{name}": tensor for name, tensor in state.items()}
+    averaged = {f"averaged.network.{name}": tensor for name, tensor in state.items()}
+    if not averaged.keys() <= checkpoint["state_dict"].keys():
+        raise DamagedFileError(f"the snapshots in {source.path / 'averages'} are of another model than its last checkpoint")
+    checkpoint["state_dict"] |= averaged
     name = f"average-{options.std:g}" + ("" if options.kimg is None else f"-{options.kimg:g}")
     path: Path = source.path / "checkpoints" / f"{name}.ckpt"
     with open_atomically(path) as file:

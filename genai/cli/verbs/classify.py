@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genai.cli.classification import Row, plot, scored, show, write
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
 from genai.cli.text_classification import text_rows
@@ -27,6 +27,7 @@ from genai.models.capabilities import Classifies, EvaluatesBound
 from genai.models.seeds import image_seeds
 
 BATCH_SIZE = 50
+NUM_SAMPLES = 32
 
 
 def parser() -> VerbParser:
@@ -43,7 +44,7 @@ def parser() -> VerbParser:
     verb.add_argument(
         "--num", type=positive, default=1000, metavar="N", help="number of test images or documents (default: 1000)"
     )
-    verb.add_argument("--samples", type=positive, default=32, metavar="N", help="importance samples per bound (default: 32)")
+    verb.add_argument("--samples", type=positive, metavar="N", help=f"importance samples per bound (default: {NUM_SAMPLES})")
     add_seed_option(verb, "seed of the importance samples (default: 0)")
     OutputOptions.add_to(verb, "the CSV to write; the plot is written beside it")
     return verb
@@ -55,6 +56,8 @@ def run(arguments: list[str]) -> None:
     runs = [replace(RunOptions.from_namespace(options), run=name) for name in options.runs]
     table, plot_path = OutputOptions.from_namespace(options).table_and_picture(runs[0].find(), "classify")
     sources = [run.load() for run in runs]
+    if not any(isinstance(source.model, EvaluatesBound) for source in sources):
+        refuse(options, ("samples",), "without a model that has a bound on its likelihood")
     data = [opened(source) for source in sources]
     if len({part.name for part in data}) > 1:
         names = " and ".join(sorted({part.name for part in data}))
@@ -64,7 +67,7 @@ def run(arguments: list[str]) -> None:
         rows = list(text_rows(sources, data, num))
     else:
         what, num = "images", min(options.num, len(data[0].split("test")))
-        rows = list(image_rows(sources, data, num, options.samples, options.seed))
+        rows = list(image_rows(sources, data, num, options.samples or NUM_SAMPLES, options.seed))
     rows.sort(key=lambda row: (row.num_train, row.accuracy))
     show(rows, num, what)
     write(rows, table)

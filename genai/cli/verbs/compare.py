@@ -11,16 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.labels import LabelOptions, sample_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
-from genai.cli.verbs.runs import is_text
-from genai.cli.verbs.sample import SAMPLE_IMAGES
+from genai.cli.options.run import SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed_option
 from genai.errors import DamagedFileError, UserError
 from genai.images import grid, save_png, side_by_side, titled, to_uint8
 from genai.models.seeds import image_seeds
 from genai.report.comparison import Group, as_csv, as_json, as_markdown, check_protocols, find_groups, score_table
+
+NUM_IMAGES = 36
 
 
 def parser() -> VerbParser:
@@ -36,7 +36,7 @@ def parser() -> VerbParser:
         "runs", metavar="RUN", nargs="+", help="runs of one dataset, or EXPERIMENT@seeds, its newest of each seed"
     )
     RunOptions.add_model_options(verb)
-    verb.add_argument("--num", type=positive, default=36, metavar="N", help="images in each panel (default: 36)")
+    verb.add_argument("--num", type=positive, metavar="N", help=f"images in each panel (default: {NUM_IMAGES})")
     add_seed_option(verb)
     OutputOptions.add_to(verb)
     formats = verb.add_mutually_exclusive_group()
@@ -51,7 +51,9 @@ def run(arguments: list[str]) -> None:
     is_table = options.csv or options.json or options.markdown
     first = RunOptions.from_namespace(options)
     chosen = [(group, replace(first, run=str(group.runs[0].path))) for group in find_groups(options.runs)]
-    has_picture = not is_table and not any(is_text(group.runs[0]) for group, _ in chosen)
+    has_picture = not is_table and not any(group.runs[0].is_text for group, _ in chosen)
+    if not has_picture:
+        refuse(options, ("num", "out", "force"), "without a picture, which tables and models of text do not have")
     path = OutputOptions.from_namespace(options).png(chosen[0][0].runs[0], "compare") if has_picture else None
     found = readable(chosen, has_samples=has_picture)
     groups = [group for group, _ in found]
@@ -65,7 +67,9 @@ def run(arguments: list[str]) -> None:
         print(json.dumps(as_json(groups), indent=2))
     else:
         if path is not None:
-            picture([source for _, source in found if source], groups, names.pop(), options.num, options.seed, path)
+            picture(
+                [source for _, source in found if source], groups, names.pop(), options.num or NUM_IMAGES, options.seed, path
+            )
         if any(group.tests() for group in groups):
             Console(highlight=False).print(score_table(groups))
         if path is not None:

@@ -5,31 +5,26 @@ Group: sample and edit
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, count, positive
-from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
+from genai.cli.options.labels import LabelOptions, condition_or_labels
 from genai.cli.options.output import OutputOptions, checked
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
+from genai.cli.options.run import DECODE, RunOptions, add_seed_option
 from genai.control.direction_files import DirectionSet, save_directions
 from genai.control.directions import Direction, Scored, supervised, unsupervised
 from genai.control.predictors import exclusive_attributes, load_predictor
 from genai.control.spaces import EditSpace, Points, edit_space
-from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.images import annotated, save_png, to_uint8
 from genai.metrics.tables import WrappedTable
-from genai.models.capabilities import Decodes, InvertsNoise
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.export import DIRECTIONS
 
-PRESETS = ("configs/digits/gan.yaml", "configs/digits/vae.yaml", "configs/digits/diffusion.yaml")
-DECODE = RequiredCapability((Decodes, InvertsNoise), "decode latents or noise", PRESETS)
 SHOWN = (-2.0, -1.0, 0.0, 1.0, 2.0)  # steps of the picture
 
 
@@ -69,7 +64,7 @@ def run(arguments: list[str]) -> None:
     for name in wanted:
         predictor.index(name)
     space = edit_space(source.model)
-    condition = condition_of(LabelOptions.from_namespace(options), options.num, source, data.split("train"))
+    condition = condition_or_labels(LabelOptions.from_namespace(options), options.num, source, data.split("train"))
     points = space.points(image_seeds(options.seed, options.num), condition)
     images = space.decode(points)
     scored = Scored(points.x.float().cpu(), predictor.scores(to_uint8(images)), predictor.attributes)
@@ -91,13 +86,6 @@ def run(arguments: list[str]) -> None:
     save_png(annotated(tiles, len(SHOWN), names, heads), picture, metadata)
     print_table(found, f"{options.num:,} samples, space {space.name}, attributes read by `{predictor.name}`")
     print(f"wrote {path} and {picture}")
-
-
-def condition_of(labels: LabelOptions, num: int, source: LoadedRun, split: ImageArray) -> Tensor | None:
-    """The condition that --label names; without it, for a model of classes or attributes, the labels of real images in turn."""
-    if source.model.conditional and labels.is_empty and label_kind(source) in ("class", "attributes"):
-        return torch.from_numpy(split.labels[np.arange(num) % len(split)].copy())
-    return sample_condition(labels, num, source)
 
 
 def output_files(output: OutputOptions, run: Run) -> tuple[Path, Path]:

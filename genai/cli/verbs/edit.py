@@ -13,21 +13,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, finite, positive
+from genai.cli.options.arguments import VerbParser, finite, positive, refuse
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, edit_condition, label_kind, sample_condition
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
-from genai.cli.verbs.directions import DECODE
+from genai.cli.options.run import DECODE, LoadedRun, RunOptions, add_seed_option
 from genai.control.condition_edits import edited_condition
-from genai.control.direction_files import DirectionSet, load_directions
+from genai.control.direction_files import DirectionSet, check_space, load_directions
 from genai.control.inversion import invert
 from genai.control.spaces import EditSpace, Points, edit_space
-from genai.errors import UserError
 from genai.images import annotated, save_png, to_uint8
 from genai.models.seeds import image_seeds
 from genai.runs.export import DIRECTIONS
 
+NUM_SAMPLES = 6
 SAMPLES = 500  # from which an inversion starts
 
 
@@ -65,7 +64,7 @@ def parser() -> VerbParser:
     )
     verb.add_argument("--set", dest="settings", type=setting, action="append", required=True, metavar="NAME=STEP", help=text)
     verb.add_argument("--image", dest="images", nargs="+", default=[], metavar="IMAGE", help=f"{IMAGE_HELP}; default: samples")
-    verb.add_argument("--num", type=positive, default=6, metavar="N", help="samples, without --image (default: 6)")
+    verb.add_argument("--num", type=positive, metavar="N", help=f"samples, without --image (default: {NUM_SAMPLES})")
     verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{DIRECTIONS}")
     add_seed_option(verb)
     LabelOptions.add_to(verb, default="that of `genai sample`", text=False)
@@ -76,6 +75,9 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Write the rows, and print the error of each reconstruction."""
     options = parser().parse(arguments)
+    if options.images:
+        refuse(options, ("num",), "with --image")
+    num = options.num or NUM_SAMPLES
     run, labels = RunOptions.from_namespace(options), LabelOptions.from_namespace(options)
     path = OutputOptions.from_namespace(options).png(run.find(), "edit")
     source = run.load(DECODE)
@@ -93,7 +95,7 @@ def run(arguments: list[str]) -> None:
         for name, rmse in zip(options.images, inverted.rmse.tolist(), strict=True):
             print(f"{name}: inverted with an error of {127.5 * rmse:.1f} of 255 (RMSE)")
     else:
-        points = space.points(image_seeds(options.seed, options.num), sample_condition(labels, options.num, source))
+        points = space.points(image_seeds(options.seed, num), sample_condition(labels, num, source))
         first, heads = [space.decode(points)], ["sample", *heads]
     columns = torch.stack([*first, *(space.decode(edit(points)) for edit in edits)], dim=1)  # (N, columns, C, H, W)
     what = " ".join(f"{name}={step:g}" for name, step in options.settings)
@@ -147,19 +149,13 @@ def in_turn(edits: Sequence[Edit], points: Points) -> Points:
     return points
 
 
-def check_space(found: DirectionSet, space: EditSpace, points: Points) -> None:
-    """Raise UserError unless the directions are of the space of the points."""
-    if found.space != space.name or len(found.directions[0].vector) != points.x.shape[1]:
-        raise UserError("these are directions of another model: find those of this one with `genai directions`")
-
-
 def note_other_size(name: str, size: int) -> None:
     """One line if a picture file has another size than the model's images."""
     if Path(name).is_file():
         try:
             with Image.open(name) as picture:
                 width, height = picture.size
-        except OSError:
+        except Exception:  # Pillow raises nearly anything on damaged bytes
             return  # `read_images` says what is wrong
         if (width, height) != (size, size):
             print(f"{name} is {width}x{height}: its central square is resized to {size}x{size}")

@@ -17,14 +17,12 @@ from rich.console import Console
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive
-from genai.cli.options.labels import LabelOptions, label_kind
+from genai.cli.options.labels import LabelOptions, condition_or_labels, label_kind
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
-from genai.cli.verbs.directions import DECODE, condition_of
-from genai.cli.verbs.edit import check_space
+from genai.cli.options.run import DECODE, LoadedRun, RunOptions, add_seed_option
 from genai.control.condition_edits import COMMA, with_word, without_word
-from genai.control.direction_files import load_directions
+from genai.control.direction_files import check_space, load_directions
 from genai.control.edit_scores import (
     Before,
     Edited,
@@ -41,6 +39,7 @@ from genai.control.predictors import PIXELS, AttributePredictor, accuracy, exclu
 from genai.control.spaces import edit_space
 from genai.data.base import ImageArray
 from genai.errors import UserError
+from genai.escaping import in_chart
 from genai.files import write_csv
 from genai.images import save_png, to_uint8
 from genai.metrics.tables import WrappedTable
@@ -97,7 +96,7 @@ def run(arguments: list[str]) -> None:
     seeds = image_seeds(options.seed, FIRST_SEED + options.num)[FIRST_SEED:]
     space = edit_space(source.model)
     real = data.split("val")
-    points = space.points(seeds, condition_of(LabelOptions.from_namespace(options), options.num, source, real))
+    points = space.points(seeds, condition_or_labels(LabelOptions.from_namespace(options), options.num, source, real))
     check_space(found, space, points)
     before = before_edits(to_uint8(space.decode(points)), predictor)
     exclusive = exclusive_attributes(
@@ -209,8 +208,8 @@ def plotted(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Imag
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(matrix.numpy(), vmin=0, vmax=1, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(columns)), map(in_chart, columns), rotation=45, ha="right")
+    axes.set_yticks(range(len(rows)), map(in_chart, rows))
     for (i, j), value in np.ndenumerate(matrix.numpy()):
         axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color="white" if value > 0.5 else "black", fontsize=8)
     axes.set_title("images whose attribute changes, %")

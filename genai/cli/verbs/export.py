@@ -64,8 +64,8 @@ def run(arguments: list[str]) -> None:
         quiet_libraries()
         trainer = L.Trainer(accelerator="cpu", devices=1, callbacks=[callback], limit_test_batches=1, **quiet)
         trainer.test(rounded, datamodule=data_of(source, options.trust), verbose=False)
-        assert callback.last is not None
-        return callback.last.to_dict()
+        assert callback.latest_result is not None
+        return callback.latest_result.to_dict()
 
     written = export_run(source, Path(options.target), model, options.dtype, rescore, options.force)
     print(f"wrote {written.path} ({written.dtype}, {written.size / 1e6:.1f} MB); left out: {written.removed or 'nothing'}")

@@ -17,6 +17,7 @@ from genai.cli.options.arguments import VerbParser
 from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.data.base import ImageArray, ImageDataModule
 from genai.errors import UserError
+from genai.escaping import code, literal
 from genai.files import write_atomically
 from genai.images import to_float
 from genai.metrics.features.trained import BUILT_IN, UTKFACE, weights_path
@@ -25,6 +26,7 @@ from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.runs import Run
 from genai.runs.redaction import Redaction
+from genai.runs.terms import TERMS
 
 CLASSIFY = RequiredCapability(Classifies, "classify images", ("configs/digits/features.yaml",))
 MAX_BYTES = 2_000_000
@@ -38,7 +40,7 @@ on its penultimate layer ({feature_dim} features){logits_use}.
 
 | | |
 |---|---|
-| trained with | `{command}` |
+| trained with | {command} |
 | seed | {seed} |
 | images seen | {images_seen:,} (checkpoint `{checkpoint}`; `best` has the lowest validation loss) |
 | wall-clock | {minutes:.0f} min for the whole run |
@@ -57,13 +59,6 @@ features.
 
 {terms}
 """
-TERMS = {
-    "mnist": "MNIST is by LeCun, Cortes and Burges, from NIST's databases.",
-    "digits": "The digits are Alpaydin and Kaynak's, of the UCI repository (CC BY 4.0).",
-    "avatars": "The faces are a remix of Avataaars by Pablo Stanley, free for personal and commercial use.",
-    "utkface": "UTKFace is for non-commercial research, and so are these weights. Its ages, genders and ethnicities are\n"
-    "estimates, some of them by a model; they may be wrong for a person.",
-}
 
 
 def parser() -> VerbParser:
@@ -161,7 +156,7 @@ def card(name: str, run: Run, model: Classifier, about: dict[str, str], scores: 
     """The card, in Markdown."""
     prefix = f"{metric(model)}/"
     named = {key.removeprefix(prefix): value for key, value in scores.items() if key.startswith(prefix)}
-    rows = [f"| {label} | {value:.4f} |" for label, value in {"all": scores[metric(model)], **named}.items()]
+    rows = [f"| {literal(label)} | {value:.4f} |" for label, value in {"all": scores[metric(model)], **named}.items()]
     record = run.record()
     return CARD.format(
         name=name,
@@ -173,11 +168,12 @@ def card(name: str, run: Run, model: Classifier, about: dict[str, str], scores: 
         metric="area under the ROC curve" if model.attributes else "accuracy",
         images_seen=model.images_seen,
         minutes=minutes(run),
-        genai=record["versions"]["genai"],
-        torch=record["versions"]["torch"],
+        genai=literal(record["versions"]["genai"]),
+        torch=literal(record["versions"]["torch"]),
         rows="\n".join(rows),
         terms=TERMS.get(about["data"], ""),
-        **{key: about[key] for key in ("data", "command", "seed")},
+        command=code(about["command"], in_table=True),
+        **{key: literal(about[key]) for key in ("data", "seed")},
         **facts,
     )
 

@@ -6,7 +6,7 @@ Group: sample and edit
 import torch
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
 from genai.cli.options.output import MOTION, OutputOptions
@@ -22,6 +22,7 @@ from genai.models.seeds import image_seeds
 
 SAMPLES = RequiredCapability(Decodes, "interpolate between samples", ("configs/digits/vae.yaml", "configs/digits/gan.yaml"))
 IMAGES = RequiredCapability(Encodes, "interpolate between images", ("configs/digits/vae.yaml",))
+NUM_PAIRS = 6
 
 
 def parser() -> VerbParser:
@@ -34,7 +35,7 @@ def parser() -> VerbParser:
     RunOptions.add_to(verb)
     text = f"two images ({IMAGE_HELP}), or two seeds, such as 3 8, of `genai sample`; default: --num pairs of samples"
     verb.add_argument("ends", metavar="END", nargs="*", help=text)
-    verb.add_argument("--num", type=positive, default=6, metavar="N", help="pairs of samples, without END (default: 6)")
+    verb.add_argument("--num", type=positive, metavar="N", help=f"pairs of samples, without END (default: {NUM_PAIRS})")
     verb.add_argument("--points", type=positive, default=9, metavar="N", help="images in a row, ends included (default: 9)")
     verb.add_argument("--path", choices=list(PATHS), default="slerp", help="arc or straight line (default: slerp)")
     text = "write under each image the class or attributes that a feature network reads from it"
@@ -53,19 +54,22 @@ def run(arguments: list[str]) -> None:
         raise UserError("--predictor reads the labels of --read-labels: add it, or leave --predictor out")
     if len(options.ends) not in (0, 2):
         raise UserError(f"interpolation needs two ends, not {len(options.ends)}: name two images, two seeds, or none")
+    if options.ends:
+        refuse(options, ("num",), "between two ends")
+    num = options.num or NUM_PAIRS
     between_images = any(not end.isdecimal() for end in options.ends)
     picture = PictureOptions.from_namespace(options).start("interpolate", IMAGES if between_images else SAMPLES, is_motion=True)
     if options.read_labels and picture.path.suffix != ".png":
         raise UserError(f"--read-labels writes a PNG, not {picture.path.suffix}: choose another --out")
     source, model = picture.source, picture.source.model
-    check_number(2 * options.num * options.points, model.image_shape)
+    check_number(2 * num * options.points, model.image_shape)
     shares = torch.linspace(0, 1, options.points, device=model.device)
     if between_images:
         images = read_images(options.ends, source)
         z_a, z_b = model.encode(images, picture.condition(2)).unsqueeze(1)  # (1, D) each
         condition = picture.condition(options.points)
     else:
-        seeds = [image_seeds(int(end), 1)[0] for end in options.ends] or picture.seeds(2 * options.num)
+        seeds = [image_seeds(int(end), 1)[0] for end in options.ends] or picture.seeds(2 * num)
         z = model.latents(seeds)
         z_a, z_b = z[0::2], z[1::2]
         condition = path_condition(picture.labels, len(z_a), shares, source)

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
+from genai.cli.options.images import encode_images
 from genai.cli.options.labels import LabelOptions, edit_condition
 from genai.cli.options.output import OutputOptions, checked, default_path, free_path
 from genai.cli.options.predictor import add_predictor_option
@@ -22,7 +23,7 @@ from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.control.predictors import AttributePredictor, load_predictor
 from genai.control.spaces import Points, edit_space
 from genai.errors import UserError
-from genai.images import check_number, grid, save_png, to_float, to_uint8
+from genai.images import check_number, grid, save_png, to_uint8
 from genai.models.capabilities import Decodes, Encodes
 from genai.models.seeds import image_seeds
 from genai.runs import Run
@@ -30,7 +31,6 @@ from genai.runs import Run
 DECODE = RequiredCapability(Decodes, "decode latents", ("configs/digits/vae-2d.yaml", "configs/digits/gan-2d.yaml"))
 PRIOR_SAMPLES = 10_000
 MAX_CLASSES = 20  # distinguishable by colour
-BATCH_SIZE = 500
 
 
 def parser() -> VerbParser:
@@ -68,8 +68,10 @@ def run(arguments: list[str]) -> None:
     z = grid_latents(prior, options.side)
     images = source.model.decode(z.to(source.model.device), edit_condition(labels, len(z), source)).clamp(-1, 1).cpu()
     if isinstance(source.model, Encodes):
+        refuse(options, ("predictor",), f"on a {type(source.model).__name__}, which encodes test images")
         split = source.test_split()
-        codes = encode(source.model, to_float(split.batch(range(min(options.num, len(split)))).images), split.labels)
+        pixels, classes = split.batch(range(min(options.num, len(split))))
+        codes = encode_images(source.model, pixels, classes if source.model.conditional else None)
         own_labels, names = split.labels[: len(codes)], source.run.record()["class_names"]
         title = f"posterior means of {len(codes):,} test images, {source.run.name}"
         manifold = grid(to_uint8(images), options.side)
@@ -119,17 +121,6 @@ def coloured(images: Tensor, classes: np.ndarray) -> Tensor:
         return to_uint8(images)
     colors = torch.tensor([to_rgb(f"C{k % 10}") for k in classes])[:, :, None, None]
     return ((images + 1) * 127.5 * colors).round().to(torch.uint8)
-
-
-def encode(model: Encodes, images: Tensor, labels: np.ndarray) -> Tensor:
-    """Codes (N, 2) of images (N, C, H, W) in [-1, 1]."""
-    conditional = getattr(model, "conditional", False)
-    parts = []
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = images[start : start + BATCH_SIZE]
-        condition = torch.as_tensor(labels[start : start + len(batch)]) if conditional else None
-        parts.append(model.encode(batch, condition).cpu())
-    return torch.cat(parts)
 
 
 def scatter(codes: Tensor, labels: np.ndarray, names: Sequence[str], title: str) -> Image.Image:

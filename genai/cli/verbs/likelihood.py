@@ -14,20 +14,21 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.labels import null_condition
 from genai.cli.options.run import RUN_HELP, LoadedRun, RequiredCapability, RunOptions, add_seed_option
 from genai.cli.text_likelihood import text_likelihood
 from genai.errors import UserError
 from genai.images import to_float
 from genai.metrics.reference import subset_indices
-from genai.models.capabilities import EvaluatesBound, ExactLikelihood, GeneratesText, LikelihoodEstimate
+from genai.models.capabilities import EvaluatesBound, ExactLikelihood, GeneratesText, HasSampler, LikelihoodEstimate
 from genai.models.seeds import image_seeds
 from genai.runs import merge_json
 
 PRESETS = ("configs/digits/vae.yaml", "configs/digits/diffusion.yaml")
 LIKELIHOOD = RequiredCapability((ExactLikelihood, EvaluatesBound, GeneratesText), "estimate a likelihood", PRESETS)
 BATCH_SIZE = 64
+NUM_IMAGES, NUM_SAMPLES, NUM_STEPS = 256, 5000, 100  # defaults of the options
 Estimator = Callable[[Tensor, Sequence[int], Tensor | None], LikelihoodEstimate]  # images, seeds, condition -> N estimates
 
 
@@ -55,13 +56,13 @@ def parser() -> VerbParser:
     verb.add_argument("file", metavar="FILE", nargs="?", help="a text file; default: the split of --split")
     RunOptions.add_model_options(verb)
     text = verb.add_argument_group("text")
-    text.add_argument("--split", choices=["train", "val", "test"], default="test", help="split of text (default: test)")
+    text.add_argument("--split", choices=["train", "val", "test"], help="split of text (default: test)")
     about = "tokens from one window to the next: smaller is slower and gives more context (default: the context length)"
     text.add_argument("--stride", type=positive, metavar="N", help=about)
-    verb.add_argument("--num", type=positive, default=256, metavar="N", help="number of test images (default: 256)")
-    about = "importance samples per image, for a bound (default: 5000)"
-    verb.add_argument("--samples", type=positive, default=5000, metavar="N", help=about)
-    verb.add_argument("--steps", type=positive, default=100, metavar="N", help="steps of an ODE solver (default: 100)")
+    verb.add_argument("--num", type=positive, metavar="N", help=f"number of test images (default: {NUM_IMAGES})")
+    about = f"importance samples per image, for a bound (default: {NUM_SAMPLES})"
+    verb.add_argument("--samples", type=positive, metavar="N", help=about)
+    verb.add_argument("--steps", type=positive, metavar="N", help=f"steps of an ODE solver (default: {NUM_STEPS})")
     verb.add_argument("--unconditional", action="store_true", help="use the null condition instead of the images' labels")
     about = "seed of dequantisation, binarisation, probes and importance samples (default: 0)"
     add_seed_option(verb, about)
@@ -74,19 +75,28 @@ def run(arguments: list[str]) -> None:
     options = parser().parse(arguments)
     run = RunOptions.from_namespace(options)
     source = run.load(LIKELIHOOD)
+    of_model = f"on a {type(source.model).__name__}"
     if isinstance(source.model, GeneratesText):
-        text_likelihood(source, options.file, options.split, options.stride)
+        refuse(options, ("num", "samples", "steps", "unconditional", "bfloat16"), of_model)
+        if options.file is not None:
+            refuse(options, ("split",), "on a FILE")
+        text_likelihood(source, options.file, options.split or "test", options.stride)
         return
-    if options.file is not None or options.stride is not None:
-        raise UserError(f"{source.run.path} is a model of images: leave FILE and --stride out")
+    if options.file is not None:
+        raise UserError(f"{source.run.path} is a model of images: leave FILE out")
+    refuse(options, ("split", "stride"), of_model)
     model, is_conditional = source.model, source.model.conditional and not options.unconditional
     estimate: Estimator
     if isinstance(model, EvaluatesBound):
-        estimate = partial(model.likelihood_bound, num_samples=options.samples)
+        refuse(options, ("steps",), of_model)
+        estimate = partial(model.likelihood_bound, num_samples=options.samples or NUM_SAMPLES)
     else:
-        estimate = partial(model.likelihood, steps=options.steps)
+        refuse(options, ("samples",) if isinstance(model, HasSampler) else ("samples", "steps"), of_model)
+        estimate = model.likelihood
+        if isinstance(model, HasSampler):
+            estimate = partial(estimate, steps=options.steps or NUM_STEPS)
     with torch.autocast(torch.device(run.device).type, torch.bfloat16, enabled=options.bfloat16):
-        summary = measure(source, estimate, options.num, options.seed, is_conditional)
+        summary = measure(source, estimate, options.num or NUM_IMAGES, options.seed, is_conditional)
     print(f"nats      {summary.nats:.4f} +- {summary.nats_standard_error:.4f}")
     print(f"bits/dim  {summary.bits_per_dim:.4f} +- {summary.bits_per_dim_standard_error:.4f}")
     print(textwrap.fill(summary.kind, 80))
@@ -101,9 +111,7 @@ def measure(source: LoadedRun, estimate: Estimator, num: int, seed: int, is_cond
     """The mean estimate of `num` test images, each with its own seed, and with their labels if `is_conditional`."""
     split = source.test_split()
     images, labels = split.batch(subset_indices(len(split), num))
-    condition: Tensor | None = labels
-    if not is_conditional:
-        condition = null_condition(source, len(images)) if source.model.conditional else None
+    condition = labels if is_conditional else null_condition(source, len(images))
     seeds = image_seeds(seed, len(images))
     starts = range(0, len(images), BATCH_SIZE)
     before, parts = time.perf_counter(), []

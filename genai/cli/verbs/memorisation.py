@@ -12,9 +12,9 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.output import OutputOptions
-from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option
+from genai.cli.options.run import SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
 from genai.data.base import ImageArray
 from genai.errors import UserError
@@ -22,15 +22,14 @@ from genai.images import grid, save_png, titled, to_float, to_uint8
 from genai.metrics.labels import cycle_labels
 from genai.metrics.memorisation import Membership, NearestShare, membership, nearest_share, share_of_copies
 from genai.metrics.reference import subset_indices
-from genai.models.base import ImageModel
 from genai.models.capabilities import Denoises, EvaluatesBound, ExactLikelihood, ScoresRealness
 from genai.models.seeds import image_seeds
 from genai.report.html.nearest import Neighbours, nearest
 
-SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml"))
 BATCH_SIZE = 100
 NUM_WORST = 16  # samples in the picture
 BOUND_SAMPLES = 8
+NUM_LEVELS = 20
 WIDTH = 21  # of the first column
 Score = Callable[[Tensor, Sequence[int], Tensor | None], Tensor]  # images (N, C, H, W), seeds, condition -> (N,), low if known
 
@@ -46,8 +45,8 @@ def parser() -> VerbParser:
     RunOptions.add_to(verb)
     text = "number of samples, and maximum number of training and of test images whose loss is compared (default: 500)"
     verb.add_argument("--num", type=positive, default=500, metavar="N", help=text)
-    text = "noise levels of a diffusion model's loss, each one evaluation for each image (default: 20)"
-    verb.add_argument("--levels", type=positive, default=20, metavar="N", help=text)
+    text = f"noise levels of a diffusion model's loss, each one evaluation for each image (default: {NUM_LEVELS})"
+    verb.add_argument("--levels", type=positive, metavar="N", help=text)
     add_seed_option(verb)
     SamplerOptions.add_to(verb)
     OutputOptions.add_to(verb)
@@ -60,6 +59,8 @@ def run(arguments: list[str]) -> None:
     run = RunOptions.from_namespace(options)
     path = OutputOptions.from_namespace(options).png(run.find(), "memorisation")
     source = run.load(SAMPLE_IMAGES)
+    if not isinstance(source.model, Denoises):
+        refuse(options, ("levels",), f"on a {type(source.model).__name__}")
     settings = SamplerOptions.from_namespace(options).settings(source, run.device)
     data = source.data("fit")
     train, held = data.split("train"), data.split("test")
@@ -74,7 +75,7 @@ def run(arguments: list[str]) -> None:
     copies = share_of_copies(to_train.distances.numpy())
     print(f"{options.num:,} samples; {len(train):,} training and {len(held):,} test images of {data.name}")
     show_neighbours(share, copies, of_held, to_train, to_held)
-    show_membership(source, train, held, options.num, options.levels, options.seed)
+    show_membership(source, train, held, options.num, options.levels or NUM_LEVELS, options.seed)
     picture = worst(samples, to_train, to_held)
     save_png(picture, path, {"Model": type(source.model).__name__, "Run": source.run.name, "Verb": "memorisation"})
     print(f"wrote {path}")

@@ -6,11 +6,10 @@ Group: sample and edit
 from dataclasses import replace
 
 from genai.cli.options.arguments import VerbParser, positive
-from genai.cli.options.run import RunOptions
-from genai.cli.verbs.report import headings
-from genai.cli.verbs.sample import SAMPLE
+from genai.cli.options.run import SAMPLE, RunOptions
 from genai.errors import UserError
 from genai.models.base import ImageModel
+from genai.report.comparison import distinct_names
 from genai.report.play.actions import PlayableRun
 from genai.report.play.text import PlayableText
 
@@ -42,7 +41,7 @@ def run(arguments: list[str]) -> None:
 
     page.check_port(options.port)
     sources = [replace(RunOptions.from_namespace(options), run=name).load(SAMPLE) for name in options.runs]
-    names = headings(sources)
+    names = distinct_names([source.run for source in sources])
     runs: list[PlayableRun | PlayableText] = [
         (PlayableRun if isinstance(source.model, ImageModel) else PlayableText)(source.run, name, source.model)
         for source, name in zip(sources, names, strict=True)

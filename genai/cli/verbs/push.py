@@ -9,10 +9,10 @@ from typing import Any
 
 from genai.cli.options.arguments import VerbParser
 from genai.cli.options.run import RunOptions
-from genai.cli.verbs.export_features import TERMS
 from genai.runs import Run, load
 from genai.runs.export import export_run
 from genai.runs.hub import check_name, push
+from genai.runs.terms import TERMS
 
 RESEARCH_ONLY = ("utkface", "celeba")  # data whose terms forbid commercial use
 NO_TERMS = "The terms of these data are those of their source."

@@ -9,12 +9,11 @@ from importlib import import_module
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.output import OutputOptions, default_path
-from genai.cli.options.run import LoadedRun, RunOptions, add_seed_option
-from genai.cli.verbs.sample import SAMPLE
+from genai.cli.options.run import SAMPLE, LoadedRun, RunOptions, add_seed_option
 from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.models.base import ImageModel
-from genai.report.comparison import short_name
+from genai.report.comparison import distinct_names
 from genai.report.html.content import Nearest, RunContent, nearest_training_images, read_run
 from genai.report.html.page import write_report
 from genai.runs.data import data_of
@@ -51,7 +50,7 @@ def run(arguments: list[str]) -> None:
     untracked = [str(source.run.path) for source in sources if not (source.run.path / "logs/wandb").is_dir()]
     if options.wandb and untracked:
         raise UserError(f"{untracked[0]} has no W&B run: leave --wandb out, or name runs of `genai fit --tracker wandb`")
-    names = headings(sources)
+    names = distinct_names([source.run for source in sources])
     kinds = {isinstance(source.model, ImageModel): name for source, name in zip(sources, names, strict=True)}
     if len(kinds) > 1:
         raise UserError(f"{kinds[True]} generates images and {kinds[False]} text: write a report of each")
@@ -66,15 +65,6 @@ def run(arguments: list[str]) -> None:
     for source in sources if options.wandb else []:
         run = source.run
         import_module("genai.training.loggers").log_report(run.path, run.record()["tracker_id"], run.config(), path)
-
-
-def headings(sources: list[LoadedRun]) -> list[str]:
-    """A different name for each run: its experiment or zoo entry if that is enough, else also the folder of the run."""
-    short = [short_name(source.run) for source in sources]
-    names = [name if short.count(name) == 1 else source.run.name for name, source in zip(short, sources, strict=True)]
-    if len(set(names)) < len(names):
-        raise UserError("a run is named twice: name each run once")
-    return names
 
 
 def neighbours_of(content: RunContent, source: LoadedRun) -> Nearest | str:

@@ -14,9 +14,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, edit_condition
-from genai.cli.options.run import RunOptions, add_seed_option
+from genai.cli.options.mask import add_mask_option, make_mask
+from genai.cli.options.run import INPAINT, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
-from genai.cli.verbs.inpaint import INPAINT, add_mask_option, make_mask
 from genai.errors import UserError
 from genai.images import to_float, to_uint8
 from genai.metrics.features import FeatureNetwork, default_features, load_extractor

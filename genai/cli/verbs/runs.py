@@ -49,17 +49,9 @@ def run(arguments: list[str]) -> None:
     if not found:
         raise UserError(f"no runs in {runs_folder()}: `{command('fit', '-c', 'configs/digits/gan.yaml')}` trains one")
     console = Console(highlight=False)
-    parts = [part for kind in (False, True) if (part := [run for run in found if is_text(run) == kind])]
+    parts = [part for kind in (False, True) if (part := [run for run in found if run.is_text == kind])]
     for i, part in enumerate(parts):
         console.print(*[""] * bool(i), make_table(part, None if options.all_metrics else console.width), sep="\n")
-
-
-def is_text(run: Run) -> bool:
-    """Whether it is a model of text, whose metrics are others."""
-    try:
-        return "vocab_size" in run.raw_record()
-    except DamagedFileError:
-        return False
 
 
 def zoo_entries() -> list[Run]:
@@ -131,7 +123,7 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
     used = [i for i in range(len(headings)) if any(row[i] for row in rows)]
     headings, rows = [headings[i] for i in used], [[row[i] for i in used] for row in rows]
     notes = ["kimg: thousands of images seen", "floor: real against real"]
-    if is_text(runs[0]):
+    if runs[0].is_text:
         notes = ["kimg: thousands of tokens seen", "floor: real text"]
     notes += ["minutes: of training"] * ("minutes" in headings)
     if width is None and cost_keys:

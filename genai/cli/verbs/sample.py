@@ -5,32 +5,29 @@ Group: sample and edit
 It runs in one process, never under torchrun, which would take `--num` for its own `--numa-binding`.
 """
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, positive
-from genai.cli.options.labels import LabelOptions, label_texts, row_names, sample_condition
+from genai.cli.options.arguments import VerbParser, positive, refuse
+from genai.cli.options.labels import LabelOptions, row_names, sample_condition
 from genai.cli.options.output import OutputOptions, default_path
-from genai.cli.options.realness import REALNESS, check_options, write_realness
-from genai.cli.options.run import LoadedRun, RequiredCapability, RunOptions, add_seed_option, require
+from genai.cli.options.realness import REALNESS, write_realness
+from genai.cli.options.run import SAMPLE, LoadedRun, RequiredCapability, RunOptions, add_seed_option, require
 from genai.cli.options.sampling import SamplerOptions
 from genai.cli.options.text import TokenOptions
 from genai.cli.options.watermark import check_key, marked_samples
 from genai.cli.text_sampling import sample_text
+from genai.data.words import labels_in_words
 from genai.errors import UserError
 from genai.files import open_atomically
 from genai.images import grid, save_png, to_pil, to_uint8
-from genai.models.base import ImageModel
 from genai.models.capabilities import GeneratesText, Resamples
 from genai.report.credentials import Certificate
 
-SAMPLE = RequiredCapability(
-    (ImageModel, GeneratesText), "sample images or text", ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml")
-)
-SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", SAMPLE.presets)
 RESAMPLE = RequiredCapability(Resamples, "choose among candidates with a discriminator", ("configs/digits/gan.yaml",))
 DEFAULT_NUM = 64
 
@@ -64,7 +61,8 @@ def run(arguments: list[str]) -> None:
     run, output = RunOptions.from_namespace(options), OutputOptions.from_namespace(options)
     labels, tokens = LabelOptions.from_namespace(options).with_per_label(options.num), TokenOptions.from_namespace(options)
     if options.realness:
-        check_options(options.candidates)
+        sampler = [field.name for field in fields(SamplerOptions)]
+        refuse(options, [*sampler, "candidates", "watermark", "sign"], "on --realness, which scores the model's own samples")
     check_key(options.watermark)
     certificate = None if options.sign is None else Certificate.read(options.sign)
     source = run.load(SAMPLE)
@@ -95,7 +93,7 @@ def run(arguments: list[str]) -> None:
     else:
         samples = marked_samples(source, options.watermark, seeds, condition, settings)
     images = to_uint8(samples).cpu()
-    texts = None if condition is None else label_texts(condition, source.run)
+    texts = None if condition is None else labels_in_words(condition, source.run.record()["class_names"])
     metadata = {"Model": type(source.model).__name__, "Run": source.run.name, "Seed": str(options.seed)}
     metadata |= row_metadata(labels, texts, source) | ({"Shares": labels.shares} if labels.shares else {})
     metadata |= {} if options.watermark is None else {"Watermark": "genai detect finds it with the key"}
@@ -109,22 +107,11 @@ def run(arguments: list[str]) -> None:
 
 def refuse_image_options(options: Any, source: LoadedRun) -> None:
     """Raise UserError for an option of images that is given with a model of text."""
-    images_only = (
-        "label",
-        "per_label",
-        "prompts",
-        "same_noise",
-        "shares",
-        "sign",
-        "candidates",
-        "realness",
-        "sampler",
-        "steps",
-        "guidance",
+    groups = (fields(LabelOptions), fields(SamplerOptions))
+    images_only = [field.name for group in groups for field in group if field.name != "prompt"]
+    refuse(
+        options, [*images_only, "sign", "candidates", "realness"], f"on a {type(source.model).__name__}, which generates text"
     )
-    given = next((name for name in images_only if getattr(options, name)), None)
-    if given is not None:
-        raise UserError(f"{source.run.path} generates text: leave --{given.replace('_', '-')} out; --prompt TEXT begins it")
 
 
 class Samples(NamedTuple):

@@ -31,6 +31,6 @@ class Autoregressive(TokenNetworkModel):
         inputs, is_text = tokens.clamp(min=0), tokens >= 0
         log_probs = log_probs_of(self.network(inputs[:, :-1], drop_condition(condition, self.condition_dropout)), inputs)
         loss = -(log_probs * is_text).sum() / is_text.sum()
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        self.step_log.record({"train/loss": loss}, prog_bar=True)
         self.count_images(tokens[:, 1:].numel())
         return loss

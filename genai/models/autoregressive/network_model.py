@@ -1,14 +1,14 @@
 """What all text models with a trained network share: the network, its average, its optimisers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch.cli import OptimizerCallable, instantiate_class
-from torch import Tensor, nn
+from torch import nn
 
 from genai.errors import UserError
 from genai.models.autoregressive.optimizers import check_matrices, optimizer_of
-from genai.models.ema import Averaged
+from genai.models.ema import Averaged, WarmStart
 from genai.models.optimization import with_schedule
 from genai.models.schedules import TokenCosine
 from genai.models.text import TextModel
@@ -18,7 +18,7 @@ TRANSFORMER = {"class_path": "genai.networks.transformer.Transformer", "init_arg
 ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 3e-3, "betas": [0.9, 0.99], "weight_decay": 0.0}}
 
 
-class TokenNetworkModel(TextModel):
+class TokenNetworkModel(TextModel, WarmStart):
     """A network that predicts the next token, with its averaged weights; a subclass implements `training_step`.
 
     Args:
@@ -61,11 +61,6 @@ class TokenNetworkModel(TextModel):
     def configure_optimizers(self) -> Any:
         optimizer = optimizer_of(self.network, self.optimizer, self.matrix_optimizer, self._trainer)
         return with_schedule(optimizer, self.lr_schedule, self)
-
-    def initialise_from(self, state: Mapping[str, Tensor]) -> None:
-        """Load the averaged weights of another model, from its `export_state`."""
-        for network in (self.network, self.averaged.network):
-            network.load_state_dict(state)
 
 
 def build_network(

@@ -1,7 +1,7 @@
 """Images as sequences: a network predicts the next patch of pixels in raster order, so the likelihood is exact."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +14,8 @@ from genai.errors import UserError
 from genai.models.autoregressive.optimizers import check_matrices, optimizer_of
 from genai.models.base import ImageModel, Shape
 from genai.models.capabilities import LikelihoodEstimate
-from genai.models.conditions import check_labels, drop_condition, encode_labels
-from genai.models.ema import Averaged
+from genai.models.conditions import check_labels, drop_condition
+from genai.models.ema import Averaged, WarmStart
 from genai.models.optimization import with_schedule
 from genai.models.schedules import Cosine
 from genai.models.seeds import SeededRandom
@@ -26,7 +26,7 @@ PixelNetworkFactory = Callable[[int, int, int], nn.Module]  # (vocab_size, conte
 MAX_TOKENS = 4096
 
 
-class PixelSequence(ImageModel):
+class PixelSequence(ImageModel, WarmStart):
     """p(x) = prod_i p(x_i | x_1, ..., x_{i-1}) over the patches of an image, from top left to bottom right.
 
     A patch of `patch_size` x `patch_size` pixels of all channels is one token; its pixels together have
@@ -125,8 +125,7 @@ class PixelSequence(ImageModel):
 
     def nats(self, network: nn.Module, tokens: Tensor, labels: Tensor | None, dropout: float = 0.0) -> Tensor:
         """-ln p of tokens (N, L) in nats, summed over an image: (N,)."""
-        condition = None if labels is None or not self.conditional else encode_labels(labels, self.num_classes)
-        logits = network(tokens[:, :-1], drop_condition(condition, dropout)).float()  # (N, L, V)
+        logits = network(tokens[:, :-1], drop_condition(self.encode_condition(labels), dropout)).float()  # (N, L, V)
         return cross_entropy(logits.transpose(1, 2), tokens, reduction="none").sum(dim=1)
 
     # -- training --------------------------------------------------------------------------------------------------------
@@ -135,16 +134,11 @@ class PixelSequence(ImageModel):
         optimizer = optimizer_of(self.network, self.optimizer, self.matrix_optimizer, self._trainer)
         return with_schedule(optimizer, self.lr_schedule, self)
 
-    def initialise_from(self, state: Mapping[str, Tensor]) -> None:
-        """Load the averaged weights of another model, from its `export_state`."""
-        for network in (self.network, self.averaged.network):
-            network.load_state_dict(state)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch  # (N, C, H, W), (N,) or (N, K)
         tokens = self.to_tokens(images, torch.rand_like(images))
         nats = self.nats(self.network, tokens, labels, self.condition_dropout).mean()
-        self.log("train/loss", nats, prog_bar=True, sync_dist=True)
+        self.step_log.record({"train/loss": nats}, prog_bar=True)
         self.count_images(len(images))
         return nats / tokens.shape[1]  # of a token
 
@@ -165,21 +159,17 @@ class PixelSequence(ImageModel):
     # -- likelihood and sampling -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def likelihood(
-        self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None, steps: int = 50
-    ) -> LikelihoodEstimate:
+    def likelihood(self, images: Tensor, seeds: Sequence[int], condition: Tensor | None = None) -> LikelihoodEstimate:
         """-ln p(x), exact: images (N, C, H, W) in [-1, 1], of 256 values per pixel, binarised if the model has two levels.
 
         Args:
             images: (N, C, H, W) in [-1, 1].
             seeds: of the binarisation, one for each image.
             condition: see `ImageModel.sample`; None for no condition.
-            steps: unused, there is no solver.
         """
         images = images.to(self.device)
         u = SeededRandom(seeds, self.device).uniform(self.image_shape)
-        labels = None if condition is None else condition.to(self.device)
-        nats = self.nats(self.averaged, self.to_tokens(images, u), labels)
+        nats = self.nats(self.averaged, self.to_tokens(images, u), condition)
         kind = "exact, binarised pixels" if self.levels == 2 else "exact, 8-bit pixels"
         return LikelihoodEstimate.of_log_prob(-nats, images[0].numel(), kind)
 
@@ -192,7 +182,7 @@ class PixelSequence(ImageModel):
         """
         sampling = replace(self.token_sampling, **settings)
         u = SeededRandom(seeds, self.device).uniform((math.prod(self.grid),))
-        encoded = encode_labels(condition, self.num_classes) if condition is not None and self.conditional else None
+        encoded = self.encode_condition(condition)
         tokens = torch.empty(len(seeds), 0, dtype=torch.long, device=self.device)
         cache = Cache()
         for i in range(u.shape[1]):

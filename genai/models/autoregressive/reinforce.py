@@ -87,7 +87,7 @@ class Reinforce(TokenNetworkModel):
             log_p_reference = log_softmax(self.reference(sampled.tokens[:, :-1]).float(), dim=-1)
         kl = kl_of_tokens(log_p, log_p_reference)
         loss = reinforce_loss(log_p, sampled, advantages) + self.kl_weight * token_mean(kl, sampled.is_new)
-        self.log_dict(
+        self.step_log.record(
             {
                 "train/loss": loss,
                 "train/reward": rewards.mean(),
@@ -95,7 +95,6 @@ class Reinforce(TokenNetworkModel):
                 "train/length": sampled.is_new.sum(dim=1).float().mean(),
             },
             prog_bar=True,
-            sync_dist=True,
         )
         self.count_images(int(sampled.is_new.numel()))
         return loss

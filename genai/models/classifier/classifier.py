@@ -73,7 +73,7 @@ class Classifier(VisionModel):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         loss = classification_loss(self.network(images), labels, self.attributes, self.label_smoothing).mean()
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        self.step_log.record({"train/loss": loss}, prog_bar=True)
         self.count_images(len(images))
         return loss
 

@@ -1,6 +1,7 @@
 """Diffusion and rectified flow.
 
-diffusion.py            Diffusion, the LightningModule: training, sampling, editing, likelihood
+diffusion.py            Diffusion, the LightningModule: sampling, editing, likelihood
+denoising_model.py      its training
 preconditioning.py      from a network to a denoiser: EDM, XPrediction, Velocity
 noise.py                distributions of the noise levels in training
 weighting.py            the denoising loss and its weights

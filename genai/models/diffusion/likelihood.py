@@ -26,13 +26,12 @@ def log_density(denoise: Denoise, x: Tensor, sigmas: Tensor, probe: Tensor) -> T
     """
     integral = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     levels = sigmas.tolist()
-    slope, divergence = slope_and_divergence(denoise, x, levels[0], probe)
     for sigma, sigma_next in pairwise(levels):
         step = sigma_next - sigma
+        slope, divergence = slope_and_divergence(denoise, x, sigma, probe)
         slope_next, divergence_next = slope_and_divergence(denoise, x + step * slope, sigma_next, probe)
         x = x + step * (slope + slope_next) / 2
         integral = integral + step * (divergence + divergence_next) / 2
-        slope, divergence = slope_and_divergence(denoise, x, sigma_next, probe)
     variance = levels[-1] ** 2
     prior = -0.5 * (x.double().square() / variance + math.log(2 * math.pi * variance)).flatten(1).sum(dim=1)
     return prior + integral

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genai.errors import check_at_least
 from genai.models.base import NetworkFactory, Shape
-from genai.models.diffusion.diffusion import Diffusion, denoiser, encode
+from genai.models.diffusion.diffusion import Diffusion
 from genai.models.diffusion.noise import LogUniform, stratified_uniform
 from genai.models.diffusion.preconditioning import Denoise, append_dims
 from genai.models.image_rewards import ImageReward, check_rewards
@@ -76,17 +76,17 @@ class DiffusionNFT(Diffusion):
         rewards = self.rewards_of(x_0, labels)
         r = optimality(rewards, self.group_size).repeat(self.num_levels)  # (N G T,)
         x_0 = x_0.repeat(self.num_levels, 1, 1, 1)
-        condition = encode(self, labels.repeat(self.num_levels, *[1] * (labels.ndim - 1)))
+        condition = self.encode_condition(labels.repeat(self.num_levels, *[1] * (labels.ndim - 1)))
         sigma = self.noise(stratified_uniform(len(x_0), self.device))
         x = x_0 + append_dims(sigma) * torch.randn_like(x_0)
-        denoised = denoiser(self, self.network, condition)(x, sigma)
+        denoised = self.denoiser(self.network, condition)(x, sigma)
         with torch.no_grad():
-            old, start = (denoiser(self, network, condition)(x, sigma) for network in (self.averaged, self.reference))
+            old, start = (self.denoiser(network, condition)(x, sigma) for network in (self.averaged, self.reference))
         weight = self.weighting(sigma, self.preconditioning(sigma))
         distance = weight * (denoised - start).square().mean(dim=(1, 2, 3))
         loss = (nft_loss(denoised, old, x_0, r, weight, self.beta) + self.kl_weight * distance).mean()
         metrics = {"loss": loss, "reward": rewards.mean(), "distance": distance.mean()}
-        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, prog_bar=True, sync_dist=True)
+        self.step_log.record({f"train/{name}": value for name, value in metrics.items()}, prog_bar=True)
         self.count_images(len(labels))
         return loss
 
@@ -99,9 +99,9 @@ class DiffusionNFT(Diffusion):
         reference_reward = self.rewards_of(self.samples_of(self.reference, labels, seeds), labels).mean()
         generator = torch.Generator().manual_seed(batch_idx)
         n = torch.randn(x_0.shape, generator=generator).to(x_0)
-        u = (torch.arange(len(x_0)) + torch.rand(len(x_0), generator=generator)) / len(x_0)
-        condition = encode(self, labels)
-        denoise, start = (denoiser(self, network, condition) for network in (self.averaged, self.reference))
+        u = stratified_uniform(len(x_0), generator=generator, shuffle=False)
+        condition = self.encode_condition(labels)
+        denoise, start = (self.denoiser(network, condition) for network in (self.averaged, self.reference))
         kl = path_kl(denoise, start, x_0, n, u.to(x_0)).mean()
         metrics = {"reward": reward, "reference_reward": reference_reward, "kl": kl, "negative_reward": -reward}
         self.log_dict({f"val/{name}": value for name, value in metrics.items()}, batch_size=len(labels), sync_dist=True)

@@ -61,10 +61,19 @@ class UniformTime(NoiseDistribution):
         return self.shift * u / (1 - u)
 
 
-def stratified_uniform(num: int, device: torch.device) -> Tensor:
-    """`num` uniform numbers in (0, 1), one in each of `num` equal intervals, in random order: (num,).
+def stratified_uniform(
+    num: int, device: torch.device | None = None, generator: torch.Generator | None = None, shuffle: bool = True
+) -> Tensor:
+    """`num` uniform numbers in (0, 1), one in each of `num` equal intervals: (num,).
 
     They reduce the variance of the loss over the noise levels (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
+
+    Args:
+        num: how many.
+        device: of the numbers.
+        generator: of that device; None for torch's own.
+        shuffle: in random order, instead of increasing.
     """
-    u = (torch.randperm(num, device=device) + torch.rand(num, device=device)) / num
+    order = torch.randperm(num, device=device, generator=generator) if shuffle else torch.arange(num, device=device)
+    u = (order + torch.rand(num, device=device, generator=generator)) / num
     return u.clamp(1e-6, 1 - 1e-6)

@@ -73,7 +73,7 @@ class Velocity:
         return Scales(1 - t, -t, 1 - t, 2 * t - 1)
 
 
-def denoise(
+def precondition(
     network: Network,
     preconditioning: Preconditioning,
     x: Tensor,

@@ -24,10 +24,10 @@ from genai.models.gan.cluster_conditioning import (
 )
 from genai.models.gan.latents import LatentLayout, PlainLatents, generate_images
 from genai.models.gan.objectives import AdversarialObjective, NonSaturating
-from genai.models.gan.realness import HeldOutRealness, logits_of_samples
+from genai.models.gan.realness import log_realness, logits_of_samples
 from genai.models.gan.resampling import Resampling, with_candidates
 from genai.models.gan.steps import UpdateStep, apply_schedules, check_betas, count_batch
-from genai.models.optimization import build_optimizer
+from genai.models.optimization import MANUAL_FLAGS, build_optimizer
 from genai.models.schedules import Cosine
 from genai.models.seeds import SeededRandom, seeded_normal
 
@@ -66,9 +66,7 @@ class GAN(ImageModel):
         UserError: the options contradict each other.
     """
 
-    MANUAL_FLAGS: ClassVar = {"gradient_clip_val": "max_grad_norm", "accumulate_grad_batches": "num_microbatches"}
-    """Trainer flags that Lightning refuses for models with manual optimisation -> the option of this model instead."""
-
+    MANUAL_FLAGS: ClassVar = MANUAL_FLAGS
     val_metrics = ("realness",)
 
     def __init__(
@@ -123,7 +121,6 @@ class GAN(ImageModel):
         self.update_step = UpdateStep(num_microbatches, max_grad_norm, skip_nonfinite)
         self.lr_schedule = lr_schedule
         self.beta2_schedule = beta2_schedule
-        self.held_out_realness = HeldOutRealness()
         if getattr(self.objective, "double_backward", False):
             self.not_compiled = (self.discriminator, self.augmentation)  # compiled code is not differentiated twice
 
@@ -190,12 +187,12 @@ class GAN(ImageModel):
             return loss + self.diversity_loss(generated, condition) if self.diversity_loss else loss
 
         d_loss = self.update_step.step(self, "discriminator", d_optimizer, discriminator_loss, real, z, condition)
-        self.log("train/discriminator_loss", d_loss, prog_bar=True)
+        self.step_log.record({"train/discriminator_loss": d_loss}, prog_bar=True)
         if (self.global_step + 1) % self.num_discriminator_steps == 0:
             self.discriminator.requires_grad_(False)
             g_loss = self.update_step.step(self, "generator", g_optimizer, generator_loss, real, z, condition)
             self.discriminator.requires_grad_(True)
-            self.log("train/generator_loss", g_loss, prog_bar=True)  # a log of another batch repeats it
+            self.step_log.record({"train/generator_loss": g_loss}, prog_bar=True)  # other batches repeat it
         self.count_images(len(real))
         self.update_averages()
         count_batch(self.trainer)
@@ -203,19 +200,19 @@ class GAN(ImageModel):
         if self.augmentation_control and self.global_step % ADAPT_EVERY_N_BATCHES == 0:
             with torch.no_grad():
                 self.augmentation_control.adapt(self, real, (fake or generate(z, condition)).images, condition)
-        self.log("train/lr", g_optimizer.param_groups[0]["lr"])
+        self.step_log.record({"train/lr": g_optimizer.param_groups[0]["lr"]})
         if self.augmentation is not None:
-            self.log("train/augment_p", self.augmentation.p)
+            self.step_log.record({"train/augment_p": self.augmentation.p})
         if self.update_step.skip_nonfinite:
-            self.log("train/skipped_steps", self.update_step.skipped.float())
+            self.step_log.record({"train/skipped_steps": self.update_step.skipped})
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the realness of validation images."""
-        self.held_out_realness.log(self, "val", batch, batch_idx)
+        log_realness(self, "val", batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the realness of test images."""
-        self.held_out_realness.log(self, "test", batch, batch_idx)
+        log_realness(self, "test", batch)
 
     @torch.no_grad()
     def realness(self, images: Tensor, condition: Tensor | None = None) -> Tensor:

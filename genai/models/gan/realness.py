@@ -22,23 +22,13 @@ def logits_of_samples(model: GAN, labels: Tensor | None) -> Tensor:
     return logits
 
 
-class HeldOutRealness:
-    """Logs the mean realness of held-out images; a value far below that of training images indicates memorisation.
+def log_realness(model: GAN, split: str, batch: tuple[Tensor, Tensor]) -> None:
+    """Log `{split}/realness`, the mean of a batch of held-out images (N, C, H, W) with labels (N,) or (N, K).
 
-    All batches of one pass are compared with the same samples, which are generated for the first batch.
+    A value far below that of training images indicates memorisation. Exported models have no discriminator: they log nothing.
     """
-
-    def __init__(self) -> None:
-        self.fake_logits: Tensor | None = None
-
-    @torch.no_grad()
-    def log(self, model: GAN, split: str, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log `{split}/realness` of a batch, images (N, C, H, W) and labels (N,) or (N, K); exported models have none."""
-        if model.is_exported:
-            return
-        images, labels = batch[0], batch[1] if model.conditional else None
-        if batch_idx == 0 or self.fake_logits is None:
-            self.fake_logits = logits_of_samples(model, labels)
-        logits = model.discriminator(images, model.layout.condition(images, labels))
-        realness = model.objective.realness(logits, self.fake_logits).mean()
-        model.log(f"{split}/realness", realness, sync_dist=True, batch_size=len(images))
+    if model.is_exported:
+        return
+    images, labels = batch
+    realness = model.realness(images, labels if model.conditional else None).mean()
+    model.log(f"{split}/realness", realness, sync_dist=True, batch_size=len(images))

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from genai.errors import UserError, check_at_least
 from genai.models.base import Model
-from genai.models.optimization import backward_in_microbatches, nonfinite_error
+from genai.models.optimization import backward_in_microbatches, gradient_norm, nonfinite_error, parameters_of
 from genai.models.schedules import Cosine
 
 
@@ -56,13 +56,12 @@ class UpdateStep(nn.Module):
         """
         optimizer.zero_grad()
         mean_loss = backward_in_microbatches(model, loss, self.num_microbatches, *batch)
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = gradient_norm(model.trainer.strategy, optimizer)
         scaler = getattr(model.trainer.precision_plugin, "scaler", None)
         if bool((mean_loss if scaler else mean_loss + norm).isfinite()):
             if self.max_grad_norm is not None:
                 scale = scaler.get_scale() if scaler else 1.0  # the gradients are those of the scaled loss
-                torch.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm * scale, norm)
+                torch.nn.utils.clip_grads_with_norm_(parameters_of(optimizer), self.max_grad_norm * scale, norm)
             with model.trainer.profiler.profile("optimizer_step"):  # type: ignore[attr-defined]
                 model.trainer.strategy.optimizer_step(optimizer, nothing, model)
         elif self.skip_nonfinite:

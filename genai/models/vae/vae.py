@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genai.errors import UserError, check_at_least
 from genai.models.base import ImageModel, Shape
 from genai.models.capabilities import LikelihoodEstimate
-from genai.models.conditions import check_labels, drop_condition, encode_labels
+from genai.models.conditions import check_labels, drop_condition
 from genai.models.ema import Averaged
 from genai.models.optimization import optimizer_and_schedule
 from genai.models.schedules import Cosine
@@ -104,6 +104,19 @@ class VAE(ImageModel):
     def trained_network(self) -> nn.Module:
         return self.network
 
+    def condition_vectors(self, labels: Tensor | None, num: int) -> Tensor | None:
+        """Condition vectors (num, condition_dim) of the labels of `num` images, see `encode_labels`.
+
+        None for an unconditional model; zeros, the null condition, without labels.
+
+        Raises:
+            UserError: the labels are words.
+        """
+        if self.conditional and labels is None:
+            return torch.zeros(num, self.condition_dim, device=self.device)
+        encoded = self.encode_condition(labels)
+        return None if encoded is None else as_vector(encoded)
+
     # -- training and evaluation -----------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
@@ -112,15 +125,15 @@ class VAE(ImageModel):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch  # (N, C, H, W), (N,) or (N, num_classes)
         x = self.network.likelihood.observe(images, torch.rand_like(images))
-        condition = label_vectors(labels, len(images), self.condition_dim, self.device)
+        condition = self.condition_vectors(labels, len(images))
         condition = drop_condition(condition, self.condition_dropout)
         epsilon = torch.randn(len(images), self.objective.num_samples, self.latent_dim, device=self.device).transpose(0, 1)
         posterior, prior = self.network.posterior(x, condition), self.network.latent_distribution()
         terms = self.network.elbo_terms(x, posterior, prior, epsilon, condition)  # of K samples of q(z|x)
         loss = self.objective(terms, self.images_seen).mean()
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        self.step_log.record({"train/loss": loss}, prog_bar=True)
         parts = {"elbo": terms.elbo, "reconstruction": -terms.log_likelihood, "kl": terms.kl.sum(dim=1)}
-        self.log_dict({f"train/{name}": value.mean() for name, value in parts.items()}, sync_dist=True)
+        self.step_log.record({f"train/{name}": value.mean() for name, value in parts.items()})
         self.count_images(len(images))
         return loss
 
@@ -140,7 +153,7 @@ class VAE(ImageModel):
         generator = torch.Generator().manual_seed(batch_idx)
         x = self.averaged_network.likelihood.observe(images, torch.rand(images.shape, generator=generator).to(images))
         epsilon = torch.randn(1, len(images), self.latent_dim, generator=generator).to(images)
-        condition = label_vectors(labels, len(images), self.condition_dim, self.device)
+        condition = self.condition_vectors(labels, len(images))
         posterior, prior = self.averaged_network.posterior(x, condition), self.averaged_network.latent_distribution()
         terms = self.averaged_network.elbo_terms(x, posterior, prior, epsilon, condition)
         metrics = {"loss": -terms.elbo, "elbo": terms.elbo, "reconstruction": -terms.log_likelihood, "kl": terms.kl.sum(dim=1)}
@@ -159,8 +172,10 @@ class VAE(ImageModel):
             seeds: of the latents.
             condition: (N,) classes or (N, num_classes) attributes.
             temperature: scale of the noise of the prior. Values below 1 give more likely and less diverse images.
-            options: unused.
+            options: none.
         """
+        if options:
+            raise TypeError(f"a VAE has no sampling option {', '.join(options)}: it has temperature")
         return self.decode(self.latents(seeds, temperature), condition)
 
     @torch.no_grad()
@@ -176,16 +191,12 @@ class VAE(ImageModel):
             images: with a Bernoulli likelihood, a grey pixel counts as its more likely value.
             condition: (N,) classes or (N, num_classes) attributes; None is the null condition.
         """
-        return self.averaged_network.encode(
-            images.to(self.device), label_vectors(condition, len(images), self.condition_dim, self.device)
-        )
+        return self.averaged_network.encode(images.to(self.device), self.condition_vectors(condition, len(images)))
 
     @torch.no_grad()
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Latents (N, D) -> means of p(x|z), (N, C, H, W) in [-1, 1]."""
-        return self.averaged_network.decode(
-            z.to(self.device), label_vectors(condition, len(z), self.condition_dim, self.device)
-        )
+        return self.averaged_network.decode(z.to(self.device), self.condition_vectors(condition, len(z)))
 
     def reconstruct(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """Encode and decode images (N, C, H, W) in [-1, 1], deterministic."""
@@ -204,7 +215,7 @@ class VAE(ImageModel):
             num_samples: K importance samples; 1 gives the ELBO, more the IWAE bound.
         """
         images = images.to(self.device)
-        condition = label_vectors(condition, len(images), self.condition_dim, self.device)
+        condition = self.condition_vectors(condition, len(images))
         random = SeededRandom(seeds, self.device)
         x = self.averaged_network.likelihood.observe(images, random.uniform(self.image_shape).to(images.dtype))
         posterior, prior = self.averaged_network.posterior(x, condition), self.averaged_network.latent_distribution()
@@ -218,18 +229,3 @@ class VAE(ImageModel):
         return LikelihoodEstimate.of_log_prob(
             bound, math.prod(self.image_shape), f"{kind}, {self.averaged_network.likelihood.pixels}"
         )
-
-
-def label_vectors(labels: Tensor | None, num: int, condition_dim: int, device: torch.device) -> Tensor | None:
-    """Condition vectors (num, condition_dim) of the labels of `num` images, see `encode_labels`.
-
-    None for an unconditional model, whose `condition_dim` is 0; zeros, the null condition, without labels.
-
-    Raises:
-        UserError: the labels are words.
-    """
-    if not condition_dim:
-        return None
-    if labels is None:
-        return torch.zeros(num, condition_dim, device=device)
-    return as_vector(encode_labels(labels.to(device), condition_dim))

@@ -108,5 +108,5 @@ class CodeModel(ImageModel):
             settings: fields of `CodeSampling`, which replace the model's own.
         """
         u = seeded_uniform(seeds, (math.prod(self.prior.grid),), self.device)
-        codes = self.averaged_network.prior.sample(u, condition, replace(self.code_sampling, **settings))
+        codes = self.averaged_network.prior.sample(u, self.encode_condition(condition), replace(self.code_sampling, **settings))
         return self.averaged_network.tokenizer.decode(codes)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from genai.errors import UserError
-from genai.models.conditions import encode_labels
 from genai.models.vqvae.code_sampling import CodeSampling, sample_codes
 from genai.networks.transformer import Cache
 
@@ -31,11 +30,6 @@ class CodePrior(nn.Module):
         self.network = network(num_codes, math.prod(grid), num_classes)
         self.num_codes = num_codes
         self.grid = grid
-        self.num_classes = num_classes
-
-    def condition(self, labels: Tensor | None) -> Tensor | None:
-        """The condition of `labels`, see `encode_labels`; None for an unconditional prior or without labels."""
-        return None if labels is None or not self.num_classes else encode_labels(labels, self.num_classes)
 
     def nats(self, codes: Tensor, inputs: Tensor, condition: Tensor | None) -> Tensor:
         """-ln p of each code, given the codes before it and the condition: (N, h * w) nats.
@@ -43,7 +37,7 @@ class CodePrior(nn.Module):
         Args:
             codes: (N, h, w) int64, to be predicted.
             inputs: the codes that the network sees, (N, h, w) int64; `codes`, or `corrupt_codes` of them in training.
-            condition: see `condition`.
+            condition: encoded labels, see `encode_labels`; None for an unconditional prior.
         """
         logits = self.network(inputs.flatten(1)[:, :-1], condition).float()  # (N, h * w, K)
         return cross_entropy(logits.transpose(1, 2), codes.flatten(1), reduction="none")
@@ -52,15 +46,15 @@ class CodePrior(nn.Module):
         """Mean of `nats` over the codes of an image: (N,)."""
         return self.nats(codes, inputs, condition).mean(dim=1)
 
-    def sample(self, u: Tensor, labels: Tensor | None, code_sampling: CodeSampling) -> Tensor:
+    def sample(self, u: Tensor, condition: Tensor | None, code_sampling: CodeSampling) -> Tensor:
         """Sample the codes of N images: (N, h, w) int64.
 
         Args:
             u: uniform numbers (N, h * w) in [0, 1), one for each code.
-            labels: see `condition`.
+            condition: encoded labels, see `encode_labels`; None for an unconditional prior.
             code_sampling: temperature, top-k, top-p and guidance.
         """
-        next_logits = self.next_logits(self.condition(labels), code_sampling.guidance_scale)
+        next_logits = self.next_logits(condition, code_sampling.guidance_scale)
         return sample_codes(next_logits, u, code_sampling).unflatten(1, self.grid)
 
     def next_logits(self, condition: Tensor | None, guidance_scale: float) -> Callable[[Tensor], Tensor]:

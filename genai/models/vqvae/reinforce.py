@@ -12,6 +12,7 @@ from torch.nn.functional import log_softmax
 
 from genai.errors import check_at_least
 from genai.models.base import Shape
+from genai.models.ema import WarmStart
 from genai.models.image_rewards import ImageReward, check_rewards
 from genai.models.optimization import optimizer_and_schedule
 from genai.models.policy_gradient import SampledTokens, group_advantages, kl_of_tokens, reinforce_loss, token_mean
@@ -23,7 +24,7 @@ from genai.models.vqvae.prior import CodePrior
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 3e-4, "betas": [0.9, 0.99]}}
 
 
-class CodeReinforce(CodeModel):
+class CodeReinforce(CodeModel, WarmStart):
     """REINFORCE (Williams 1992) on the codes of the prior, with a baseline for each condition; the tokenizer stays as it is.
 
     Each label of a batch has `group_size` samples at temperature 1; the advantage of a sample is the reward of its image less
@@ -75,9 +76,7 @@ class CodeReinforce(CodeModel):
         return optimizer_and_schedule(self.optimizer, self.prior, self.lr_schedule, self)
 
     def initialise_from(self, state: Mapping[str, Tensor]) -> None:
-        """Load the averaged weights of another model, from its `export_state`."""
-        for stages in (self.trained_network(), self.averaged_network):
-            stages.load_state_dict(state)
+        super().initialise_from(state)
         self.reference.load_state_dict(self.prior.state_dict())
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -91,7 +90,7 @@ class CodeReinforce(CodeModel):
         loss = reinforce_loss(log_p, sampled, group_advantages(rewards, self.group_size))
         loss = loss + self.kl_weight * token_mean(kl, sampled.is_new)
         metrics = {"loss": loss, "reward": rewards.mean(), "kl": kl.sum(dim=1).mean()}
-        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, prog_bar=True, sync_dist=True)
+        self.step_log.record({f"train/{name}": value for name, value in metrics.items()}, prog_bar=True)
         self.count_images(len(codes))
         return loss
 
@@ -117,7 +116,7 @@ class CodeReinforce(CodeModel):
     @torch.no_grad()
     def sample_codes(self, prior: CodePrior, u: Tensor, labels: Tensor) -> Tensor:
         """Sample codes at temperature 1 from uniform numbers u (N, h w): (N, h, w)."""
-        return prior.sample(u, labels if self.conditional else None, CodeSampling())
+        return prior.sample(u, self.encode_condition(labels), CodeSampling())
 
     @torch.no_grad()
     def rewards_of(self, codes: Tensor, labels: Tensor) -> Tensor:
@@ -127,6 +126,5 @@ class CodeReinforce(CodeModel):
 
     def log_probs(self, prior: CodePrior, codes: Tensor, labels: Tensor) -> Tensor:
         """ln p of every code at each position of codes (N, h, w): (N, h w, K)."""
-        condition = prior.condition(labels) if self.conditional else None
         network: nn.Module = prior.network
-        return log_softmax(network(codes.flatten(1)[:, :-1], condition).float(), dim=-1)
+        return log_softmax(network(codes.flatten(1)[:, :-1], self.encode_condition(labels)).float(), dim=-1)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from genai.errors import check_at_least
 from genai.models.base import Shape
 from genai.models.conditions import drop_condition
-from genai.models.optimization import backward_in_microbatches, build_optimizer
+from genai.models.optimization import MANUAL_FLAGS, backward_in_microbatches, build_optimizer
 from genai.models.schedules import Cosine
 from genai.models.vqvae.code_model import CodeModel
 from genai.models.vqvae.metrics import CodePerplexity, CodesUsed
@@ -50,11 +50,7 @@ class VQVAE(CodeModel):
         options: of `CodeModel`.
     """
 
-    MANUAL_FLAGS: ClassVar[dict[str, str]] = {
-        "gradient_clip_val": "max_grad_norm",
-        "accumulate_grad_batches": "num_microbatches",
-    }
-
+    MANUAL_FLAGS: ClassVar = MANUAL_FLAGS
     val_metrics = ("reconstruction", "codes_used", "perplexity", "prior_nats", "code_bits_per_dim")
 
     def __init__(
@@ -126,7 +122,7 @@ class VQVAE(CodeModel):
             with torch.no_grad():
                 codes = self.averaged_network.tokenizer.encode(images)  # (N, h, w)
             inputs = corrupt_codes(codes, self.prior.num_codes, self.code_corruption)
-            condition = drop_condition(self.prior.condition(labels), self.condition_dropout)
+            condition = drop_condition(self.encode_condition(labels), self.condition_dropout)
             loss = backward_in_microbatches(self, self.prior.loss, self.num_microbatches, codes, inputs, condition)
             optimizer.step()
             metrics = {"prior_nats": loss}
@@ -134,9 +130,9 @@ class VQVAE(CodeModel):
         self.update_averages()
         if was_first_stage and not self.trains_tokenizer:  # from here on the tokenizer is the averaged one
             self.tokenizer.load_state_dict(self.averaged_network.tokenizer.state_dict())
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/lr", optimizer.param_groups[0]["lr"])
-        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, sync_dist=True)
+        self.step_log.record({"train/loss": loss}, prog_bar=True)
+        self.step_log.record({"train/lr": optimizer.param_groups[0]["lr"]})
+        self.step_log.record({f"train/{name}": value for name, value in metrics.items()})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.configure_gradient_clipping(optimizer, self.max_grad_norm)
@@ -166,7 +162,7 @@ class VQVAE(CodeModel):
         codes = output.quantized.indices
         metrics = {"reconstruction": self.averaged_network.tokenizer.reconstruction(output.decoded, images).mean()}
         if not self.trains_tokenizer:
-            nats = self.averaged_network.prior.nats(codes, codes, self.averaged_network.prior.condition(labels))  # (N, h * w)
+            nats = self.averaged_network.prior.nats(codes, codes, self.encode_condition(labels))  # (N, h * w)
             bits_per_dim = nats.sum(dim=1).mean() / (math.prod(self.image_shape) * math.log(2))
             metrics |= {"prior_nats": nats.mean(), "code_bits_per_dim": bits_per_dim}
         means = {f"{split}/{name}": value for name, value in metrics.items()}

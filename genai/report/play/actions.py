@@ -63,7 +63,6 @@ class PlayableRun:
         self.run = run
         self.name = name
         self.model = model
-        model.sample_chunk = CHUNK
         self.classifier: FeatureNetwork | None = classifier_of(run)
         self.controls: Controls = controls_of(run, model, self.classifier)
         self.cancelled = threading.Event()
@@ -79,7 +78,7 @@ class PlayableRun:
         """
         self.cancelled.clear()
         images = self.model.sample(
-            image_seeds(seed, num), self.condition(settings, num), **self.sampler_options(settings, progress)
+            image_seeds(seed, num), self.condition(settings, num), CHUNK, **self.sampler_options(settings, progress)
         )
         return picture(images)
 
@@ -173,7 +172,7 @@ class PlayableRun:
         self.cancelled.clear()
         repeated, condition = image.repeat(NUM_EDITS, 1, 1, 1), self.condition(settings, NUM_EDITS, is_edit=True)
         options = self.sampler_options(settings, progress)
-        varied = self.model.vary(repeated, image_seeds(seed, NUM_EDITS), strength, condition, **options)
+        varied = self.model.vary(repeated, image_seeds(seed, NUM_EDITS), strength, condition, chunk=CHUNK, **options)
         return picture(torch.cat([image, varied.cpu()]), 4)
 
     def fill_in(self, image: Tensor, side: str, seed: int, settings: Settings, progress: Progress) -> Image.Image:
@@ -183,7 +182,7 @@ class PlayableRun:
         condition = self.condition(settings, NUM_EDITS, is_edit=True)
         repeated, masks = image.repeat(NUM_EDITS, 1, 1, 1), mask.repeat(NUM_EDITS, 1, 1, 1)
         options = self.sampler_options(settings, progress)
-        filled = self.model.restore(repeated, masks, image_seeds(seed, NUM_EDITS), condition, **options)
+        filled = self.model.restore(repeated, masks, image_seeds(seed, NUM_EDITS), condition, chunk=CHUNK, **options)
         return picture(torch.cat([torch.where(mask > 0, torch.zeros_like(image), image), filled.cpu()]), 4)
 
 

@@ -4,11 +4,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from html import escape
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
 
 from genai.errors import UserError
+from genai.escaping import literal
 from genai.report.play.actions import SIDES, Cancelled, PlayableRun, Settings
 from genai.report.play.controls import ALL
 from genai.report.play.drawing import digit, ink
@@ -257,7 +259,7 @@ def growing(run: PlayableText) -> Callable[..., Iterator[str]]:
         except Cancelled:
             return
         except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(escape(str(error)), print_exception=False) from None  # it shows HTML
 
     return event
 
@@ -265,7 +267,7 @@ def growing(run: PlayableText) -> Callable[..., Iterator[str]]:
 def output(label: str, visible: bool = True) -> Any:
     """A picture that the page shows below its label."""
     with gr.Column(min_width=240, visible=visible):
-        gr.Markdown(f"**{label}**")
+        gr.Markdown(f"**{literal(label)}**")
         classes = label.replace(" ", "-").replace("/", "-")
         return gr.Image(show_label=False, type="pil", format="png", interactive=False, buttons=[], elem_classes=classes)
 
@@ -279,6 +281,6 @@ def guarded(action: Callable[..., Any]) -> Callable[..., Any]:
         except Cancelled:
             return gr.skip()
         except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(escape(str(error)), print_exception=False) from None  # it shows HTML
 
     return event

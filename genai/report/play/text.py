@@ -24,7 +24,6 @@ class PlayableText:
     def __init__(self, run: Run, name: str, model: Any) -> None:
         self.name = name
         self.model = model
-        self.model.sample_chunk = 1  # of one text: kernels for more rows are slower, and round differently in the last bits
         self.tokenizer = tokenizer_of(run)
         self.cancelled = threading.Event()
 
@@ -46,7 +45,7 @@ class PlayableText:
         """
         self.cancelled.clear()
         seeds, text = image_seeds(seed, 1), prompt
-        settings = {"temperature": temperature, "top_k": top_k}
+        settings = {"temperature": temperature, "top_k": top_k, "chunk": 1}  # kernels for more rows are slower
         for i, (row,) in enumerate(stream_tokens(self.model, self.tokenizer, seeds, prompt, num_tokens, **settings)):
             if self.cancelled.is_set():
                 raise Cancelled

@@ -12,6 +12,10 @@ class ImagesSeenAxis(L.Callback):
 
     Lightning would give the number of batches, which means another number of images for another batch size or number of
     devices. A value logged in a training step has the images seen after that step.
+
+    It replaces each logger's `log_metrics`: Lightning has no hook for the step that it gives to a logger, and callbacks of the
+    user (LearningRateMonitor, say) call the loggers themselves. A logger that wraps another would fail `isinstance(logger,
+    WandbLogger)`.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

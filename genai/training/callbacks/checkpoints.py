@@ -17,6 +17,7 @@ from genai.files import open_atomically, temporary_beside
 from genai.runs.loading import read_checkpoint, write_digest
 from genai.training.callbacks.preemption import Stopped, log_batch, validation_may_follow
 from genai.training.loggers import MetricsCSV
+from genai.training.restoring import check_like
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -140,8 +141,8 @@ class BestCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint under another name, so that the user can add a ModelCheckpoint with the same options."""
 
 
-class CheckpointPaths(L.Callback):
-    """Keeps each ModelCheckpoint inside of its own folder when a run is resumed.
+class CheckRestored(L.Callback):
+    """Checks what a checkpoint says of the loops, and keeps each ModelCheckpoint in its own folder, when a run is resumed.
 
     A checkpoint names the files that Lightning would delete when a better one is written. Here they are looked for by their
     names in the folder that the callback has now, whatever the checkpoint says; so a run that was moved keeps its best
@@ -149,7 +150,9 @@ class CheckpointPaths(L.Callback):
     """
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        states = checkpoint.get("callbacks")
+        loops, states = checkpoint.get("loops"), checkpoint.get("callbacks")
+        if loops is not None and trainer.state.fn == "fit":
+            check_like(loops.get("fit_loop"), trainer.fit_loop.state_dict(), Path(str(trainer.ckpt_path)), "fit_loop")
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and isinstance(states, dict) and callback.state_key in states:
                 states[callback.state_key] = rebased(states[callback.state_key], str(callback.dirpath))

@@ -12,7 +12,7 @@ from genai.metrics.collapse import Thresholds, diagnose
 from genai.metrics.evaluation import EvaluationResult
 from genai.training.callbacks.collapse_chart import collapse_chart
 from genai.training.callbacks.collapse_events import MESSAGES, Row, make_row, next_event, read_rows, rows_before, write_rows
-from genai.training.callbacks.evaluation import EvaluateSamples, step_of
+from genai.training.callbacks.evaluation import latest_result, step_of
 from genai.training.callbacks.run_directory import run_dir_of
 
 WIDTH = 80  # columns of a terminal
@@ -56,7 +56,7 @@ class Collapse(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Read the rows of the run that is resumed, up to the checkpoint."""
-        self._reported = last_result(trainer)
+        self._reported = latest_result(trainer)
         self.rows = []
         path = table_path(trainer)
         if path is None or not trainer.is_global_zero or not path.is_file():
@@ -66,7 +66,7 @@ class Collapse(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report a new result. Every callback has finished `on_validation_epoch_end` by now, whatever their order."""
-        result = last_result(trainer)
+        result = latest_result(trainer)
         if result is None or result is self._reported or trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         self._reported = result
@@ -107,9 +107,3 @@ def table_path(trainer: L.Trainer) -> Path | None:
     """RUN/samples/collapse.csv; None without a run directory."""
     run_dir = run_dir_of(trainer)
     return None if run_dir is None else run_dir / "samples" / "collapse.csv"
-
-
-def last_result(trainer: L.Trainer) -> EvaluationResult | None:
-    """The last result of `EvaluateSamples`."""
-    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback.last for callback in callbacks if isinstance(callback, EvaluateSamples)), None)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from genai.escaping import in_chart
 from genai.training.callbacks.collapse_events import Row
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def draw_shares(
     bottom = 0.0
     for name, share, colour in zip(names, real, colours, strict=False):
         right.bar(0, 100 * share, bottom=bottom, width=1, color=colour, edgecolor="white", linewidth=0.4)
-        right.text(0.7, bottom + 50 * share, name, va="center", fontsize=9)
+        right.text(0.7, bottom + 50 * share, in_chart(name), va="center", fontsize=9)
         bottom += 100 * share
     right.set(ylim=(0, 100), xlim=(-0.5, 0.5), xticks=[], yticks=[], title="real")
 

@@ -39,7 +39,7 @@ class EvaluateSamples(L.Callback):
     Metrics are logged as val/NAME or test/NAME, so that a checkpoint can monitor `val/fid`; `validate` and `test` print them.
     If the Trainer has a `RunDirectory`, they are merged into its metrics.json. A conditional model is conditioned on the labels
     of the reference images, in their order and cycled, so its class shares are compared with those of the data. Models that do
-    not sample images are ignored.
+    not sample images are ignored. Other callbacks read `latest_result(trainer)` in `on_validation_end`, when it is complete.
 
     Args:
         features: feature network: `auto` (the one shipped under the data's name, else `inception`), a name or a path; see
@@ -78,7 +78,7 @@ class EvaluateSamples(L.Callback):
         self.batch_size = batch_size
         self.seed = seed
         self.two_sample = two_sample
-        self.last: EvaluationResult | None = None
+        self.latest_result: EvaluationResult | None = None
         self._network: FeatureNetwork | None = None
         self._evaluators: dict[str, Evaluator] = {}
 
@@ -154,7 +154,7 @@ class EvaluateSamples(L.Callback):
             result = self._evaluators[split].measure(concatenate([part.features for part in parts]), labels, images)
         result = trainer.strategy.broadcast(result)
         assert result is not None
-        self.last = result
+        self.latest_result = result
         self._report(trainer, model, split, result, sample_seconds)
 
     def _num_samples(self, trainer: L.Trainer, data: Any) -> int:
@@ -221,6 +221,12 @@ class EvaluateSamples(L.Callback):
             rich.print(result)
             if sizes:
                 rich.print(Text(describe_sizes(sizes), style="dim"))
+
+
+def latest_result(trainer: L.Trainer) -> EvaluationResult | None:
+    """The latest result of the trainer's `EvaluateSamples`; None without one."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback.latest_result for callback in callbacks if isinstance(callback, EvaluateSamples)), None)
 
 
 def step_of(trainer: L.Trainer) -> int:

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
+from genai.data.words import labels_in_words
 from genai.errors import UserError
 from genai.images import grid, save_png, to_uint8
 from genai.models.base import ImageModel
@@ -57,7 +58,8 @@ class Gallery(L.Callback):
             text = f"epoch {epoch}, {int(pl_module.images_seen):,} images, seed {self.seed}"
             logger.log_image("samples", [str(path)], step=step_of(trainer), caption=[text])
         if epoch == trainer.max_epochs or trainer.should_stop:
-            captions = captions_of(condition, getattr(trainer, "datamodule", None), self.num)
+            names = [str(name) for name in getattr(getattr(trainer, "datamodule", None), "class_names", ())]
+            captions = [""] * self.num if condition is None else labels_in_words(condition, names)
             for logger in tracked:
                 rows = [
                     [logger_image(image), caption, i] for i, (image, caption) in enumerate(zip(images, captions, strict=True))
@@ -81,19 +83,6 @@ def gallery_condition(model: ImageModel, data: Any, num: int) -> Tensor | None:
         return torch.arange(num) % model.num_classes
     labels = torch.as_tensor(data.split("val").labels[:num])
     return labels[torch.arange(num) % len(labels)]
-
-
-def captions_of(condition: Tensor | None, data: Any, num: int) -> list[str]:
-    """A text for each of `num` images: the class, attributes or words that it is conditioned on; empty for no condition."""
-    names = [str(name) for name in getattr(data, "class_names", ())]
-    kind = getattr(data, "label_kind", "class")
-    if condition is None or not names:
-        return [""] * num
-    if kind == "attributes":
-        return [", ".join(name for name, value in zip(names, row, strict=True) if value) for row in condition]
-    if kind == "text":  # the vocabulary; 0 is padding
-        return [" ".join(names[int(token)] for token in row if token) for row in condition]
-    return [names[int(label)] for label in condition]
 
 
 def logger_image(image: Tensor) -> Any:

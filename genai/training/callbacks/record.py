@@ -1,5 +1,6 @@
 """A run directory for a fit that is started from Python."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from genai.training.callbacks.axis import ImagesSeenAxis
 from genai.training.callbacks.checkpoints import AtomicCheckpointIO
 from genai.training.callbacks.run_directory import RunDirectory
 from genai.training.loggers import MetricsCSV
-from genai.training.record import add_resume, write_config, write_record
+from genai.training.record import add_resume, command_line, write_config, write_record
 
 TRAINER_OPTIONS = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val", "log_every_n_steps")
 
@@ -68,10 +69,11 @@ class RecordRun(RunDirectory):
             raise UserError(f"{self.path} is a run already: choose another path, or continue it with ckpt_path=...")
         make_folder(self.path)
         data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
+        command = command_line(["python", *sys.argv])
         if self.was_restored and (self.path / "run.json").is_file():
-            add_resume(self.path, data)
+            add_resume(self.path, data, command)
         else:
-            write_record(self.path, data, pl_module, self.seed)
+            write_record(self.path, data, pl_module, self.seed, command)
         write_config(self.path, yaml.safe_dump(self.config, sort_keys=False))
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):

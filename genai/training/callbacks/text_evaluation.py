@@ -36,7 +36,7 @@ class EvaluateText(L.Callback):
         self.num_samples = num_samples
         self.seed = seed
         self.prints = prints
-        self.last: TextResult | None = None
+        self.latest_result: TextResult | None = None
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "validate":
@@ -50,7 +50,7 @@ class EvaluateText(L.Callback):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(model, TextModel) or not isinstance(data, TextDataModule) or not trainer.is_global_zero:
             return
-        self.last = result = score_text(model, data, split, self.num_samples, self.seed)
+        self.latest_result = result = score_text(model, data, split, self.num_samples, self.seed)
         overrides = overrides_of(trainer)
         for logger in () if overrides else trainer.loggers:
             logger.log_metrics({f"{split}/{name}": value for name, value in result.scores.items()}, step=model.images_seen)

@@ -102,8 +102,8 @@ def test_fit_evaluates_each_kth_epoch_and_the_last(callback):
     fit.fit(Model(), datamodule=Data())
     rows = [row for _, row in recorder.rows if "val/fid" in row]
     assert len(rows) == 2
-    assert {f"val/{name}" for name in (*callback.last.scores, "fid_floor", "share_0")} <= rows[0].keys()
-    assert float(fit.callback_metrics["val/fid"]) == pytest.approx(callback.last.scores["fid"], rel=1e-6)
+    assert {f"val/{name}" for name in (*callback.latest_result.scores, "fid_floor", "share_0")} <= rows[0].keys()
+    assert float(fit.callback_metrics["val/fid"]) == pytest.approx(callback.latest_result.scores["fid"], rel=1e-6)
 
 
 def test_the_two_sample_test_on_request(callback, tmp_path, capsys):
@@ -117,7 +117,7 @@ def test_the_two_sample_test_on_request(callback, tmp_path, capsys):
     assert test["floor"]["two_sample"] == pytest.approx(0.5, abs=0.2)
     assert "Two-sample accuracy" in capsys.readouterr().out
     trainer(callback, max_epochs=1).fit(Model(), datamodule=Data())
-    assert "two_sample" not in callback.last.scores
+    assert "two_sample" not in callback.latest_result.scores
 
 
 def test_options_that_the_config_lacks_stay_out_of_the_curves(callback, tmp_path):
@@ -134,9 +134,9 @@ def test_it_works_without_the_command_line(tmp_path, monkeypatch, capsys):
     callback = EvaluateSamples(num_samples=60, batch_size=30)
     run = trainer(callback, max_epochs=1, limit_train_batches=1, limit_val_batches=1)
     run.fit(Model(), Digits())
-    assert callback.last.protocol.features == "digits"
-    assert callback.last.protocol.num_reference == 60
-    assert float(run.callback_metrics["val/recall"]) == pytest.approx(callback.last.scores["recall"])
+    assert callback.latest_result.protocol.features == "digits"
+    assert callback.latest_result.protocol.num_reference == 60
+    assert float(run.callback_metrics["val/recall"]) == pytest.approx(callback.latest_result.scores["recall"])
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert capsys.readouterr().out == ""
 
@@ -149,13 +149,13 @@ def test_without_a_data_module_it_says_so(callback):
 def test_checkpoints_can_monitor_the_fid(callback, tmp_path):
     checkpoint = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/fid", save_on_train_epoch_end=False)
     trainer(callback, checkpoint, max_epochs=1, enable_checkpointing=True).fit(Model(), datamodule=Data())
-    assert float(checkpoint.best_model_score) == pytest.approx(callback.last.scores["fid"], rel=1e-6)
+    assert float(checkpoint.best_model_score) == pytest.approx(callback.latest_result.scores["fid"], rel=1e-6)
 
 
 def test_every_zero_epochs_scores_none_while_fitting(callback):
     callback.every_n_epochs = 0
     trainer(callback, max_epochs=1).fit(Model(), datamodule=Data())
-    assert callback.last is None
+    assert callback.latest_result is None
 
 
 def test_validation_and_test_merge_into_metrics_json(callback, tmp_path, capsys):
@@ -167,7 +167,7 @@ def test_validation_and_test_merge_into_metrics_json(callback, tmp_path, capsys)
     assert content.keys() == {"other", "sampling", "val", "test"}
     assert content["val"]["protocol"]["num_reference"] == 60
     assert content["test"]["protocol"]["num_reference"] == 80
-    assert content["test"]["scores"]["fid"] == callback.last.scores["fid"]
+    assert content["test"]["scores"]["fid"] == callback.latest_result.scores["fid"]
     assert content["test"]["images_seen"] == 0
     output = capsys.readouterr().out
     assert output.count("real against real") == 2
@@ -206,13 +206,13 @@ def test_a_conditional_model_is_conditioned_on_the_labels_of_the_reference(callb
     trainer(callback).validate(model, datamodule=Data(), verbose=False)
     labels = Data().split("val").labels  # 60 of them, for 100 samples
     assert set(model.seen) == {(i, labels[i % 60]) for i in range(100)}
-    assert 0 <= callback.last.scores["label_agreement"] <= 1
-    assert "label_agreement" in callback.last.floor
+    assert 0 <= callback.latest_result.scores["label_agreement"] <= 1
+    assert "label_agreement" in callback.latest_result.floor
 
 
 def test_a_dev_run_evaluates_few_samples(callback):
     trainer(callback, fast_dev_run=True).fit(Model(), datamodule=Data())
-    assert callback.last.protocol.num_samples == 64
+    assert callback.latest_result.protocol.num_samples == 64
 
 
 def test_other_models_are_left_alone(callback):
@@ -220,7 +220,7 @@ def test_other_models_are_left_alone(callback):
         validation_step = Model.validation_step
 
     trainer(callback).validate(Other(), datamodule=Data(), verbose=False)
-    assert callback.last is None
+    assert callback.latest_result is None
 
 
 def test_missing_weights_are_an_error_before_training(callback):
@@ -239,7 +239,7 @@ def test_training_goes_on_with_the_same_random_numbers(callback):
         torch.manual_seed(0)
         trainer(callback, max_epochs=2).fit(Model(), datamodule=Data())
         states.append(torch.get_rng_state())
-    assert callback.last is not None
+    assert callback.latest_result is not None
     assert torch.equal(*states)
 
 
