@@ -9,7 +9,6 @@ direction_files.py  directions, saved with a run
 condition_edits.py  the same noise with another class, attribute or word
 inversion.py        the point of a space whose image is nearest to a picture
 edit_scores.py      how well edits work
-latent_search.py    the latent of an image, by optimisation
 explanations.py     which pixels a score depends on, and whether that is faithful
 word_maps.py        where each word of a caption acts
 head_erasure.py     which attention heads a transformer needs
