@@ -44,6 +44,11 @@ def check_types(content: Mapping[str, Any], types: Mapping[str, type | tuple[typ
             raise DamagedFileError(f"{path} is damaged (it has {found} as {name})")
 
 
+def is_numbers(values: Any, kind: type | tuple[type, ...] = (int, float)) -> bool:
+    """Whether `values` is a list of numbers of that kind."""
+    return isinstance(values, list) and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
+
+
 def merge_json(path: Path, entries: dict[str, Any], keep: bool = False) -> None:
     """Set `entries` in the JSON object at `path`, keeping its others; the file is replaced whole.
 
