@@ -1,4 +1,4 @@
-"""Control of generation.
+"""Paths, directions and edits in a latent space, and explanations.
 
 paths.py            paths between two latents
 spaces.py           the space in which latents are edited

@@ -1,7 +1,9 @@
-"""A generative model as an ONNX graph: from noise and a label to the image, samplers unrolled, any batch size.
+"""A generative model as an ONNX graph: from noise and a label to the image, any batch size.
+
+Samplers are unrolled. The denoiser of a diffusion model is one function of the file, which every evaluation calls.
 
 The graph is float32 and uses the averaged weights. Its random numbers are inputs, so that it is deterministic: standard normal
-`noise`, and `uniform` numbers where a model draws codes, candidates or mixture components.
+`noise`, and `uniform` numbers where a model samples codes, candidates or mixture components.
 """
 
 import logging
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
+from torch.onnx import ops
 
 from genai import __version__
 from genai.errors import UserError
@@ -31,6 +34,7 @@ from genai.models.vqvae.vqvae import VQVAE
 from genai.runs import Run
 from genai.runs.sampling import default_condition
 
+DOMAIN, DENOISE = "genai", "denoise"  # of the function in the file of a diffusion model
 EXAMPLE = 3  # images in the batch that is traced; 0 and 1 would be taken for constants
 
 
@@ -106,29 +110,46 @@ class ResampledGANGraph(SamplingGraph):
 
 
 class DiffusionGraph(SamplingGraph):
-    """Noise (N, R, C, H, W) -> images: the first of the R draws is the start, stochastic samplers use the others."""
+    """Noise (N, R, C, H, W) -> images: the first of the R tensors is the initial noise, stochastic samplers use the others."""
 
     def __init__(self, model: Diffusion) -> None:
         if model.sampling.sampler == "adaptive":
             raise UserError("the adaptive sampler has no fixed number of steps: an ONNX graph needs another sampler")
-        self.levels = Levels(model.sampling.sigmas().tolist())
-        draws: list[int] = []
+        self.sigmas = Sigmas(model.sampling.sigmas().tolist())
+        noises: list[int] = []
 
-        def draw() -> Tensor:
-            draws.append(1)
+        def new_noise() -> Tensor:
+            noises.append(1)
             return torch.zeros(1, *model.image_shape)
 
-        model.sampling.run_sampler(lambda x, sigma: x, draw(), self.levels, draw)  # type: ignore[arg-type]
-        super().__init__(model, RandomInput("noise", (len(draws), *model.image_shape), "normal"))
+        model.sampling.run_sampler(lambda x, sigma: x, new_noise(), self.sigmas, new_noise)  # type: ignore[arg-type]
+        super().__init__(model, RandomInput("noise", (len(noises), *model.image_shape), "normal"))
 
     def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
-        model, draws = self.model, iter(noise.unbind(dim=1))
+        model, noises = self.model, iter(noise.unbind(dim=1))
         encoded = model.encode_condition(condition)
-        denoise = model.denoiser(model.averaged, encoded)
-        guide = model.denoiser(model.averaged, None if encoded is None else torch.zeros_like(encoded))
+        denoise = partial(denoise_by_function, condition=encoded)
+        guide = partial(denoise_by_function, condition=None if encoded is None else torch.zeros_like(encoded))
         denoise = guided(denoise, guide, model.sampling.guidance_scale, model.sampling.guidance_interval)
-        x = self.levels[0] * next(draws)
-        return model.sampling.run_sampler(denoise, x, self.levels, partial(next, draws)).clamp(-1, 1)  # type: ignore[no-any-return]
+        x = self.sigmas[0] * next(noises)
+        return model.sampling.run_sampler(denoise, x, self.sigmas, partial(next, noises)).clamp(-1, 1)  # type: ignore[no-any-return]
+
+
+def denoise_by_function(x: Tensor, sigma: Tensor, condition: Tensor | None) -> Tensor:
+    """A call of the ONNX function that `DenoiserGraph` becomes; it has no value outside of an export."""
+    inputs = [x, sigma] if condition is None else [x, sigma, condition]
+    return ops.symbolic(f"{DOMAIN}::{DENOISE}", inputs, dtype=x.dtype, shape=x.shape, version=1)
+
+
+class DenoiserGraph(nn.Module):
+    """Noisy images (N, C, H, W), noise levels (N,) and encoded conditions -> denoised images."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.model.denoiser(self.model.averaged, condition)(x, sigma)  # type: ignore[no-any-return]
 
 
 class VAEGraph(SamplingGraph):
@@ -181,11 +202,11 @@ class VQVAEGraph(SamplingGraph):
         return trained.tokenizer.decode(codes.t().unflatten(1, prior.grid))  # type: ignore[no-any-return]
 
 
-class Levels(list[float]):
-    """Noise levels as numbers, which samplers read like a tensor: constants of the graph."""
+class Sigmas(list[float]):
+    """Sigmas as numbers, which samplers read like a tensor: constants of the graph."""
 
     def tolist(self) -> list[float]:
-        """The levels."""
+        """The sigmas."""
         return list(self)
 
 
@@ -245,7 +266,22 @@ def export_onnx(run: Run, model: Any, path: Path) -> int:
     graph = sampling_graph(model).eval()
     arguments = example(run, graph, range(EXAMPLE))
     names = [*(own.name for own in graph.inputs), "label"][: len(arguments)]
+    proto = trace(graph, arguments, names, nested=isinstance(graph, VAEGraph))
+    if isinstance(graph, DiffusionGraph):
+        encoded = model.encode_condition(arguments[1] if len(arguments) > 1 else None)
+        inputs = [arguments[0][:, 0], torch.ones(EXAMPLE), *([] if encoded is None else [encoded])]
+        denoiser_names = ["x", "sigma", "condition"][: len(inputs)]
+        add_function(proto, trace(DenoiserGraph(model).eval(), inputs, denoiser_names))
+    onnx.helper.set_model_props(proto, dict(describe(run, graph)))
+    with open_atomically(path) as file:
+        file.write(proto.SerializeToString())
+    return path.stat().st_size
+
+
+def trace(graph: nn.Module, arguments: Sequence[Tensor], names: Sequence[str], nested: bool = False) -> Any:
+    """The ModelProto of a module for any batch size; `nested`: all arguments after the first are `*others` of `forward`."""
     batch = torch.export.Dim("batch", min=1)
+    shapes: list[Any] = [{0: batch} for _ in arguments]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -254,24 +290,34 @@ def export_onnx(run: Run, model: Any, path: Path) -> int:
             tuple(arguments),
             input_names=names,
             output_names=["images"],
-            dynamic_shapes=tuple({0: batch} for _ in arguments)
-            if len(arguments) == 1
-            else flat_shapes(graph, arguments, batch),
+            dynamic_shapes=(shapes[0], tuple(shapes[1:])) if nested and shapes[1:] else tuple(shapes),
             dynamo=True,
             verbose=False,
         )
     assert program is not None
-    proto = program.model_proto
-    onnx.helper.set_model_props(proto, dict(describe(run, graph)))
-    with open_atomically(path) as file:
-        file.write(proto.SerializeToString())
-    return path.stat().st_size
+    return program.model_proto
 
 
-def flat_shapes(graph: SamplingGraph, arguments: Sequence[Tensor], batch: Any) -> Any:
-    """The dynamic shapes of several arguments; those of `*others` stand in a tuple of their own."""
-    shapes = [{0: batch} for _ in arguments]
-    return (shapes[0], tuple(shapes[1:])) if isinstance(graph, VAEGraph) else tuple(shapes)
+def add_function(proto: Any, function: Any) -> None:
+    """Add a traced module as the function DENOISE to a model that calls it. Its weights are stored once.
+
+    A function of ONNX has no weights, so they become initializers of the model that each call passes.
+    """
+    from onnx import helper
+
+    weights = [f"{DENOISE}.{own.name}" for own in function.graph.initializer]
+    for node in proto.graph.node:
+        if (node.domain, node.op_type) == (DOMAIN, DENOISE):
+            node.input.extend(weights)
+    inputs = [own.name for own in (*function.graph.input, *function.graph.initializer)]
+    outputs = [own.name for own in function.graph.output]
+    body = helper.make_function(DOMAIN, DENOISE, inputs, outputs, function.graph.node, function.opset_import)
+    for name, own in zip(weights, function.graph.initializer, strict=True):
+        proto.graph.initializer.add().CopyFrom(own)
+        proto.graph.initializer[-1].name = name
+    proto.functions.extend([*function.functions, body])
+    imported = {own.domain for own in proto.opset_import}
+    proto.opset_import.extend(own for own in function.opset_import if own.domain not in imported)
 
 
 def example(run: Run, graph: SamplingGraph, seeds: Sequence[int]) -> list[Tensor]:
