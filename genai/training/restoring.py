@@ -11,7 +11,7 @@ from genai.runs.files import check_types
 from genai.training.callbacks.options import OPTIMIZER_CLASSES
 
 COUNTS = ("epoch", "global_step", "images_seen")
-PARTS = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}  # of dicts
+PARTS: dict[str, type] = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}  # of dicts
 POSITION = ("epoch", "batches", "seed", "batch_size", "world_size")  # of the data order
 MAX_COUNT = 2**53  # of images, steps and epochs
 VALUES = (Tensor, int, float, bool, type(None))  # of an optimiser's state, and lists of them
@@ -24,8 +24,8 @@ def check_content(checkpoint: dict[str, Any], path: Path) -> None:
         checkpoint: what the file at `path` holds.
         path: for messages.
     """
-    optional = {OPTIMIZER_CLASSES: list} if OPTIMIZER_CLASSES in checkpoint else {}
-    check_types(checkpoint, dict.fromkeys(COUNTS, int) | PARTS | optional, path)
+    kinds: dict[str, type] = {**dict.fromkeys(COUNTS, int), **PARTS}
+    check_types(checkpoint, kinds | ({OPTIMIZER_CLASSES: list} if OPTIMIZER_CLASSES in checkpoint else {}), path)
     check_counts({name: checkpoint[name] for name in COUNTS}, path)
     for name in PARTS:
         parts = checkpoint[name].items() if isinstance(checkpoint[name], dict) else enumerate(checkpoint[name])
