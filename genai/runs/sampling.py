@@ -57,10 +57,16 @@ def sample(
     return model.sample(image_seeds(seed, num), make_condition(model, label, num, names), **options)
 
 
-def default_condition(run: Run, model: ImageModel, num: int) -> Tensor | None:
+def default_condition(run: Run, model: ImageModel, num: int, kind: str | None = None) -> Tensor | None:
     """The condition of `num` images without a label of the user's; None for an unconditional model.
 
     Classes in turn, (num,) int64; or the attributes (num, K) float32 or captions (num, L) int64 of training images in turn.
+
+    Args:
+        run: gives the labels of training images.
+        model: of the run.
+        num: number of images.
+        kind: of the labels: `class`, `attributes` or `text`; None for that of run.json.
 
     Raises:
         UserError: run.json has no labels of training images.
@@ -68,7 +74,7 @@ def default_condition(run: Run, model: ImageModel, num: int) -> Tensor | None:
     check_number(num, model.image_shape)
     if not model.conditional:
         return None
-    kind = run.record().get("label_kind", "class")
+    kind = kind or run.record().get("label_kind", "class")
     if kind not in ("attributes", "text"):
         return torch.arange(num) % model.num_classes
     examples = label_examples(run)

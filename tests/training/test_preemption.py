@@ -147,7 +147,7 @@ def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["training", "validation"])
+@pytest.mark.parametrize("split", ["training", pytest.param("validation", marks=pytest.mark.long)])
 def test_stopped_while_a_loader_process_hangs(
     split: str, whole: tuple[str, Path], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

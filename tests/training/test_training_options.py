@@ -23,14 +23,15 @@ from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 from genai.training.callbacks.announcement import describe_step, images_per_batch
 from tests.families import FAMILIES, family
 
-STEPS = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "50", "--trainer.limit_val_batches", "0"]
+NUM_STEPS = 20
+STEPS = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(NUM_STEPS), "--trainer.limit_val_batches", "0"]
 STEPS += ["--data.init_args.batch_size", "16", "--data.init_args.augment", "null"]
 MICROBATCHES = ["--model.init_args.num_microbatches", "2"]
 COMPILED = ["--model.init_args.compile", "aot_eager"]
 
 
 def fit(name: str, folder: Path, *options: str) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
-    """Weights after 50 steps of the family, and its losses."""
+    """Weights after a few steps of the family, and its losses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENAI_RUNS", str(folder / "runs"))
         assert main(["fit", *family(name), *STEPS, *options]) == 0
@@ -60,7 +61,7 @@ def test_the_steps_are_the_same(name: str, options: list[str], plain: dict, tmp_
     weights, losses = fit(name, tmp_path, *options)
     assert list(weights) == list(plain[name][0])
     for key, expected in plain[name][1].items():
-        assert len(expected) == 50
+        assert len(expected) == NUM_STEPS
         np.testing.assert_allclose(losses[key], expected, rtol=1e-3)
     for key, value in plain[name][0].items():
         torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-4, msg=key)

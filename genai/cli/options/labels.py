@@ -130,9 +130,9 @@ def sample_condition(labels: LabelOptions, num: int, source: LoadedRun) -> Tenso
         if not labels.is_empty or labels.per_label:
             raise UserError(f"{run.path} is unconditional: leave --label, --per-label, --prompt and --shares out")
         return None
-    if labels.is_empty and not labels.per_label:
-        return default_condition(run, source.model, num)
     names, kind = run.record()["class_names"], label_kind(source)
+    if labels.is_empty and not labels.per_label:
+        return default_condition(run, source.model, num, kind)
     if labels.label and kind == "class":
         warn_of_excluded(class_numbers(labels.label, names), names, run)
     if labels.shares:
