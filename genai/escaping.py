@@ -9,9 +9,14 @@ PLAIN = re.compile(r"(?!.*www\.)(?!.*@\S*\.)[\w ,.+()±%/@-]*", re.IGNORECASE)  
 MARKS = re.compile(r"([\\`*_{}\[\]()#!|<>&~$:@.])")
 
 
+def one_line(text: object) -> str:
+    """The text with a space for each line break or other white space."""
+    return " ".join(str(text).split())
+
+
 def literal(text: object) -> str:
     """The text in one line of Markdown, with each mark escaped; names and versions without marks stay as they are."""
-    line = " ".join(str(text).split())
+    line = one_line(text)
     return line if PLAIN.fullmatch(line) else MARKS.sub(r"\\\1", line)
 
 
@@ -22,7 +27,7 @@ def literals(values: dict[str, Any]) -> dict[str, Any]:
 
 def code(text: object, in_table: bool = False) -> str:
     """The text as code in one line of Markdown, between more backticks than it has in a row."""
-    line = " ".join(str(text).split())
+    line = one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if line.startswith("`") or line.endswith("`") or not line else ""
     return f"{fence}{space}{line.replace('|', chr(92) + '|') if in_table else line}{space}{fence}"

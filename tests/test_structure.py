@@ -3,9 +3,8 @@
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "genai").rglob("*.py"))
@@ -18,20 +17,24 @@ WORDS = (
 PRIVATE = re.compile(rf"\b({WORDS})\b", re.IGNORECASE)
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def classes(path: Path) -> list[ast.ClassDef]:
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+    return [node for node in ast.walk(parsed(path)) if isinstance(node, ast.ClassDef)]
 
 
 def methods(node: ast.ClassDef) -> list[str]:
     return [part.name for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_are_short_and_classes_are_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_LINES
-    for node in classes(path):
-        number = len(methods(node))
-        assert number <= MAX_METHODS, f"{node.name} has {number} methods: compose it of objects"
+def test_files_are_short_and_classes_are_small() -> None:
+    long = {str(path.relative_to(ROOT)): n for path in MODULES if (n := len(path.read_text().splitlines())) > MAX_LINES}
+    assert long == {}, f"split files of more than {MAX_LINES} lines"
+    large = {node.name: n for path in MODULES for node in classes(path) if (n := len(methods(node))) > MAX_METHODS}
+    assert large == {}, f"compose classes of more than {MAX_METHODS} methods of objects"
 
 
 def test_no_two_classes_share_a_name() -> None:
@@ -42,12 +45,13 @@ def test_no_two_classes_share_a_name() -> None:
     assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_says_its_job_first(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
+def test_a_file_says_its_job_first() -> None:
+    assert [str(path.relative_to(ROOT)) for path in MODULES if not ast.get_docstring(parsed(path))] == []
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_fields_words_are_used(path: Path) -> None:
-    lines = enumerate(path.read_text().splitlines(), start=1)
-    assert [f"{number}: {line.strip()}" for number, line in lines if PRIVATE.search(line)] == []
+def test_the_fields_words_are_used() -> None:
+    found = []
+    for path in TEXTS:
+        lines = enumerate(path.read_text().splitlines(), start=1)
+        found += [f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for number, line in lines if PRIVATE.search(line)]
+    assert found == []

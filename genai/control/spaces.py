@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genai.models.capabilities import Decodes, HasIntermediate
+from genai.models.capabilities import Decodes, HasIntermediate, InvertsNoise
+from genai.models.seeds import seeded_normal
 
 BATCH_SIZE = 250
 
@@ -34,10 +35,10 @@ class Points:
 
 
 class EditSpace(NamedTuple):
-    """Where latents are edited: W of a generator with a mapping network, otherwise the latents that the decoder takes.
+    """Where latents are edited: W of a generator with a mapping network, the latents that a decoder takes, or initial noise.
 
-    name: `w` or `z`.
-    model: that decodes.
+    name: `w`, `z`, or `noise` of a diffusion model, whose pixels are the coordinates.
+    model: that decodes, or samples from noise.
     """
 
     name: str
@@ -46,7 +47,10 @@ class EditSpace(NamedTuple):
     @torch.no_grad()
     def points(self, seeds: Sequence[int], condition: Tensor | None) -> Points:
         """The points that `sample` decodes for these seeds and conditions."""
-        z = self.model.latents(seeds)
+        if self.name == "noise":
+            z = seeded_normal(seeds, self.model.image_shape, self.model.device).flatten(1)
+        else:
+            z = self.model.latents(seeds)
         condition = None if condition is None else condition.to(z.device)
         return self.from_latents(z, condition)
 
@@ -55,10 +59,13 @@ class EditSpace(NamedTuple):
         return Points(self.model.intermediate().to_w(z, condition), condition) if self.name == "w" else Points(z, condition)
 
     def images(self, points: Points) -> Tensor:
-        """Decoded points: (N, C, H, W) in [-1, 1], differentiable if the model's decoder is."""
+        """Decoded points: (N, C, H, W) in [-1, 1], differentiable if the model's decoder is; a sampler is not."""
         images: Tensor
         if self.name == "w":
             images = self.model.intermediate().decode(points.x)
+        elif self.name == "noise":
+            noise = points.x.unflatten(1, self.model.image_shape)
+            images = self.model.sample(range(len(noise)), points.condition, initial_noise=noise)
         else:
             images = self.model.decode(points.x, points.condition)
         return images
@@ -70,8 +77,10 @@ class EditSpace(NamedTuple):
         return torch.cat([self.images(points[i : i + BATCH_SIZE]).clamp(-1, 1).float().cpu() for i in starts])
 
 
-def edit_space(model: Decodes) -> EditSpace:
-    """The space of a model: `w` if it has an intermediate space, else `z`."""
+def edit_space(model: Any) -> EditSpace:
+    """The space of a model that decodes or inverts noise: `w` if it has an intermediate space, else `z` or `noise`."""
+    if not isinstance(model, Decodes) and isinstance(model, InvertsNoise):
+        return EditSpace("noise", model)
     has_w = isinstance(model, HasIntermediate) and model.intermediate() is not None
     return EditSpace("w" if has_w else "z", model)
 

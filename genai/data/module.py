@@ -52,6 +52,10 @@ class DataModule(L.LightningDataModule):
         self.seed = seed
         self.order = TrainingOrder()
 
+    def __str__(self) -> str:
+        """Class and name; Lightning's own text reads all splits, also where jsonargparse only puts it into a log message."""
+        return f"{type(self).__name__} ({self.name})"
+
     @abstractmethod
     def fingerprint(self, split: Split) -> str:
         """Short hash of the dataset's name, content and split."""

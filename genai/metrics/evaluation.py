@@ -24,7 +24,7 @@ from genai.metrics.features import FeatureNetwork, Features
 from genai.metrics.labels import expected_labels
 from genai.metrics.protocol import Comparison, Protocol, RealData, make_protocol
 from genai.metrics.reference import Subset, cache_path, real_features, real_images
-from genai.metrics.registry import EDITION, all_metrics, compute_scores
+from genai.metrics.registry import METRICS_VERSION, all_metrics, compute_scores
 from genai.metrics.tables import WrappedTable
 from genai.metrics.two_sample import MAX_IMAGES
 
@@ -222,7 +222,7 @@ def _floor(
     """The measurement of training images, from the cache or computed; with reference `images` also the two-sample test."""
     train = Subset(data.name, data.fingerprint("train"), "train", protocol.num_samples)
     names = [declared.name for declared in all_metrics()]
-    key = {**asdict(protocol), "seed": None, "floor": train._asdict(), "metrics": names, "edition": EDITION}
+    key = {**asdict(protocol), "seed": None, "floor": train._asdict(), "metrics": names, "edition": METRICS_VERSION}
     key["two_sample"] = images is not None
     path = cache_path(key, ".json")
     try:

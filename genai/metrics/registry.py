@@ -18,7 +18,7 @@ import genai.metrics
 from genai.metrics.protocol import Comparison
 
 ARROWS = {"higher": "↑", "lower": "↓"}
-EDITION = 1  # raised when the values of any metric change, so that cached floors are computed again
+METRICS_VERSION = 1  # raised when the values of any metric change, so that cached floors are computed again
 
 
 class Estimate(NamedTuple):

@@ -80,7 +80,7 @@ class Averaged(nn.Module):
 class PowerAveraged(nn.Module):
     """Average of a network's weights in which those of time t have weight t^gamma (EDM2, equation 1).
 
-    Its width is a fixed share of the training so far. From snapshots of two such averages `reconstruct` makes one of any
+    Its width is a fixed share of the training so far. From snapshots of two such averages `posthoc_average` makes one of any
     width. It is a submodule of its model, as `Averaged` is.
 
     Args:
@@ -130,7 +130,7 @@ def overlap(t_a: float, gamma_a: float, t_b: float, gamma_b: float) -> float:
     return (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1) * at_end_a * at_end_b * end
 
 
-def reconstruction(snapshots: Sequence[Snapshot], t: float, std: float) -> np.ndarray:
+def posthoc_coefficients(snapshots: Sequence[Snapshot], t: float, std: float) -> np.ndarray:
     """Weights of the snapshots, (K,) float64 with a sum of about 1, whose mixture is closest to the profile of `std` at `t`.
 
     They solve the least-squares problem of EDM2, section 3.2: A x = b with the overlaps of the profiles.
@@ -141,9 +141,9 @@ def reconstruction(snapshots: Sequence[Snapshot], t: float, std: float) -> np.nd
     return np.linalg.lstsq(a, b, rcond=1e-12)[0]
 
 
-def reconstruct(snapshots: Sequence[Snapshot], t: float, std: float) -> dict[str, Tensor]:
+def posthoc_average(snapshots: Sequence[Snapshot], t: float, std: float) -> dict[str, Tensor]:
     """The state dict of the average of width `std` at time `t`; values that are not floats come from the last snapshot."""
-    weights = reconstruction(snapshots, t, std)
+    weights = posthoc_coefficients(snapshots, t, std)
     state = {}
     for name, last in snapshots[-1].state.items():
         if last.is_floating_point():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genai.models.base import Model
 
 
-MANUAL_FLAGS = {"gradient_clip_val": "max_grad_norm", "accumulate_grad_batches": "num_microbatches"}
+OPTIONS_OF_FLAGS = {"gradient_clip_val": "max_grad_norm", "accumulate_grad_batches": "num_microbatches"}
 """Trainer flags that Lightning refuses for models with manual optimisation -> the option of these models instead."""
 
 

@@ -10,6 +10,7 @@ dit.py            a diffusion transformer
 hidden_markov.py  a hidden Markov model of tokens
 kneser_ney.py     n-grams with Kneser-Ney smoothing
 mlp.py            multilayer perceptrons for GANs
+normalisation.py  RMS normalisation
 pixelcnn.py       gated masked convolutions over tokens of images
 recurrent.py      LSTM and minGRU
 resnet.py         R3GAN's generator and discriminator

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, one_hot, pad, rms_norm, silu
+from torch.nn.functional import conv2d, one_hot, pad, silu
 
 from genai.errors import UserError, check_at_least
 from genai.networks.conditioning import VectorConditioner
+from genai.networks.normalisation import rms_norm
 from genai.networks.transformer import Cache
 
 
@@ -79,7 +80,7 @@ class GatedBlock(nn.Module):
 
     def gated(self, x: Tensor) -> Tensor:
         """What is added to the residual stream, from the output of the convolution (..., dim)."""
-        a, b = self.expand(rms_norm(x, x.shape[-1:])).chunk(2, dim=-1)
+        a, b = self.expand(rms_norm(x)).chunk(2, dim=-1)
         return self.dropout(self.project(a * silu(b)))  # type: ignore[no-any-return]
 
 
@@ -151,9 +152,9 @@ class PixelCNN(nn.Module):
         x = x + self.embedded(condition)[:, None, None] + self.positions.unflatten(0, (self.height, self.width))
         block: Any
         for block in self.blocks:
-            x = x + block.gated(block.convolution(rms_norm(x, x.shape[-1:])))
+            x = x + block.gated(block.convolution(rms_norm(x)))
         x = x.flatten(1, 2)[:, : length + 1]
-        return self.logits(rms_norm(x, x.shape[-1:]))  # type: ignore[no-any-return]
+        return self.logits(rms_norm(x))  # type: ignore[no-any-return]
 
     def next(self, tokens: Tensor, condition: Tensor | None, cache: Cache) -> Tensor:
         """Logits (N, vocab_size) of the token after the cached ones and `tokens`: (N, 0) at the start, then (N, 1)."""
@@ -163,11 +164,11 @@ class PixelCNN(nn.Module):
         x = self.first.at(known, position, self.width) + self.embedded(condition) + self.positions[position]  # (N, dim)
         block: Any
         for layer, block in enumerate(self.blocks, start=1):
-            new = rms_norm(x, x.shape[-1:])[:, None]
+            new = rms_norm(x)[:, None]
             known = appended(cache, layer, new, block.convolution.reach(self.width))
             x = x + block.gated(block.convolution.at(known, position, self.width))
         cache.length = position + 1
-        return self.logits(rms_norm(x, x.shape[-1:]))  # type: ignore[no-any-return]
+        return self.logits(rms_norm(x))  # type: ignore[no-any-return]
 
     def embedded(self, condition: Tensor | None) -> Tensor:
         """The embedding of the condition (N, dim), or zeros (1, dim)."""

@@ -6,9 +6,10 @@ Both map tokens to the logits of the next token at every position, as the transf
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu, rms_norm
+from torch.nn.functional import relu
 
 from genai.errors import check_at_least
+from genai.networks.normalisation import rms_norm
 from genai.networks.transformer import Cache
 
 WIDTH = 4  # positions that the convolution before each minGRU sees
@@ -67,7 +68,7 @@ class MinGRUBlock(nn.Module):
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x (N, L, dim) and the state (h (N, inner), the last inputs of the convolution) -> the same after x."""
-        y = rms_norm(x, x.shape[-1:])
+        y = rms_norm(x)
         tail = y.new_zeros(len(y), WIDTH - 1, y.shape[2]) if state is None else state[1]
         window = torch.cat([tail, y], dim=1)  # (N, WIDTH - 1 + L, dim)
         shifted = (window[:, i : i + y.shape[1]] * self.convolution[:, i].to(y.dtype) for i in range(WIDTH))
@@ -75,8 +76,8 @@ class MinGRUBlock(nn.Module):
         z, candidate = self.gates(y).float().chunk(2, dim=-1)
         z = z.sigmoid()
         h = scan(1 - z, z * candidate, None if state is None else state[0])
-        x = x + self.dropout(self.mix(rms_norm(h, h.shape[-1:]).to(x.dtype)))
-        squared = relu(self.expand(rms_norm(x, x.shape[-1:]))).square()
+        x = x + self.dropout(self.mix(rms_norm(h).to(x.dtype)))
+        squared = relu(self.expand(rms_norm(x))).square()
         return x + self.dropout(self.project(squared)), (h[:, -1], window[:, 1 - WIDTH :])
 
 
@@ -114,7 +115,7 @@ class MinGRU(nn.Module):
     def forward(self, tokens: Tensor, condition: None = None, cache: Cache | None = None) -> Tensor:
         """tokens (N, L) -> (N, 1 + L, vocab_size), see `Transformer.forward`; with a non-empty cache (N, L, vocab_size)."""
         x = with_start(self.tokens(tokens), self.start, cache)
-        x = self.dropout(rms_norm(x, x.shape[-1:]))
+        x = self.dropout(rms_norm(x))
         earlier = cache.layers if cache is not None and cache.layers else [None] * len(self.blocks)
         states = []
         for block, state in zip(self.blocks, earlier, strict=True):
@@ -123,7 +124,7 @@ class MinGRU(nn.Module):
         if cache is not None:
             cache.length += tokens.shape[1] + (cache.length == 0)
             cache.layers = states
-        return self.logits(rms_norm(x, x.shape[-1:]))  # type: ignore[no-any-return]
+        return self.logits(rms_norm(x))  # type: ignore[no-any-return]
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The weight matrices of the blocks, without the convolutions, for an optimiser of matrices such as Muon."""

@@ -10,11 +10,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
-from torch.nn.functional import relu, rms_norm, scaled_dot_product_attention
+from torch.nn.functional import relu, scaled_dot_product_attention
 
 from genai.errors import UserError
 from genai.networks.attention import sdpa_backends
 from genai.networks.conditioning import ConditionerFactory, VectorConditioner
+from genai.networks.normalisation import rms_norm
 
 ROTARY_BASE = 10_000.0
 
@@ -79,7 +80,7 @@ class CausalAttention(nn.Module):
         """Of x (N, L, dim), each (N, heads, L, dim / heads)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         scale = torch.stack([self.query_scale, self.key_scale])[:, None, None, None]
-        qk = rms_norm(qkv[:2], qkv.shape[-1:]) * scale.to(qkv.dtype)  # (2, N, heads, L, dim / heads)
+        qk = rms_norm(qkv[:2]) * scale.to(qkv.dtype)  # (2, N, heads, L, dim / heads)
         q, k = qk if rotation is None else rotated(qk, rotation)
         return q, k, qkv[2]
 
@@ -103,8 +104,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation | None, layer: int, cache: Cache | None) -> Tensor:
         """x (N, L, dim) -> (N, L, dim), see `CausalAttention`."""
-        x = x + self.dropout(self.attention(rms_norm(x, x.shape[-1:]), rotation, layer, cache))
-        h = relu(self.expand(rms_norm(x, x.shape[-1:])))
+        x = x + self.dropout(self.attention(rms_norm(x), rotation, layer, cache))
+        h = relu(self.expand(rms_norm(x)))
         return x + self.dropout(self.project(h * h))  # type: ignore[no-any-return]
 
 
@@ -174,13 +175,13 @@ class Transformer(nn.Module):
             raise ValueError(f"{end - 1} tokens exceed the context length {self.context_length}")
         if self.positions is not None:
             x = x + torch.cat([torch.zeros_like(self.positions[:1]), self.positions])[start:end]
-        x = self.dropout(rms_norm(x, x.shape[-1:]))
+        x = self.dropout(rms_norm(x))
         rotation = rotation_of(start, end, self.head_dim, x) if self.positions is None else None
         for layer, block in enumerate(self.blocks):
             x = block(x, rotation, layer, cache)
         if cache is not None:
             cache.length = end
-        return self.logits(rms_norm(x, x.shape[-1:]))  # type: ignore[no-any-return]
+        return self.logits(rms_norm(x))  # type: ignore[no-any-return]
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The weight matrices of the blocks, for an optimiser of matrices such as Muon."""

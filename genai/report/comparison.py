@@ -45,7 +45,8 @@ class Group:
 
     def values(self, metric: str) -> list[float]:
         """The score of each run."""
-        return [test["scores"][metric] for test in self.tests() if metric in test["scores"]]
+        found = [test["scores"].get(metric) for test in self.tests()]
+        return [score for score in found if score is not None]
 
 
 def short_name(run: Run) -> str:
@@ -190,8 +191,8 @@ def costs_of(groups: Sequence[Group]) -> dict[str, list[str]]:
     """Parameters, images seen and what was measured of the cost, by title: a cell for each group, the mean over its runs."""
     found: dict[str, list[str]] = {}
     tests = [group.tests() for group in groups]
-    found["parameters"] = [f"{sum(test[0]['parameters'].values()):,}" if test else "" for test in tests]
-    is_text = any("tokenizer" in one["protocol"] for test in tests for one in test)
+    found["parameters"] = [f"{sum(test[0].get('parameters', {}).values()):,}" if test else "" for test in tests]
+    is_text = any("tokenizer" in one.get("protocol", {}) for test in tests for one in test)
     found["tokens seen" if is_text else "images seen"] = [
         f"{fmean(t['images_seen'] for t in test):,.0f}" if test else "" for test in tests
     ]

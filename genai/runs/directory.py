@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from genai import __version__
 from genai.errors import DamagedFileError, UserError
 from genai.files import os_errors_as_write_errors, read_bounded
-from genai.runs.files import check_types, read_object
+from genai.runs.files import check_types, is_numbers, read_object
 from genai.runs.yaml_files import MAX_CHARACTERS, parse_yaml
 from genai.shipped import SHIPPED
 from genai.terminal import all_visible, visible
@@ -127,7 +127,11 @@ class Run:
                 f"{self.path} has run format {record.get('format', 1)} (written by genai {wrote or 'of an unknown version'}), "
                 f"and genai {__version__} reads format {FORMAT}: use the version that wrote it, or train it again"
             )
-        check_types(record, {name: kind for name, kind in RECORD.items() if name in record}, self.path / "run.json")
+        path = self.path / "run.json"
+        check_types(record, {name: kind for name, kind in RECORD.items() if name in record}, path)
+        for name in ("class_names", "resumed_with"):
+            if not all(isinstance(text, str) for text in record.get(name, [])):
+                raise DamagedFileError(f"{path} is damaged (it has no texts as {name})")
         return record
 
     def raw_record(self) -> dict[str, Any]:
@@ -165,6 +169,19 @@ def check_evaluation(evaluation: dict[str, Any], path: Path) -> None:
     check_types(evaluation, EVALUATION | ({"protocol": dict} if "protocol" in evaluation else {}), path)
     protocol = {name: value for name, value in evaluation.get("protocol", {}).items() if value is not None}
     check_types(protocol, {name: str if name in PROTOCOL_TEXTS else int for name in protocol}, path)
+    if "parameters" in evaluation:
+        check_types(evaluation, {"parameters": dict}, path)
+        check_types(evaluation["parameters"], dict.fromkeys(evaluation["parameters"], int), path)
+    shares = evaluation.get("class_shares") or {}
+    check_types({"class_shares": shares}, {"class_shares": dict}, path)
+    check_types(shares, dict.fromkeys(("names", "samples", "reference"), list) if shares else {}, path)
+    if shares and not len(shares["names"]) == len(shares["samples"]) == len(shares["reference"]):
+        raise DamagedFileError(f"{path} is damaged (it has class_shares of different lengths)")
+    if not is_numbers([*shares.get("samples", ()), *shares.get("reference", ())]):
+        raise DamagedFileError(f"{path} is damaged (it has no numbers as class_shares)")
+    overrides = evaluation.get("overrides", [])
+    if not isinstance(overrides, list) or not all(isinstance(option, str) for option in overrides):
+        raise DamagedFileError(f"{path} is damaged (it has no options as overrides)")
     for part in ("scores", "floor"):
         values = {name: value for name, value in evaluation[part].items() if value is not None}
         check_types(values, dict.fromkeys(values, (int, float)), path)

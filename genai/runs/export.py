@@ -4,7 +4,8 @@ import copy
 import hashlib
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.escaping import code, literal, literals
 from genai.files import make_folder, os_errors_as_write_errors, write_atomically
 from genai.metrics.registry import all_metrics, text_metrics
@@ -104,7 +105,8 @@ def export_run(source: Run, target: Path, model: Model, dtype: str, rescore: Res
     with os_errors_as_write_errors(target), TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
         folder.mkdir()
-        size = write_entry(folder, config, target, model, dtype, record, test)
+        with complete(source.path):
+            size = write_entry(folder, config, target, model, dtype, record, test)
         if (source.path / DIRECTIONS).is_file():
             write_atomically(folder / DIRECTIONS, read_shared(source.path / DIRECTIONS))
         check_target(target, force)
@@ -231,6 +233,17 @@ def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether all scores agree within 1 %."""
     pairs = [(one[name], other[name]) for name in COMPARED if name in one]
     return all(abs(a - b) <= TOLERANCE * max(abs(a), abs(b)) for a, b in pairs)
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[None]:
+    """Raise DamagedFileError where the files of the run at `path` lack something that its card has."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(
+            f"{path} has no complete run.json and metrics.json for a card ({error!r}): score it again"
+        ) from None
 
 
 def card(name: str, record: dict[str, Any], test: dict[str, Any], dtype: str, size: int) -> str:

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from genai.errors import UserError
-from genai.escaping import code, literal, literals
+from genai.escaping import code, literal, literals, one_line
 from genai.files import cache_folder, write_atomically
 from genai.metrics.registry import all_metrics, text_metrics
 from genai.metrics.text import TextProtocol
 from genai.runs.directory import Run
-from genai.runs.export import FILES, describe_protocol, read_shared
+from genai.runs.export import FILES, complete, describe_protocol, read_shared
 
 PREFIX = "hf://"
 Result = TypeVar("Result")
@@ -75,8 +75,10 @@ def push(run: Run, repository: str, licence: str, terms: str, private: bool) -> 
         raise UserError(f"{run.path} has no test scores for its card: run `genai test {run.path}` first")
     hub = imported()
     api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    with complete(run.path):
+        card = hub_card(run, repository, licence, terms)
     with TemporaryDirectory() as temporary:
-        write_atomically(Path(temporary) / "README.md", hub_card(run, repository, licence, terms))
+        write_atomically(Path(temporary) / "README.md", card)
         for name in FILES:
             if name != "README.md" and (run.path / name).is_file():
                 (Path(temporary) / name).write_bytes(read_shared(run.path / name))
@@ -143,19 +145,20 @@ def hub_card(run: Run, repository: str, licence: str, terms: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     record, test = run.record(), run.scores()["test"]
-    data, protocol = " ".join(record["data"].split()), test["protocol"]
+    data, protocol = one_line(record["data"]), test["protocol"]
     is_text = "tokenizer" in protocol
     metrics = [metric for metric in (text_metrics() if is_text else all_metrics()) if metric.name in test["scores"]]
     cells = [(metric.heading, *(metric.text(test[part], with_std=True) for part in ("scores", "floor"))) for metric in metrics]
     images_task = "text-to-image" if record.get("label_kind") == "text" else "unconditional-image-generation"
     task = "text-generation" if is_text else images_task
     kind = f"{protocol['tokenizer']} tokens" if is_text else f"features of {Path(protocol['features']).name}"
+    kind = one_line(kind)
     results = [
         EvalResult(
             task_type=task,
             dataset_type=data,
             dataset_name=data,
-            dataset_split=protocol["split"],
+            dataset_split=one_line(protocol["split"]),
             metric_type=metric.name,
             metric_value=test["scores"][metric.name],
             metric_name=f"{metric.title}, {kind}",
@@ -166,7 +169,7 @@ def hub_card(run: Run, repository: str, licence: str, terms: str) -> str:
         license=licence,
         library_name="genai",
         pipeline_tag=task,
-        tags=["generative", str(record["model"]).lower(), data],
+        tags=["generative", one_line(record["model"]).lower(), data],
         datasets=[data] if data == "mnist" else None,
         model_name=repository.partition("/")[2],
         eval_results=results,

@@ -3,7 +3,7 @@
 Samplers are unrolled. The denoiser of a diffusion model is one function of the file, which every evaluation calls.
 
 The graph is float32 and uses the averaged weights. Its random numbers are inputs, so that it is deterministic: standard normal
-`noise`, and `uniform` numbers where a model draws codes, candidates or mixture components.
+`noise`, and `uniform` numbers where a model samples codes, candidates or mixture components.
 """
 
 import logging
@@ -110,29 +110,29 @@ class ResampledGANGraph(SamplingGraph):
 
 
 class DiffusionGraph(SamplingGraph):
-    """Noise (N, R, C, H, W) -> images: the first of the R draws is the start, stochastic samplers use the others."""
+    """Noise (N, R, C, H, W) -> images: the first of the R tensors is the initial noise, stochastic samplers use the others."""
 
     def __init__(self, model: Diffusion) -> None:
         if model.sampling.sampler == "adaptive":
             raise UserError("the adaptive sampler has no fixed number of steps: an ONNX graph needs another sampler")
-        self.levels = Levels(model.sampling.sigmas().tolist())
-        draws: list[int] = []
+        self.sigmas = Sigmas(model.sampling.sigmas().tolist())
+        noises: list[int] = []
 
-        def draw() -> Tensor:
-            draws.append(1)
+        def new_noise() -> Tensor:
+            noises.append(1)
             return torch.zeros(1, *model.image_shape)
 
-        model.sampling.run_sampler(lambda x, sigma: x, draw(), self.levels, draw)  # type: ignore[arg-type]
-        super().__init__(model, RandomInput("noise", (len(draws), *model.image_shape), "normal"))
+        model.sampling.run_sampler(lambda x, sigma: x, new_noise(), self.sigmas, new_noise)  # type: ignore[arg-type]
+        super().__init__(model, RandomInput("noise", (len(noises), *model.image_shape), "normal"))
 
     def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
-        model, draws = self.model, iter(noise.unbind(dim=1))
+        model, noises = self.model, iter(noise.unbind(dim=1))
         encoded = model.encode_condition(condition)
         conditional = partial(denoise_by_function, condition=encoded)
         guide = partial(denoise_by_function, condition=None if encoded is None else torch.zeros_like(encoded))
         denoise = guided(conditional, guide, model.sampling.guidance_scale, model.sampling.guidance_interval)
-        x = self.levels[0] * next(draws)
-        return model.sampling.run_sampler(denoise, x, self.levels, partial(next, draws)).clamp(-1, 1)  # type: ignore[no-any-return]
+        x = self.sigmas[0] * next(noises)
+        return model.sampling.run_sampler(denoise, x, self.sigmas, partial(next, noises)).clamp(-1, 1)  # type: ignore[no-any-return]
 
 
 def denoise_by_function(x: Tensor, sigma: Tensor, condition: Tensor | None) -> Tensor:
@@ -202,11 +202,11 @@ class VQVAEGraph(SamplingGraph):
         return trained.tokenizer.decode(codes.t().unflatten(1, prior.grid))  # type: ignore[no-any-return]
 
 
-class Levels(list[float]):
-    """Noise levels as numbers, which samplers read like a tensor: constants of the graph."""
+class Sigmas(list[float]):
+    """Sigmas as numbers, which samplers read like a tensor: constants of the graph."""
 
     def tolist(self) -> list[float]:
-        """The levels."""
+        """The sigmas."""
         return list(self)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genai.errors import UserError
+from genai.errors import DamagedFileError, UserError
 from genai.images import check_number
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.runs import Run, find, load
+from genai.runs.files import is_numbers
 
 
 def sample(
@@ -76,11 +77,20 @@ def default_condition(run: Run, model: ImageModel, num: int) -> Tensor | None:
 
 
 def label_examples(run: Run) -> Tensor:
-    """Attribute vectors (M, K) or words (M, L) of training images, int64; UserError if run.json has none."""
-    examples = run.record().get("label_examples")
+    """Attribute vectors (M, K) or words (M, L) of training images, int64; UserError if run.json has none, or other values."""
+    record = run.record()
+    examples, most = record.get("label_examples"), record.get("num_classes", 0)
     if not examples:
         command = shlex.join(["genai", "fit", "--resume", str(run.path)])
         raise UserError(f"{run.path}/run.json has no label_examples: `{command}` adds them")
+    if (
+        not all(is_numbers(row, int) and row for row in examples)
+        or len(set(map(len, examples))) > 1
+        or not isinstance(most, int)
+    ):
+        raise DamagedFileError(f"{run.path}/run.json is damaged (its label_examples are no rows of integers)")
+    if not all(0 <= value < max(most, 2) for row in examples for value in row):
+        raise DamagedFileError(f"{run.path}/run.json is damaged (its label_examples are out of range)")
     return torch.tensor(examples)
 
 

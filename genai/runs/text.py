@@ -7,13 +7,18 @@ import torch
 from torch import Tensor
 
 from genai.data.tokenizers import TextTokenizer, from_spec
+from genai.errors import DamagedFileError
 from genai.models.capabilities import GeneratesText
 from genai.runs.directory import Run
 
 
 def tokenizer_of(run: Run) -> TextTokenizer:
-    """The tokenizer in run.json."""
-    return from_spec(run.record()["tokenizer"])
+    """The tokenizer in run.json; DamagedFileError where it has another number of tokens than the model."""
+    record = run.record()
+    tokenizer = from_spec(record.get("tokenizer") or {})
+    if tokenizer.vocab_size != record.get("vocab_size"):
+        raise DamagedFileError(f"{run.path / 'run.json'} is damaged (its tokenizer has {tokenizer.vocab_size} tokens)")
+    return tokenizer
 
 
 def prompt_tokens(prompt: str | None, tokenizer: TextTokenizer) -> Tensor | None:

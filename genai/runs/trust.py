@@ -19,12 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
-from jsonargparse._common import parsing_settings  # read and restored alone: there is no public way to undo a denylist
 
 from genai.errors import UserError, user_error
 from genai.runs.directory import Run
 from genai.runs.signature import is_own
 from genai.runs.yaml_files import parse_yaml
+
+try:  # read and restored, nothing else: `set_parsing_settings` cannot take back a denial of all imports
+    from jsonargparse._common import parsing_settings
+except ImportError:
+    raise UserError("this jsonargparse is too new for genai: pip install 'jsonargparse==4.53.0'") from None
 
 # Classes count by the module that defines them; those of a folder, with those of its files.
 MODULES = (

@@ -78,7 +78,7 @@ def run(verb: str, arguments: list[str], callbacks: Sequence[L.Callback] = ()) -
         with policy.refusing():
             command = command_line(["genai", verb, *arguments])
             cli = GenaiCLI(verb, words, request.trust, policy, request.changed_data, callbacks, command)
-        checkpoint = cli.options.ckpt_path if verb == "fit" else None
+        checkpoint = cli.options.ckpt_path if "ckpt_path" in cli.options else None
         with policy.refusing(checkpoint) if checkpoint else contextlib.nullcontext():
             run_verb(verb, cli)
     return Path(cli.options.run_dir) if cli.options.run_dir else None

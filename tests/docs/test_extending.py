@@ -19,6 +19,7 @@ SECTIONS = {text.split("\n", 1)[0]: text for text in PAGE.split("\n## ")[1:]}
 WITH_EXAMPLES = [title for title in SECTIONS if title != "More verbs for a model"]
 FILE = re.compile(r"# (\S+\.(?:py|yaml))(?: \((append)\))?\n")
 SMALL = ["--tracker", "none", "--trainer.enable_progress_bar", "false", "--evaluation.num_samples", "100"]
+SHORT = {"fit": ["--trainer.max_epochs", "2", "--gallery.every_n_epochs", "0", *SMALL], "test": SMALL}
 RUN = """
 import json, runpy, sys, traceback
 from genai.cli import main
@@ -48,9 +49,9 @@ def write(root: Path, block: Block) -> str:
 
 
 def steps_of(title: str, scripts: list[str]) -> list[dict[str, object]]:
-    """The commands and scripts of a section, in order, the commands with a small evaluation."""
+    """The commands and scripts of a section, in order; those that train or test are short."""
     words = [
-        [*arguments, *(SMALL if arguments[0] in ("fit", "test") else [])]
+        [*arguments, *SHORT.get(arguments[0], [])]
         for arguments in commands(SECTIONS[title])
         if arguments[1:] and "RUN" not in arguments
     ]

@@ -106,7 +106,7 @@ def test_it_learns_in_a_plain_trainer() -> None:
     losses: list[Tensor] = []
     made.log = lambda name, value, **_: losses.append(value.detach()) if name == "train/loss" else None  # type: ignore[method-assign]
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    L.Trainer(accelerator="cpu", max_epochs=2, limit_val_batches=0, **quiet).fit(made, data)
+    L.Trainer(accelerator="cpu", max_epochs=2, limit_val_batches=0, log_every_n_steps=1, **quiet).fit(made, data)
     assert losses[0] == pytest.approx(64 * math.log(2), rel=0.01)  # uniform at initialisation
     assert losses[-1] < 36
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from genai.models.ema import PowerAveraged, Snapshot, gamma_of, overlap, reconstruct, reconstruction
+from genai.models.ema import PowerAveraged, Snapshot, gamma_of, overlap, posthoc_average, posthoc_coefficients
 
 
 class Number(nn.Module):
@@ -56,9 +56,9 @@ def test_an_average_of_another_width_is_reconstructed_from_snapshots() -> None:
             average.update(network, 1, i)
         if i % 250 == 0:
             snapshots += [Snapshot(float(i), a.gamma, {k: v.clone() for k, v in a.network.state_dict().items()}) for a in kept]
-    weights = reconstruction(snapshots, 4000.0, 0.07)
+    weights = posthoc_coefficients(snapshots, 4000.0, 0.07)
     assert weights.sum() == pytest.approx(1, abs=1e-3)
-    rebuilt = float(reconstruct(snapshots, 4000.0, 0.07)["value"])
+    rebuilt = float(posthoc_average(snapshots, 4000.0, 0.07)["value"])
     assert rebuilt == pytest.approx(float(wanted.network.value), abs=2e-3)
     assert abs(float(kept[0].network.value) - float(wanted.network.value)) > 0.02
 

@@ -240,6 +240,7 @@ def losses(precision: str = "32", **options: Any) -> list[float]:
     found: list[float] = []
     model.log = lambda name, value, **_: found.append(float(value)) if name == "train/loss" else None  # type: ignore[method-assign]
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    quiet["log_every_n_steps"] = 1
     L.Trainer(max_steps=4, accelerator="cpu", precision=precision, limit_val_batches=0, **quiet).fit(model, data)  # type: ignore[arg-type]
     return found
 

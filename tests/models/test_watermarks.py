@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from genai.control.latent_search import latents_of
+from genai.control.inversion import latents_of
 from genai.models.token_sampling import TokenSampling
 from genai.models.watermarks import GreenList, SignMark
 

@@ -8,7 +8,10 @@ import genai
 from genai.cli import main
 from genai.errors import UserError
 from genai.images import to_uint8
+from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
+from genai.runs import find
+from genai.runs.sampling import label_examples
 
 RUN = "zoo/digits-diffusion"
 
@@ -43,3 +46,10 @@ def test_a_wrong_label_is_refused(options, message) -> None:
 def test_an_unconditional_model_takes_no_label() -> None:
     with pytest.raises(UserError, match="unconditional"):
         genai.sample("zoo/mnist-gan", num=2, label=3)
+
+
+def test_attributes_without_a_label_are_those_of_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    conditions: list[torch.Tensor] = []
+    monkeypatch.setattr(ImageModel, "sample", lambda self, seeds, condition: conditions.append(condition))
+    genai.sample("zoo/avatars-cr3gan", num=3)
+    assert torch.equal(conditions[0], label_examples(find("zoo/avatars-cr3gan"))[:3].float())

@@ -10,6 +10,7 @@ import genai
 from genai.cli import main
 from genai.networks.mlp import MLPGenerator
 from genai.runs import REPOSITORY, find
+from genai.training import launch
 from tests.cli.test_cli import DIGITS, QUICK
 
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
@@ -26,6 +27,16 @@ def test_an_entry_is_small_and_complete(entry: Path) -> None:
         ("bits_per_byte", "bits per byte", ".3f") if "bits_per_byte" in test["scores"] else ("fid", "FID", ".4g")
     )
     assert f"| {title} ↓ | {test['scores'][name]:{form}} | {test['floor'][name]:{form}} |" in card
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda path: path.name)
+def test_genai_test_accepts_the_config_of_every_entry(entry: Path) -> None:
+    """Its keys are options of today: a renamed one would be refused."""
+    request = launch.parse([str(entry)])
+    words, policy = launch.resolve("test", request)
+    assert policy is not None
+    with policy.enforced():
+        launch.GenaiCLI("test", words, request.trust, policy)
 
 
 def test_the_zoo_is_small() -> None:

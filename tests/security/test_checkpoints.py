@@ -103,7 +103,8 @@ def test_a_checkpoint_without_a_part_is_refused(name: str, run: Path, whole: dic
 STOPPED = "EarlyStopping{'monitor': 'val/loss', 'mode': 'min'}"
 PROGRESS = ("loops", "fit_loop", "epoch_loop.batch_progress")
 CRAFTED: dict[str, tuple[tuple[Any, ...], Any]] = {
-    "no loops": (("loops", "fit_loop"), {}),
+    "no loops": (("loops",), {"fit_loop": 5}),
+    "a loop without counts": (("loops", "fit_loop", "epoch_progress"), {}),
     "a loop that is a number": (PROGRESS, 5),
     "a negative batch": ((*PROGRESS, "current", "ready"), -5),
     "a batch that is a text": ((*PROGRESS, "total", "completed"), "x"),
@@ -129,6 +130,19 @@ def test_a_resume_ends_in_one_line(
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("genai: ")
     assert "is damaged" in line or "cannot be used" in line or "refuses its options" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["test", "validate", "predict"])
+@pytest.mark.parametrize("part", ["callbacks", "loops", "Digits"])
+def test_other_verbs_end_in_one_line_too(
+    part: str, verb: str, run: Path, whole: dict[str, Any], workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = Path(shutil.copytree(run, workspace / "runs/vae/theirs"))
+    torch.save(whole | {part: "x"}, theirs / "checkpoints/last.ckpt")
+    status = main([verb, str(theirs), "--checkpoint", "last", "--evaluation.num_samples", "50"])
+    assert status == 2 if part != "Digits" else status in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

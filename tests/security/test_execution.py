@@ -1,5 +1,6 @@
 """A run from elsewhere executes nothing, whatever its config says."""
 
+import contextlib
 import json
 import threading
 import time
@@ -142,6 +143,30 @@ ATTACKS = {
     "no text": {"generator": {"class_path": ["payload.opt"]}},
     "dots": {"generator": {"class_path": "..payload.opt"}},
     "unicode": {"generator": {"class_path": "ｐayload.opt"}},  # Python reads identifiers in NFKC: this is payload
+    "average of weights": {
+        "generator": {
+            "class_path": "torch.optim.swa_utils.AveragedModel",
+            "init_args": {"model": None, "avg_fn": "payload.opt"},
+        }
+    },
+    "processes": {"generator": {"class_path": "torch.multiprocessing.spawn", "init_args": {"fn": "payload.opt"}}},
+    "code cache": {
+        "generator": {"class_path": "torch._inductor.codecache.PyCodeCache.load", "init_args": {"source_code": "x"}}
+    },
+    "library of operators": {"generator": {"class_path": "torch.ops.load_library", "init_args": {"path": "n.yaml"}}},
+    "recomputation": {
+        "generator": {"class_path": "torch.utils.checkpoint.checkpoint", "init_args": {"function": "payload.opt"}}
+    },
+    "loader of data": {
+        "generator": {
+            "class_path": "torch.utils.data.DataLoader",
+            "init_args": {"dataset": [], "worker_init_fn": "payload.opt"},
+        }
+    },
+    "schedule of genai": {
+        "lr_schedule": {"class_path": "genai.models.optimization.ImagesSeenLR", "init_args": {"factor": "payload.opt"}}
+    },
+    "command line of genai": {"generator": {"class_path": "genai.cli.main.main", "init_args": {"arguments": ["fit"]}}},
     "name alone": {"generator": "GraphModule"},
     "name alone, class_path": {"generator": {"class_path": "GraphModule"}},
 }
@@ -174,6 +199,56 @@ def test_the_checks_of_parsing_stop_each_attack_too(
     with pytest.raises(UserError):
         genai.load(run, "last")
     assert not Path("owned").exists()
+
+
+def test_the_check_before_parsing_stops_nearly_all_attacks_by_itself(stranger: Path) -> None:
+    """It reads the config alone: nothing is imported or called. The two others name nothing that is there."""
+    run = write_run(stranger)
+    for name in ("n.yaml", "picture.png", run / "n.yaml"):
+        Path(name).write_text("class_path: payload.opt\n")
+    policy = Policy(run / "config.yaml")
+    passed = []
+    for name, attack in ATTACKS.items():
+        with contextlib.suppress(UserError):
+            policy.check({"init_args": attack}, "model")
+            passed.append(name)
+    assert passed == ["YAML twice in a string", "name alone"]
+    assert not Path("owned").exists()
+
+
+STRONGEST = [
+    "function of torch",
+    "torch.hub",
+    "open type",
+    "file ending, class_path",
+    "sub-config",
+    "callable of a layer",
+    "partial",
+]
+
+
+@pytest.mark.parametrize("name", [*STRONGEST, *(pytest.param(name, marks=pytest.mark.slow) for name in ATTACKS)])
+def test_the_settings_of_jsonargparse_execute_nothing_by_themselves(
+    name: str, stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without both checks of ours; some attacks become a model without weights, which is refused later."""
+    monkeypatch.setattr(Policy, "check", lambda *_: None)
+    monkeypatch.setattr(Policy, "check_parsed", lambda *_: None)
+    run = write_run(stranger, model=ATTACKS[name])
+    for file in ("n.yaml", "picture.png", run / "n.yaml"):
+        Path(file).write_text("class_path: payload.opt\n")
+    with contextlib.suppress(UserError):
+        genai.load(run, "last")
+    assert not Path("owned").exists()
+
+
+def test_without_the_settings_a_name_is_imported_while_it_is_parsed(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check after parsing alone comes too late, so it is not enough."""
+    monkeypatch.setattr(Policy, "check", lambda *_: None)
+    monkeypatch.setattr(Policy, "enforced", contextlib.nullcontext)
+    with pytest.raises(UserError):
+        genai.load(write_run(stranger, model=ATTACKS["file ending, class_path"]), "last")
+    assert Path("owned").exists()
 
 
 COMMANDS = [

@@ -14,7 +14,8 @@ from genai.cli.verbs.tokens import quoted
 from genai.data import ClassFolder
 from genai.errors import DamagedFileError, UserError
 from genai.metrics.features.trained import read_names
-from genai.runs import Run, find
+from genai.runs import REPOSITORY, Run, find
+from genai.runs.sampling import label_examples
 from genai.runs.yaml_files import parse_yaml
 from genai.terminal import all_visible, visible
 from tests.families import family
@@ -172,6 +173,56 @@ def test_scores_are_numbers_and_protocols_are_protocols(
         Run(run).scores()
     assert main(["runs", "theirs"]) == 0
     assert "shown without scores" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label_examples": value}
+        for value in ([5], [[]], [["x"]], [[1], [1, 2]], [[10**9]], [[-1]], [[True]], [[0.5]], {"a": 1}, "x")
+    ]
+    + [{"class_names": [1, 2]}, {"class_names": [["a"]]}, {"resumed_with": [{}]}],
+    ids=str,
+)
+def test_labels_of_a_record_are_labels(change: dict, workspace: Path) -> None:
+    run = Run(write_run(workspace / "runs/theirs/first"))
+    record = json.loads((run.path / "run.json").read_text()) | {"num_classes": 16} | change
+    (run.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DamagedFileError, match=r"run\.json is damaged"):
+        label_examples(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameters": [1]},
+        {"parameters": {"a": "x"}},
+        {"class_shares": 5},
+        {"class_shares": {"names": ["a"]}},
+        {"class_shares": {"names": ["a"], "samples": [0.5, 0.5], "reference": [1.0]}},
+        {"class_shares": {"names": ["a"], "samples": ["x"], "reference": [1.0]}},
+        {"overrides": {"a": "b"}},
+        {"overrides": [1]},
+    ],
+    ids=str,
+)
+def test_what_an_evaluation_says_besides_scores(change: dict, workspace: Path) -> None:
+    run = write_run(workspace / "runs/theirs/first")
+    evaluation = {"scores": {"fid": None}, "floor": {}, "images_seen": 10, **change}
+    (run / "metrics.json").write_text(json.dumps({"test": evaluation}))
+    with pytest.raises(DamagedFileError, match=r"metrics\.json is damaged"):
+        Run(run).scores()
+
+
+def test_scores_that_are_missing_are_left_out_of_a_comparison(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(workspace / "runs/theirs/first")
+    evaluation = json.loads((REPOSITORY / "zoo/mnist-gan/metrics.json").read_text())["test"]
+    evaluation = {name: value for name, value in evaluation.items() if name != "parameters"} | {
+        "scores": {"fid": None, "kid": 1.0}
+    }
+    (run / "metrics.json").write_text(json.dumps({"test": evaluation}))
+    assert main(["compare", str(run), "--csv"]) == 0
+    assert "fid" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import threading
 from contextlib import redirect_stdout
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,7 +66,16 @@ for with_key in (False, True):  # each in a fork: W&B reads its settings once in
 """
 
 
+@pytest.mark.parametrize("has_key", [False, True])
+def test_mode_is_offline_without_a_key_or_without_a_server(has_key: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(wandb, "login", lambda prompt, verify: has_key)
+    monkeypatch.setattr(wandb, "setup", lambda: SimpleNamespace(settings=SimpleNamespace(base_url="http://127.0.0.1:9")))
+    assert wandb_mode() == ("offline", "http://127.0.0.1:9 is not reached" if has_key else "no key configured")
+
+
 @pytest.mark.slow
+@pytest.mark.long
 def test_mode_is_offline_without_a_key_or_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

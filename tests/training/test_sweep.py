@@ -186,7 +186,9 @@ def test_a_sweep_from_the_first_trial_to_the_seeds(workspace: Path, capfd: pytes
     best = min(trials, key=lambda run: run.scores()["val"]["scores"]["fid"])
     halflife = best.config()["model"]["init_args"]["ema_halflife_kimg"]
     assert {run.config()["model"]["init_args"]["ema_halflife_kimg"] for run in winners} == {halflife}
-    assert f"ema_halflife_kimg={json.dumps(halflife)}" in winners[0].record()["command"]
+    command = winners[0].record()["command"]
+    assert command.startswith("genai fit -c ")
+    assert f"ema_halflife_kimg={json.dumps(halflife)}" in command
     refuse_in_one_line(sweep, capfd)
 
 

@@ -8,7 +8,7 @@ from genai.cli.options.arguments import Options, VerbParser, add_trust_option, r
 from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.models.base import ImageModel
-from genai.models.capabilities import Decodes, GeneratesText, Reconstructs, Restores
+from genai.models.capabilities import Decodes, GeneratesText, InvertsNoise, Reconstructs, Restores
 from genai.runs import Run, find, load
 from genai.runs.data import data_of
 
@@ -31,7 +31,11 @@ class RequiredCapability(NamedTuple):
 SAMPLERS_OF_IMAGES = ("configs/digits/gan.yaml", "configs/digits/diffusion.yaml")
 SAMPLE = RequiredCapability((ImageModel, GeneratesText), "sample images or text", SAMPLERS_OF_IMAGES)
 SAMPLE_IMAGES = RequiredCapability(ImageModel, "sample images", SAMPLERS_OF_IMAGES)
-DECODE = RequiredCapability(Decodes, "decode latents", ("configs/digits/gan.yaml", "configs/digits/vae.yaml"))
+DECODE = RequiredCapability(
+    (Decodes, InvertsNoise),
+    "decode latents or noise",
+    ("configs/digits/gan.yaml", "configs/digits/vae.yaml", "configs/digits/diffusion.yaml"),
+)
 RECONSTRUCT = RequiredCapability(Reconstructs, "reconstruct images", ("configs/digits/vae.yaml", "configs/digits/vqvae.yaml"))
 INPAINT = RequiredCapability(Restores, "inpaint images", ("configs/digits/diffusion.yaml", "configs/digits/inpaint.yaml"))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genai.cli.options.labels import null_condition
 from genai.cli.options.run import LoadedRun
-from genai.control.latent_search import latents_of
+from genai.control.inversion import latents_of
 from genai.errors import UserError
 from genai.models.capabilities import Decodes, InvertsNoise
 from genai.models.seeds import image_seeds, seeded_normal

@@ -14,7 +14,7 @@ from torch import Tensor
 from genai.cli.options.arguments import VerbParser, add_trust_option, command
 from genai.errors import DamagedFileError, UserError
 from genai.files import open_atomically
-from genai.models.ema import Snapshot, gamma_of, reconstruct
+from genai.models.ema import Snapshot, gamma_of, posthoc_average
 from genai.runs import Run, find
 from genai.runs.loading import read_checkpoint, write_digest
 from genai.runs.places import check_links
@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> None:
         earliest, latest = taken[0].t / 1000, taken[-1].t / 1000
         raise UserError(f"--kimg {options.kimg:g} is outside the range of the snapshots: use {earliest:g} to {latest:g}")
     try:
-        state = reconstruct([snapshot for snapshot in taken if snapshot.t <= end], end, options.std)
+        state = posthoc_average([snapshot for snapshot in taken if snapshot.t <= end], end, options.std)
     except ValueError as error:
         raise UserError(f"--std: {error}") from None
     checkpoint = read_checkpoint(source.checkpoint("last"))

@@ -21,6 +21,7 @@ from genai.cli.options.labels import LabelOptions, condition_or_labels, label_ki
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
 from genai.cli.options.run import DECODE, LoadedRun, RunOptions, add_seed_option
+from genai.control.condition_edits import COMMA, with_word, without_word
 from genai.control.direction_files import check_space, load_directions
 from genai.control.edit_scores import (
     Before,
@@ -135,11 +136,15 @@ def measure_conditional(
 ) -> Measured:
     """Scores of a conditional model that samples the same noise with the labels of `split`, and with one of them changed.
 
+    A model of captions uses its own validation images; the word of the attribute is added or left out.
+
     Raises:
-        UserError: the model is unconditional, or conditioned on text.
+        UserError: the model is unconditional.
     """
-    if not source.model.conditional or label_kind(source) == "text":
-        raise UserError(f"{source.run.path} is not conditioned on classes or attributes: name another model with --conditional")
+    if not source.model.conditional:
+        raise UserError(f"{source.run.path} is unconditional: name another model with --conditional")
+    if label_kind(source) == "text":
+        split = source.data("fit").split("val")
     labels, record = torch.from_numpy(split.labels[np.arange(len(seeds)) % len(split)].copy()), source.run.record()
     own = record["class_names"]
     num_classes = len(own) if label_kind(source) == "class" else 0
@@ -148,7 +153,12 @@ def measure_conditional(
     scores, images = {}, [before.images[:0]]
     for name in (name for name in names if name in own):
         k = predictor.index(name)
-        flipped = flipped_labels(labels, own.index(name), exclusive)
+        if label_kind(source) == "text":
+            word = own.index(name)
+            has = (labels == word).any(dim=1)[:, None]
+            flipped = torch.where(has, without_word(labels, word), with_word(labels, word, own.index(COMMA)))
+        else:
+            flipped = flipped_labels(labels, own.index(name), exclusive)
         edited = to_uint8(source.model.sample(seeds, flipped).cpu())
         after = Edited(edited, predictor.scores(edited), torch.full((len(seeds),), float("nan")))
         scores[name] = score_edits(before, after, predictor, k)

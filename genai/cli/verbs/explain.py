@@ -41,7 +41,7 @@ def parser() -> VerbParser:
     verb = VerbParser(
         "explain",
         "RUN [options]",
-        "Show which pixels of test images a classifier or a discriminator depends on, what each code of a VQ model draws, "
+        "Show which pixels of test images a classifier or a discriminator depends on, what each code of a VQ model decodes to, "
         "where the words of a caption act, which attention heads a transformer of text needs, or what a direction changes in "
         "each layer. A test erases what the explanation points at: the output should change more than if random parts are "
         "erased.",

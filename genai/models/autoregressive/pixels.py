@@ -33,7 +33,7 @@ class PixelSequence(ImageModel, WarmStart):
     levels ** (patch_size ** 2 * C) values, so the probability of an image is exact whatever the size of the patches. Patches
     make the sequence shorter.
 
-    With two levels a grey pixel is binarised: its brightness is the probability of white, drawn anew at each use, as for the
+    With two levels a grey pixel is binarised: its brightness is the probability of white, sampled anew at each use, as for the
     VAE's Bernoulli likelihood (Salakhutdinov & Murray 2008), so the nats compare. The references are PixelRNN (van den Oord et
     al. 2016, arXiv:1601.06759) and Image GPT (Chen et al. 2020).
 

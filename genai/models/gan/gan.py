@@ -27,7 +27,7 @@ from genai.models.gan.objectives import AdversarialObjective, NonSaturating
 from genai.models.gan.realness import log_realness, logits_of_samples
 from genai.models.gan.resampling import Resampling, with_candidates
 from genai.models.gan.steps import UpdateStep, apply_schedules, check_betas, count_batch
-from genai.models.optimization import MANUAL_FLAGS, build_optimizer
+from genai.models.optimization import OPTIONS_OF_FLAGS, build_optimizer
 from genai.models.schedules import Cosine
 from genai.models.seeds import SeededRandom, seeded_normal
 
@@ -66,7 +66,7 @@ class GAN(ImageModel):
         UserError: the options contradict each other.
     """
 
-    MANUAL_FLAGS: ClassVar = MANUAL_FLAGS
+    MANUAL_FLAGS: ClassVar = OPTIONS_OF_FLAGS
     val_metrics = ("realness",)
 
     def __init__(

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from genai.errors import check_at_least
 from genai.models.base import Shape
 from genai.models.conditions import drop_condition
-from genai.models.optimization import MANUAL_FLAGS, backward_in_microbatches, build_optimizer
+from genai.models.optimization import OPTIONS_OF_FLAGS, backward_in_microbatches, build_optimizer
 from genai.models.schedules import Cosine
 from genai.models.vqvae.code_model import CodeModel
 from genai.models.vqvae.metrics import CodePerplexity, CodesUsed
@@ -50,7 +50,7 @@ class VQVAE(CodeModel):
         options: of `CodeModel`.
     """
 
-    MANUAL_FLAGS: ClassVar = MANUAL_FLAGS
+    MANUAL_FLAGS: ClassVar = OPTIONS_OF_FLAGS
     val_metrics = ("reconstruction", "codes_used", "perplexity", "prior_nats", "code_bits_per_dim")
 
     def __init__(

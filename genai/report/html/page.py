@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -42,6 +43,8 @@ def write_report(runs: Sequence[RunContent], neighbours: dict[str, Nearest | str
     is_text = bool(runs[0].texts)
     figures = make_charts(runs, "tokens" if is_text else "images")
     script, divisions = components(dict[str, Model](figures)) if figures else ("", {})
+    bokeh = Resources(mode="inline", components=["bokeh"]).render()
+    nonce = secrets.token_urlsafe(16)  # browsers run the scripts that have it, and none that a name of a run might bring
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     html = environment.get_template("page.html.jinja").render(
         title=" and ".join(run.name for run in runs) if len(runs) < 3 else f"{len(runs)} runs",
@@ -57,8 +60,9 @@ def write_report(runs: Sequence[RunContent], neighbours: dict[str, Nearest | str
         differing=differing(runs) if len(runs) > 1 else {},
         has_curves=any(name.startswith("curve-") for name in figures),
         charts={name: Markup(division) for name, division in divisions.items()},
-        script=Markup(script),
-        bokeh=Markup(Resources(mode="inline", components=["bokeh"]).render()),
+        script=Markup(script.replace("<script", f'<script nonce="{nonce}"', 1)),
+        nonce=nonce,
+        bokeh=Markup(bokeh.replace("<script>", f'<script nonce="{nonce}">')),
     )
     write_atomically(path, html)
     return len(html.encode())

@@ -89,14 +89,14 @@ def score_text(model: TextModel, data: TextDataModule, split: Any, num_samples: 
         seed=seed,
     )
     if data.by_document:
-        of_split = document_likelihood(model, data, split, len(held_out.documents))
-        seen = document_likelihood(model, data, "train", len(held_out.documents))
+        held_out_likelihood = document_likelihood(model, data, split, len(held_out.documents))
+        training_likelihood = document_likelihood(model, data, "train", len(held_out.documents))
     else:
-        of_split = likelihood(model, held_out.tokens, tokenizer.num_bytes)
-        seen = likelihood(model, training.tokens[: len(held_out)], tokenizer.num_bytes)
+        held_out_likelihood = likelihood(model, held_out.tokens, tokenizer.num_bytes)
+        training_likelihood = likelihood(model, training.tokens[: len(held_out)], tokenizer.num_bytes)
     return TextResult(
-        scores=compute_text_scores(TextComparison(of_split, texts, text)),
-        floor=compute_text_scores(TextComparison(seen, excerpts, text)),
+        scores=compute_text_scores(TextComparison(held_out_likelihood, texts, text)),
+        floor=compute_text_scores(TextComparison(training_likelihood, excerpts, text)),
         protocol=protocol,
     )
 
