@@ -32,6 +32,7 @@ from genai.metrics.labels import cycle_labels, expected_labels
 from genai.metrics.reference import Subset, real_features
 from genai.metrics.tables import WrappedTable
 from genai.models.seeds import image_seeds
+from genai.runs.data import data_of
 
 BATCH_SIZE = 250
 ALPHA = 0.05
@@ -51,6 +52,8 @@ def parser() -> VerbParser:
     verb.add_argument("--num", type=positive, default=1000, metavar="N", help="number of samples (default: 1000)")
     text = "feature network that classifies images (default: that of the run's data)"
     verb.add_argument("--features", metavar="NAME", help=text)
+    text = "labels of the data to compare, such as attributes, if the model was trained without"
+    verb.add_argument("--labels", metavar="KIND", help=text)
     text = "two attributes whose four combinations are compared, or `all` for every pair"
     verb.add_argument("--intersect", metavar="A,B", help=text)
     verb.add_argument("--shares", metavar="NAME=SHARE,...", help=f"{SHARES_HELP}; default: labels of training images")
@@ -67,10 +70,14 @@ def run(arguments: list[str]) -> None:
     table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), "audit")
     source = run.load(SAMPLE_IMAGES)
     settings = SamplerOptions.from_namespace(options).settings(source, run.device)
-    data = source.data("fit")
+    if options.shares and not source.model.conditional:
+        raise UserError(f"{source.run.path} is unconditional: leave --shares out")
+    data = data_of(source.run, source.trust, {"labels": options.labels} if options.labels else {})
     network = load_extractor(options.features or default_features(data.name)).to(run.device)
-    known = known_labels(data, network)
     chosen = chosen_pairs(options.intersect, network)
+    data.prepare_data()
+    data.setup("fit")
+    known = known_labels(data, network)
     condition = sample_labels(source, data, known["train"], options.num, options.shares)
     predict = predictor(network)
     images = to_uint8(source.model.sample(image_seeds(options.seed, options.num), condition, **settings))
@@ -129,7 +136,7 @@ def known_labels(data: Any, network: FeatureNetwork) -> dict[str, np.ndarray]:
         named = ", ".join(data.class_names[:10]) if data.label_kind in ("class", "attributes") else "none"
         raise UserError(
             f"the feature network `{network.name}` does not know the labels of {data.name} ({named}): name one with --features "
-            "that `genai export-features` wrote from a classifier of these labels"
+            "that `genai export-features` wrote from a classifier of these labels, or other labels of the data with --labels"
         )
     return {split: np.rint(np.asarray(values)).astype(np.int64) for split, values in labels.items()}
 
@@ -159,8 +166,6 @@ def sample_labels(source: LoadedRun, data: Any, known: np.ndarray, num: int, sha
     """The condition of `num` samples: labels of training images, or those with --shares; None for an unconditional model."""
     if shares is None:
         return cycle_labels(data.split("train").labels, num) if source.model.conditional else None
-    if not source.model.conditional:
-        raise UserError(f"{source.run.path} is unconditional: leave --shares out")
     examples = Tensor(data.split("train").labels) if data.label_kind == "attributes" else None
     return shares_condition(shares, num, source, examples)
 
