@@ -128,9 +128,9 @@ class DiffusionGraph(SamplingGraph):
     def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
         model, noises = self.model, iter(noise.unbind(dim=1))
         encoded = model.encode_condition(condition)
-        denoise = partial(denoise_by_function, condition=encoded)
+        conditional = partial(denoise_by_function, condition=encoded)
         guide = partial(denoise_by_function, condition=None if encoded is None else torch.zeros_like(encoded))
-        denoise = guided(denoise, guide, model.sampling.guidance_scale, model.sampling.guidance_interval)
+        denoise = guided(conditional, guide, model.sampling.guidance_scale, model.sampling.guidance_interval)
         x = self.sigmas[0] * next(noises)
         return model.sampling.run_sampler(denoise, x, self.sigmas, partial(next, noises)).clamp(-1, 1)  # type: ignore[no-any-return]
 
