@@ -116,8 +116,9 @@ def run(arguments: list[str]) -> None:
     fids = {name: edited_fid(images, reference, num, predictor) for name, images in sets.items()}
     floor = accuracy(predictor, real, data.class_names)
     print_scores(results, predictor, exclusive)
-    agrees = float(floor[~floor.isnan()].mean()) if not floor.isnan().all() else float("nan")
-    print(f"{options.num} samples; predictor `{predictor.name}`, which agrees with {agrees:.1%} of the labels of real images")
+    known = floor[~floor.isnan()]
+    agrees = f", which agrees with {float(known.mean()):.1%} of the labels of real images" if len(known) else ""
+    print(f"{options.num} samples; predictor `{predictor.name}`{agrees}")
     print(f"FID on its features, {num} images each: {', '.join(f'{name} {value:.3g}' for name, value in fids.items())}")
     rows = [(name, *(f"{share:.4f}" for share in score.changed)) for name, score in results["edits"].scores.items()]
     write_csv(table, [("edit", *predictor.attributes), *rows])
