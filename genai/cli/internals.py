@@ -117,13 +117,13 @@ def explain_words(source: LoadedRun, target: str | None, num: int) -> Explained:
     heads = ["image", "attention", "word left out", *(["renderer"] if masks else [])]
     titles = ["word", "images", "attention", "left out", "random", "area"]
     caption = (
-        "Intersection over union with the pixels that the renderer changes for the word, in %; random: as many random pixels"
-    )
-    Console().print(
-        WrappedTable(
-            titles if masks else titles[:2], [r if masks else r[:2] for r in table], caption=caption if masks else None
+        ""
+        if not masks
+        else (
+            "Intersection over union with the pixels that the renderer changes for the word, in %; random: as many random pixels"
         )
     )
+    Console().print(WrappedTable(titles if masks else titles[:2], [r if masks else r[:2] for r in table], caption=caption))
     where = f"the {100 * SHARE:.0f} % of pixels with most attention"
     lines = verdict_lines(torch.cat(pointed), torch.cat(random), "the output", where)
     return Explained(annotated(to_uint8(torch.cat(tiles)), len(heads), labels, heads), lines)

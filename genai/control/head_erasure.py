@@ -33,9 +33,10 @@ def without_heads(network: Transformer, heads: Iterable[Head]) -> Iterator[None]
 
     def gate(block: int, chosen: list[int]) -> object:
         attention = network.blocks[block].get_submodule("attention")
+        num_heads: int = attention.num_heads  # type: ignore[assignment]
 
         def erase(layer: torch.nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-            x = inputs[0].unflatten(-1, (int(attention.num_heads), -1)).clone()  # (N, L, heads, D)
+            x = inputs[0].unflatten(-1, (num_heads, -1)).clone()  # (N, L, heads, D)
             x[:, :, chosen] = 0
             return (x.flatten(2),)
 

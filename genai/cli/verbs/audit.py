@@ -23,6 +23,7 @@ from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
 from genai.cli.options.shares import SHARES_HELP
+from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.escaping import in_chart
 from genai.images import save_png, to_uint8
@@ -73,6 +74,7 @@ def run(arguments: list[str]) -> None:
     if options.shares and not source.model.conditional:
         raise UserError(f"{source.run.path} is unconditional: leave --shares out")
     data = data_of(source.run, source.trust, {"labels": options.labels} if options.labels else {})
+    assert isinstance(data, ImageDataModule)  # the model samples images
     network = load_extractor(options.features or default_features(data.name)).to(run.device)
     chosen = chosen_pairs(options.intersect, network)
     data.prepare_data()

@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> None:
     elif isinstance(source.model, GeneratesText):
         found = explain_heads(source, options.num)
     elif isinstance(source.model, Denoises):
-        if not source.model.conditional or label_kind(source) != "text":
+        if not getattr(source.model, "conditional", False) or label_kind(source) != "text":
             raise UserError(f"{source.run.path} has no captions whose words could be explained: use one of avatars/diffusion")
         found = explain_words(source, options.target, options.num)
     else:
@@ -147,13 +147,14 @@ def differentiable_score(source: LoadedRun, target: int | None, images: Tensor, 
             if condition is None
             else model.layout.condition(x, condition.repeat(len(x) // len(condition), *[1] * (condition.ndim - 1))),
         ).flatten()
-    if not isinstance(getattr(model, "averaged", None), torch.nn.Module) or isinstance(model, Denoises | Decodes):
+    network = getattr(model, "averaged", None)
+    if not isinstance(network, torch.nn.Module) or isinstance(model, Denoises | Decodes):
         raise UserError(f"{source.run.path} classifies without a network of its own: use --method occlusion")
     probable = model.predict(images).cpu().argmax(dim=1)
     chosen = probable if target is None else torch.full_like(probable, target)
 
     def logit(x: Tensor) -> Tensor:
-        logits: Tensor = model.averaged(x.to(model.device))
+        logits: Tensor = network(x.to(source.model.device))
         return logits.gather(1, chosen.repeat(len(x) // len(chosen))[:, None].to(logits.device))[:, 0]
 
     return logit

@@ -71,7 +71,8 @@ def run(arguments: list[str]) -> None:
         refuse(options, ("predictor",), f"on a {type(source.model).__name__}, which encodes test images")
         split = source.test_split()
         pixels, classes = split.batch(range(min(options.num, len(split))))
-        codes = encode_images(source.model, pixels, classes if source.model.conditional else None)
+        is_conditional = getattr(source.model, "conditional", False)
+        codes = encode_images(source.model, pixels, classes if is_conditional else None)
         own_labels, names = split.labels[: len(codes)], source.run.record()["class_names"]
         title = f"posterior means of {len(codes):,} test images, {source.run.name}"
         manifold = grid(to_uint8(images), options.side)

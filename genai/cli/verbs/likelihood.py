@@ -91,10 +91,10 @@ def run(arguments: list[str]) -> None:
         refuse(options, ("steps",), of_model)
         estimate = partial(model.likelihood_bound, num_samples=options.samples or NUM_SAMPLES)
     else:
-        refuse(options, ("samples",) if isinstance(model, HasSampler) else ("samples", "steps"), of_model)
-        estimate = model.likelihood
-        if isinstance(model, HasSampler):
-            estimate = partial(estimate, steps=options.steps or NUM_STEPS)
+        has_steps = isinstance(model, HasSampler)
+        refuse(options, ("samples",) if has_steps else ("samples", "steps"), of_model)
+        settings: dict[str, Any] = {"steps": options.steps or NUM_STEPS} if has_steps else {}
+        estimate = partial(model.likelihood, **settings)
     with torch.autocast(torch.device(run.device).type, torch.bfloat16, enabled=options.bfloat16):
         summary = measure(source, estimate, options.num or NUM_IMAGES, options.seed, is_conditional)
     print(f"nats      {summary.nats:.4f} +- {summary.nats_standard_error:.4f}")
@@ -103,7 +103,7 @@ def run(arguments: list[str]) -> None:
     labels = "conditional on the labels" if is_conditional else "unconditional"
     print(f"{summary.num:,} test images, {labels}, {summary.seconds:.0f} s")
     if not source.run.is_exported:
-        settings: dict[str, Any] = {"labels": is_conditional, "seed": options.seed, "bfloat16": options.bfloat16}
+        solver: dict[str, Any] = {"labels": is_conditional, "seed": options.seed, "bfloat16": options.bfloat16}
         merge_json(source.run.path / "metrics.json", {"likelihood": summary._asdict() | settings})
 
 
