@@ -93,8 +93,8 @@ def run(arguments: list[str]) -> None:
     else:
         has_steps = isinstance(model, HasSampler)
         refuse(options, ("samples",) if has_steps else ("samples", "steps"), of_model)
-        settings: dict[str, Any] = {"steps": options.steps or NUM_STEPS} if has_steps else {}
-        estimate = partial(model.likelihood, **settings)
+        solver: dict[str, Any] = {"steps": options.steps or NUM_STEPS} if has_steps else {}
+        estimate = partial(model.likelihood, **solver)
     with torch.autocast(torch.device(run.device).type, torch.bfloat16, enabled=options.bfloat16):
         summary = measure(source, estimate, options.num or NUM_IMAGES, options.seed, is_conditional)
     print(f"nats      {summary.nats:.4f} +- {summary.nats_standard_error:.4f}")
@@ -103,7 +103,7 @@ def run(arguments: list[str]) -> None:
     labels = "conditional on the labels" if is_conditional else "unconditional"
     print(f"{summary.num:,} test images, {labels}, {summary.seconds:.0f} s")
     if not source.run.is_exported:
-        solver: dict[str, Any] = {"labels": is_conditional, "seed": options.seed, "bfloat16": options.bfloat16}
+        settings: dict[str, Any] = {"labels": is_conditional, "seed": options.seed, "bfloat16": options.bfloat16}
         merge_json(source.run.path / "metrics.json", {"likelihood": summary._asdict() | settings})
 
 
