@@ -116,7 +116,7 @@ def explain_words(source: LoadedRun, target: str | None, num: int) -> Explained:
         raise UserError(f"fewer than {FEWEST} of {num} captions have these words: add --num, or choose another --target")
     heads = ["image", "attention", "word left out", *(["renderer"] if masks else [])]
     titles = ["word", "images", "attention", "left out", "random", "area"]
-    overlap = "Intersection over union with the pixels that the renderer changes for the word, in %; random: as many random pixels"
+    overlap = "Intersection over union with the pixels that the renderer draws for the word, in %; random: as many pixels"
     caption = overlap if masks else ""
     Console().print(WrappedTable(titles if masks else titles[:2], [r if masks else r[:2] for r in table], caption=caption))
     where = f"the {100 * SHARE:.0f} % of pixels with most attention"
