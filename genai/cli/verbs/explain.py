@@ -1,4 +1,4 @@
-"""genai explain: which pixels, codes, words, heads or layers matter, with a test
+"""genai explain: pixels, codes, words, heads or layers that matter; a test
 
 Group: inspect
 """

@@ -17,6 +17,9 @@ import lightning as L
 import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from genai.models.base import Model
+from genai.models.step_log import is_written
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 AGREE_EVERY = 10  # batches after which several processes compare the signals they got
 LOOK_EVERY = 1.0  # seconds after a signal: whether the fit waits for a loader process
@@ -132,7 +135,10 @@ def kill_loader_processes() -> None:
 
 
 def log_batch(trainer: L.Trainer) -> None:
-    """Log the metrics of the training batch that has just ended, which Lightning does after its hooks."""
+    """Log the metrics of the batch that has just ended, which the model and Lightning do after the hooks of callbacks."""
+    model = trainer.lightning_module
+    if isinstance(model, Model) and is_written(trainer):
+        model.step_log.write(model)
     trainer._logger_connector.update_train_step_metrics()
 
 
