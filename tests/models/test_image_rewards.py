@@ -251,7 +251,7 @@ def test_a_run_with_a_reward_resumes_exactly_and_samples_without_its_classifier(
     assert all(torch.equal(value, parts["state_dict"][name]) for name, value in whole["state_dict"].items())
     config = find("whole").path / "config.yaml"
     content = yaml.safe_load(config.read_text())
-    assert content["model"]["init_args"]["reward"]["init_args"] == {"run": "digits-classifier"}
+    assert content["model"]["init_args"]["reward"]["init_args"] == {"run": "digits-classifier", "threshold": 0.9}
     Path("runs/digits-classifier").rename("runs/elsewhere")
     try:
         assert main(["sample", "whole", "--num", "2", "--steps", "2"]) == 0
