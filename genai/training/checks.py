@@ -19,7 +19,7 @@ from genai.models.text import TextModel
 from genai.runs.loading import first_difference, read_checkpoint
 from genai.training.callbacks.options import OPTIMIZER_CLASSES
 from genai.training.devices import optimizers_in
-from genai.training.restoring import check_content, check_optimizer_state, check_position
+from genai.training.restoring import check_content, check_moments, check_optimizer_state, check_position
 
 LATER_OPTIONS = {"foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay", "initial_lr"}
 """Options that an optimiser of another version of torch may lack; torch fills them in."""
@@ -166,6 +166,7 @@ def check_checkpoint(
             optimizer.load_state_dict(state)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{path} has the state of another optimiser ({error}): resume with the run's own options") from None
+        check_moments(optimizer, path)
 
 
 def differing_options(optimizer: Optimizer, saved: Collection[str]) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Adafactor, Optimizer
 
 from genai.errors import DamagedFileError
 from genai.runs.files import check_types
@@ -14,6 +15,7 @@ COUNTS = ("epoch", "global_step", "images_seen")
 PARTS: dict[str, type] = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}  # of dicts
 POSITION = ("epoch", "batches", "seed", "batch_size", "world_size")  # of the data order
 MAX_COUNT = 2**53  # of images, steps and epochs
+SCALARS = ("step", "eta", "mu", "mu_product")  # in the state of torch's optimisers, for each parameter
 VALUES = (Tensor, int, float, bool, type(None))  # of an optimiser's state, and lists of them
 
 
@@ -68,6 +70,23 @@ def check_optimizer_state(state: dict[str, Any], path: Path) -> None:
     for name, value in ((name, value) for own in states.values() for name, value in own.items()):
         if not all(isinstance(part, VALUES) for part in (value if isinstance(value, list | tuple) else [value])):
             raise DamagedFileError(f"{path} is damaged (an optimiser has a {type(value).__name__} as {name!s:.40})")
+
+
+def check_moments(optimizer: Optimizer, path: Path) -> None:
+    """Raise DamagedFileError unless each tensor in an optimiser's loaded state has the shape of its parameter, or is a scalar.
+
+    Fused optimisers do not look: they would read and write beyond the end of a shorter tensor. Adafactor's factors have other
+    shapes, and its operations check them.
+    """
+    if isinstance(optimizer, Adafactor):
+        return
+    known = [(parameter, own) for parameter, own in optimizer.state.items() if isinstance(parameter, Tensor)]
+    for parameter, own in known:
+        for name, value in own.items():
+            shapes = [(), (1,)] if name in SCALARS else [parameter.shape]
+            if isinstance(value, Tensor) and value.shape not in shapes:
+                shape = " x ".join(map(str, value.shape)) or "a number"
+                raise DamagedFileError(f"{path} is damaged (an optimiser has {shape} as {name!s:.40} of a parameter)")
 
 
 def check_like(value: Any, template: Any, path: Path, name: str) -> None:
