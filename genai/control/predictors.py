@@ -16,10 +16,10 @@ from genai.control.strokes import STROKES, stroke_scores
 from genai.data.arrays import ImageArray
 from genai.errors import UserError
 from genai.images import to_float
-from genai.metrics.features import FeatureNetwork, default_features, load_extractor
+from genai.metrics.features import FeatureNetwork, default_features, load_extractor, names
 from genai.metrics.features.trained import UTKFACE, weights_path
 from genai.models.capabilities import Classifies
-from genai.runs import Run, find, is_run, load
+from genai.runs import Run, find, load
 from genai.runs.data import data_of
 
 PIXELS = "pixels"
@@ -75,13 +75,23 @@ def load_predictor(name: str | None, data: Any, trust: Sequence[str] = ()) -> At
     """
     if name == PIXELS:
         predictor = fitted_to_pixels(data.split("train"), data)
-    elif name is not None and is_run(Path(name)):
-        predictor = of_classifier_run(find(name), trust)
+    elif name is not None and (run := run_named(name)) is not None:
+        predictor = of_classifier_run(run, trust)
     else:
         predictor = of_feature_network(load_extractor(name or known_features(data.name)))
     if {YOUNG, OLD} <= set(predictor.attributes):
         predictor = with_age(predictor)
     return with_strokes(predictor, data.split("train")) if data.name in OF_STROKES else predictor
+
+
+def run_named(name: str) -> Run | None:
+    """The run directory or the newest run of the experiment `name`; None if there is none, or it is a feature network."""
+    if name in names():
+        return None
+    try:
+        return find(name)
+    except UserError:
+        return None
 
 
 def known_features(data_name: str) -> str:

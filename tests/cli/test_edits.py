@@ -9,6 +9,7 @@ from PIL import Image
 
 from genai.cli import main
 from genai.control.direction_files import load_directions
+from genai.control.predictors import run_named
 from genai.runs import find
 from tests.cli.test_editing import refused
 from tests.families import family
@@ -69,6 +70,14 @@ def test_pictures_are_inverted_first(capsys: pytest.CaptureFixture[str]) -> None
     output = capsys.readouterr().out
     assert "large.png is 20x10: its central square is resized to 8x8" in output
     assert output.count("inverted with an error of") == 2
+
+
+def test_a_predictor_is_a_feature_network_or_a_run() -> None:
+    assert run_named("digits") is None
+    assert run_named("no-such-network") is None
+    run = run_named(RUN)
+    assert run is not None
+    assert run.path == find(RUN).path
 
 
 def test_edits_are_measured_by_another_predictor(capsys: pytest.CaptureFixture[str]) -> None:
