@@ -84,6 +84,7 @@ class Model(L.LightningModule):
         """Lightning's hook: log what the step recorded, in the steps whose values are written."""
         if is_written(self.trainer):
             self.step_log.write(self)
+        self.step_log.values.clear()
 
     def update_averages(self) -> None:
         """Move the averages towards their networks, by the images seen since the last update."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class StepLog:
-    """The last value of everything that training steps log.
+    """What the current training step logs.
 
     `LightningModule.log` costs about a millisecond for each value, and values for the progress bar wait for the GPU in each
     step. Metrics files and trackers get only every `log_every_n_steps`-th of them. `record` keeps a reference, without a
