@@ -12,12 +12,14 @@ class StepLog:
 
     `LightningModule.log` costs about a millisecond for each value, and values for the progress bar wait for the GPU in each
     step. Metrics files and trackers get only every `log_every_n_steps`-th of them. `record` keeps a reference, without a
-    computation; `write` passes the values to `LightningModule.log`, as numbers on the CPU and as means over all devices.
+    computation; `write` passes the values to `LightningModule.log`, as numbers on the CPU and as means over all devices. A row
+    holds what its own step recorded. Lightning alone would repeat a value until the end of the epoch, and a resumed fit not.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, Tensor | float] = {}
         self.in_bar: set[str] = set()
+        self.written: set[str] = set()
 
     def record(self, values: Mapping[str, Tensor | float], prog_bar: bool = False) -> None:
         """Keep scalars under their names until the next step.
@@ -32,6 +34,10 @@ class StepLog:
 
     def write(self, model: L.LightningModule) -> None:
         """Log all values; every device takes part."""
+        for metric in (model.trainer._results or {}).values():
+            if metric.meta.name in self.written - self.values.keys():
+                metric.reset()
+        self.written |= self.values.keys()
         tensors = {name: value for name, value in self.values.items() if isinstance(value, Tensor)}
         numbers = {name: torch.tensor(float(value)) for name, value in self.values.items() if not isinstance(value, Tensor)}
         if tensors:

@@ -42,6 +42,8 @@ class LogsTwice(VisionModel):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = (self.network(batch[0]) - batch[0]).square().mean()
         self.step_log.record({"train/loss": loss, "train/batch": batch_idx}, prog_bar=True)
+        if batch_idx % 2 == 0:
+            self.step_log.record({"train/even": batch_idx})
         self.log("each/loss", loss)
         self.log("each/batch", float(batch_idx))
         self.count_images(len(batch[0]))
@@ -65,6 +67,7 @@ def test_recorded_values_are_those_that_lightning_would_write_in_each_step(optio
     assert len(rows) > 1
     for name in ("loss", "batch"):
         assert [row[f"train/{name}"] for row in rows] == [row[f"each/{name}"] for row in rows]
+    assert [row.get("train/even") for row in rows] == [None if row["each/batch"] % 2 else row["each/batch"] for row in rows]
     for name in ("train/loss", "train/batch"):
         each = trainer.callback_metrics[name.replace("train", "each")]
         assert torch.equal(trainer.callback_metrics[name], each)  # also after the last step

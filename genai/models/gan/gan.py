@@ -192,7 +192,7 @@ class GAN(ImageModel):
             self.discriminator.requires_grad_(False)
             g_loss = self.update_step.step(self, "generator", g_optimizer, generator_loss, real, z, condition)
             self.discriminator.requires_grad_(True)
-            self.step_log.record({"train/generator_loss": g_loss}, prog_bar=True)  # other batches repeat it
+            self.step_log.record({"train/generator_loss": g_loss}, prog_bar=True)
         self.count_images(len(real))
         self.update_averages()
         count_batch(self.trainer)
