@@ -43,11 +43,7 @@ def edited_condition(
         raise UserError(f"--set {name}={step:g}: the step should be {allowed}")
     if kind == "class":
         return torch.full_like(condition, k)
-    return (
-        without_word(condition, k)
-        if step < 0
-        else with_word(condition, k, list(names).index(COMMA) if COMMA in names else None)
-    )
+    return without_word(condition, k) if step < 0 else with_word(condition, k, names)
 
 
 def without_word(captions: Tensor, word: int) -> Tensor:
@@ -56,13 +52,14 @@ def without_word(captions: Tensor, word: int) -> Tensor:
     return torch.tensor([row + [0] * (captions.shape[1] - len(row)) for row in rows], dtype=captions.dtype)
 
 
-def with_word(captions: Tensor, word: int, comma: int | None) -> Tensor:
-    """Captions (N, L) with a word after a comma at the end, where they lack it."""
+def with_word(captions: Tensor, word: int, vocabulary: Sequence[str]) -> Tensor:
+    """Captions (N, L) with a word at the end where they lack it, after a comma if the vocabulary has one."""
+    comma = [list(vocabulary).index(COMMA)] if COMMA in vocabulary else []
     rows = []
     for row in captions.tolist():
         own = [token for token in row if token]
         if word not in own:
-            own += [word] if comma is None or not own else [comma, word]
+            own += [*comma, word] if own else [word]
         if len(own) > captions.shape[1]:
             raise UserError(f"a caption of {captions.shape[1]} words has no room for another: choose a shorter --prompt")
         rows.append(own + [0] * (captions.shape[1] - len(own)))

@@ -107,7 +107,7 @@ def check_fields(found: DirectionSet, vectors: torch.Tensor) -> None:
             raise ValueError(f"it has a {type(value).__name__} as {name}")
     units = torch.tensor([float(direction.unit) for direction in found.directions])
     if not len(units) or vectors.ndim != 2 or not bool(vectors.isfinite().all()) or not bool(units.isfinite().all()):
-        raise ValueError("its vectors are no finite numbers")
+        raise ValueError("its vectors are not finite")
 
 
 def digest(text: str, vectors: torch.Tensor) -> str:

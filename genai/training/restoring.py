@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Adafactor, Optimizer
+from torch.optim import Optimizer
 
 from genai.errors import DamagedFileError
 from genai.runs.files import check_types
@@ -15,7 +15,6 @@ COUNTS = ("epoch", "global_step", "images_seen")
 PARTS: dict[str, type] = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}  # of dicts
 POSITION = ("epoch", "batches", "seed", "batch_size", "world_size")  # of the data order
 MAX_COUNT = 2**53  # of images, steps and epochs
-SCALARS = ("step", "eta", "mu", "mu_product")  # in the state of torch's optimisers, for each parameter
 VALUES = (Tensor, int, float, bool, type(None))  # of an optimiser's state, and lists of them
 
 
@@ -73,18 +72,14 @@ def check_optimizer_state(state: dict[str, Any], path: Path) -> None:
 
 
 def check_moments(optimizer: Optimizer, path: Path) -> None:
-    """Raise DamagedFileError unless each tensor in an optimiser's loaded state has the shape of its parameter, or is a scalar.
+    """Raise DamagedFileError unless each tensor in a fused optimiser's loaded state has the shape of its parameter.
 
-    Fused optimisers do not look: they would read and write beyond the end of a shorter tensor. Adafactor's factors have other
-    shapes, and its operations check them.
+    Its kernel does not look: it would read and write beyond the end of a shorter tensor. `step` is one number.
     """
-    if isinstance(optimizer, Adafactor):
-        return
-    known = [(parameter, own) for parameter, own in optimizer.state.items() if isinstance(parameter, Tensor)]
-    for parameter, own in known:
-        for name, value in own.items():
-            shapes = [(), (1,)] if name in SCALARS else [parameter.shape]
-            if isinstance(value, Tensor) and value.shape not in shapes:
+    fused = [p for group in optimizer.param_groups if group.get("fused") for p in group["params"]]
+    for parameter in fused:
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor) and value.shape != (() if name == "step" else parameter.shape):
                 shape = " x ".join(map(str, value.shape)) or "a number"
                 raise DamagedFileError(f"{path} is damaged (an optimiser has {shape} as {name!s:.40} of a parameter)")
 

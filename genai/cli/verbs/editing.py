@@ -21,7 +21,7 @@ from genai.cli.options.labels import LabelOptions, condition_or_labels, label_ki
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
 from genai.cli.options.run import DECODE, LoadedRun, RunOptions, add_seed_option
-from genai.control.condition_edits import COMMA, with_word, without_word
+from genai.control.condition_edits import with_word, without_word
 from genai.control.direction_files import check_space, load_directions
 from genai.control.edit_scores import (
     Before,
@@ -157,7 +157,7 @@ def measure_conditional(
         if label_kind(source) == "text":
             word = own.index(name)
             has = (labels == word).any(dim=1)[:, None]
-            flipped = torch.where(has, without_word(labels, word), with_word(labels, word, own.index(COMMA)))
+            flipped = torch.where(has, without_word(labels, word), with_word(labels, word, own))
         else:
             flipped = flipped_labels(labels, own.index(name), exclusive)
         edited = to_uint8(source.model.sample(seeds, flipped).cpu())

@@ -1,4 +1,4 @@
-"""genai explain: pixels, codes, words, heads or layers that matter; a test
+"""genai explain: show what an output depends on, and test the explanation
 
 Group: inspect
 """
@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from genai.cli.internals import Explained, explain_direction, explain_heads, explain_words, verdict_lines
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.labels import label_kind
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
@@ -52,7 +52,7 @@ def parser() -> VerbParser:
     text = "class or attribute of a classifier (default: the most probable one of each image), or word of a caption"
     verb.add_argument("--target", metavar="NAME", help=text)
     text = "of pixels: occlusion, or gradients, integrated by captum (default: occlusion)"
-    verb.add_argument("--method", choices=("occlusion", "gradients"), default="occlusion", help=text)
+    verb.add_argument("--method", choices=("occlusion", "gradients"), help=text)
     verb.add_argument("--direction", metavar="NAME", help="direction of `genai directions` to explain, layer by layer")
     verb.add_argument("--directions", metavar="FILE", help=f"saved directions; default: RUN/{DIRECTIONS}")
     add_predictor_option(verb, "reads the attribute of --direction")
@@ -66,16 +66,24 @@ def run(arguments: list[str]) -> None:
     run = RunOptions.from_namespace(options)
     path = OutputOptions.from_namespace(options).png(run.find(), "explain")
     source = run.load(EXPLAIN)
+    what = f"on a {type(source.model).__name__}"
+    if options.direction is None:
+        refuse(options, ("directions", "predictor"), "without --direction")
     if options.direction is not None:
+        refuse(options, ("target", "method"), "with --direction")
         require(run.find(), source.model, LATENTS)
         found = explain_direction(source, options.direction, options.directions, options.num, options.predictor)
     elif isinstance(source.model, GeneratesText):
+        refuse(options, ("target", "method"), what)
         found = explain_heads(source, options.num)
     elif isinstance(source.model, Denoises):
         if not getattr(source.model, "conditional", False) or label_kind(source) != "text":
             raise UserError(f"{source.run.path} has no captions whose words could be explained: use one of avatars/diffusion")
+        refuse(options, ("method",), what)
         found = explain_words(source, options.target, options.num)
     else:
+        if isinstance(source.model, HasCodes):
+            refuse(options, ("method",), what)
         found = explain_images(source, options.target, options.method, options.num)
     for line in found.lines:
         print(line)
@@ -83,7 +91,7 @@ def run(arguments: list[str]) -> None:
     print(f"wrote {path}")
 
 
-def explain_images(source: LoadedRun, target: str | None, method: str, num: int) -> Explained:
+def explain_images(source: LoadedRun, target: str | None, method: str | None, num: int) -> Explained:
     """The pixels of test images that a score depends on, or the codes of a VQ model."""
     number = target_number(target, source)
     split = source.test_split()
