@@ -1,5 +1,6 @@
 """The diffusion family: conditions, seeds, editing; on networks that can be computed by hand, or tiny ones."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -144,9 +145,23 @@ def test_a_model_trained_to_upscale_is_conditioned_on_the_small_image() -> None:
     )
 
 
-def random_model_with_image(conditioning_image) -> Diffusion:
+def test_training_leaves_out_the_share_of_conditioning_images_that_is_asked_for() -> None:
+    def share_kept(dropout: float) -> float:
+        received = []
+        model = random_model_with_image(Downsampled((2,)), conditioning_dropout=dropout)
+        model.network.register_forward_pre_hook(lambda _, args: received.append(args[-1]))
+        with suppress(RuntimeError):  # the step ends by asking for its Trainer
+            model.training_step((torch.rand(64, *SHAPE), torch.zeros(64, dtype=torch.long)), 0)
+        return float((received[0].flatten(1) != 0).any(dim=1).float().mean())
+
+    assert (share_kept(0.0), share_kept(1.0)) == (1, 0)
+    assert 0.3 < share_kept(0.5) < 0.7
+
+
+def random_model_with_image(conditioning_image, **options) -> Diffusion:
     torch.manual_seed(0)
-    model = Diffusion(SHAPE, 0, partial(tiny_unet, conditioning_channels=2), conditioning_image=conditioning_image)
+    network = partial(tiny_unet, conditioning_channels=2)
+    model = Diffusion(SHAPE, 0, network, conditioning_image=conditioning_image, **options)
     for parameter in model.averaged.parameters():
         parameter.data.normal_(0, 0.1)
     return model.eval()

@@ -31,8 +31,8 @@ def evaluation(shares=None, real=EVEN, num=10_000, precision=0.8, recall=0.6) ->
     return EvaluationResult(samples, floor, protocol, names, list(real) if shares else None)
 
 
-def diagnosis(*args, **kwargs):
-    return diagnose(evaluation(*args, **kwargs), THRESHOLDS)
+def diagnosis(*args, thresholds=THRESHOLDS, **kwargs):
+    return diagnose(evaluation(*args, **kwargs), thresholds)
 
 
 def test_even_shares_are_no_collapse():
@@ -52,6 +52,20 @@ def test_missing_classes_are_named():
     found = diagnosis(LOST)
     assert (found.state, found.overrepresented) == ("collapsed", ())
     assert found.describe() == "missing: 2, 6; recall 0.60 (floor 0.90)"
+
+
+@pytest.mark.parametrize(
+    ("shares", "recall", "thresholds"),
+    [
+        (ONES, 0.6, Thresholds(max_share_ratio=5)),
+        (LOST, 0.6, Thresholds(min_share_ratio=0, significance=0)),
+        (LOST, 0.6, Thresholds(min_affected=3)),
+        (None, 0.1, Thresholds(min_recall=0.1)),
+    ],
+)
+def test_each_threshold_decides(shares, recall, thresholds):
+    assert diagnosis(shares, recall=recall).state == "collapsed"
+    assert diagnosis(shares, recall=recall, thresholds=thresholds).state != "collapsed"
 
 
 def test_twice_the_real_share_is_the_boundary():

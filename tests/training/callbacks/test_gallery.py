@@ -1,8 +1,11 @@
 """The gallery: which epochs have a grid, and where it goes."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from genai.images import grid, to_uint8
+from genai.models.seeds import image_seeds
 from genai.training.callbacks.gallery import Gallery
 from genai.training.callbacks.run_directory import RunDirectory
 from tests.training.callbacks.test_evaluation import Data, Model, trainer
@@ -23,6 +26,14 @@ def test_a_grid_says_which_model_made_it(tmp_path):
     grids(tmp_path, 1, 1)
     text = Image.open(tmp_path / "samples/epoch-0001.png").text
     assert (text["Model"], text["Epoch"], text["Seed"]) == ("Model", "1", "0")
+
+
+def test_a_grid_holds_the_images_of_its_seed(tmp_path):
+    model = Model()
+    trainer(Gallery(num=9, seed=3), RunDirectory(tmp_path), max_epochs=1).fit(model, datamodule=Data())
+    drawn = np.asarray(Image.open(tmp_path / "samples/epoch-0001.png"))
+    assert np.array_equal(drawn, np.asarray(grid(to_uint8(model.sample(image_seeds(3, 9))))))
+    assert not np.array_equal(drawn, np.asarray(grid(to_uint8(model.sample(image_seeds(0, 9))))))
 
 
 def test_without_a_run_directory_nothing_is_written(tmp_path, monkeypatch):
