@@ -101,7 +101,7 @@ def test_files_of_a_resumed_run_are_written_after_the_restore(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", FACES)
+@pytest.mark.parametrize("preset", [pytest.param(name, marks=[pytest.mark.long] * name.endswith("-64")) for name in FACES])
 def test_every_preset_of_faces_takes_pictures_without_labels(
     preset: str, pictures: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
