@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> None:
     if path.suffix != ".html" or path.is_dir():
         raise UserError(f"--out {path} should be the name of a file that ends in .html")
     found = [run.find() for run in chosen]
-    if not any(run.scores() for run in found):
+    if not any({"test", "val"} & run.scores().keys() for run in found):
         raise UserError(f"{found[0].path} has no scores: `genai test {found[0].path}` measures them")
     sources = [run.load(SAMPLE) for run in chosen]
     untracked = [str(source.run.path) for source in sources if not (source.run.path / "logs/wandb").is_dir()]
