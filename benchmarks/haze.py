@@ -1,6 +1,7 @@
 """Haze and two-sample accuracy of zoo entries of MNIST, before and after maps of pixel values.
 
     python benchmarks/haze.py zoo/mnist-gan zoo/mnist-vae [--num 2000] [--maps unprocessed histogram]
+    python benchmarks/haze.py zoo/mnist-diffusion --num 64 --precision
 
 The maps are fitted to other samples (seed 1) and to training images. The scores are those of `genai score --two-sample` against
 the test split:
@@ -9,16 +10,22 @@ the test split:
 - stretch: the same threshold is subtracted, and the rest is scaled to 255, as by an output that saturates;
 - histogram: histogram matching, `genai.images.match_histogram`;
 - dithered: floats are rounded up or down at random (dequantisation of the output), instead of to the nearest integer.
+
+With --precision it prints the share of nearly black pixels for float32, for bfloat16 and for bfloat16 with the last step in
+float32, on processors without bfloat16 too. The runs are conditional diffusion models.
 """
 
 import argparse
 import time
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 import genai
 from genai.images import match_histogram, to_uint8
+from genai.metrics.features.network import nearly_black
+from genai.models.diffusion.preconditioning import Denoise
 from genai.report.evaluate import data_named
 
 MAPS = ("unprocessed", "black point", "stretch", "histogram", "dithered")
@@ -41,12 +48,35 @@ def mapped(name: str, samples: Tensor, others: Tensor, train: Tensor) -> Tensor:
     return own
 
 
+def print_precisions(run: str, num: int) -> None:
+    """Print the share of nearly black pixels of `num` samples for each precision of the network."""
+    model = genai.load(run)
+    last = float(model.sampling.sigmas()[-2])
+    for name, lowest in {"float32": float("inf"), "bfloat16, last step in float32": 1.001 * last, "bfloat16": 0.0}.items():
+
+        def in_bfloat16(denoise: Denoise, lowest: float = lowest) -> Denoise:
+            def wrapped(x: Tensor, sigma: Tensor) -> Tensor:
+                with torch.autocast("cpu", torch.bfloat16, enabled=float(sigma.max()) > lowest):
+                    return denoise(x, sigma)
+
+            return wrapped
+
+        with patch("genai.models.diffusion.editing.in_bfloat16", in_bfloat16):
+            images = model.sample(seeds=range(num), condition=torch.arange(num) % 10, bfloat16=True)
+        print(f"{run:24}  {name:30}  {nearly_black(to_uint8(images)).mean():.4f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--num", type=int, default=2000)
     parser.add_argument("--maps", nargs="+", choices=MAPS, default=MAPS)
+    parser.add_argument("--precision", action="store_true")
     options = parser.parse_args()
+    if options.precision:
+        for run in options.runs:
+            print_precisions(run, options.num)
+        return
     data = data_named("mnist")
     data.prepare_data()
     data.setup("test")
