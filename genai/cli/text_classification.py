@@ -46,9 +46,9 @@ def text_rows(sources: Sequence[LoadedRun], data: Sequence[LabelledText], num: i
 
 
 def method_of(source: LoadedRun) -> str:
-    """What the network of a run is called in the table."""
+    """What a run is called in the table: its network if that is a transformer, otherwise its model."""
     network = getattr(source.model, "averaged_network", None)
-    return "transformer" if isinstance(network, Transformer) else source.run.experiment
+    return "transformer" if isinstance(network, Transformer) else type(source.model).__name__
 
 
 def text_row(method: str, size: int, found: Fitted, labels: Mapping[str, np.ndarray], began: float) -> Row:

@@ -17,7 +17,7 @@ from genai.metrics.tables import WrappedTable
 from genai.runs import merge_json
 from genai.runs.text import tokenizer_of
 
-NUM_PARTS = 20  # that a single document is cut into, for the standard error
+NUM_PARTS = 20  # that a single document is cut into (fewer if it has fewer tokens), for the standard error
 
 
 class Units(NamedTuple):
@@ -48,7 +48,8 @@ def text_likelihood(source: LoadedRun, file: str | None, split: str, stride: int
         tokens, name, ends = file_tokens(file, tokenizer), file, list[int]()
     what = "documents" if len(ends) > 1 else "parts"
     if what == "parts":
-        ends = np.linspace(0, len(tokens), NUM_PARTS + 1)[1:].astype(int).tolist()
+        num_parts = max(1, min(NUM_PARTS, len(tokens) - 1))  # each with a token that is counted
+        ends = np.linspace(1, len(tokens), num_parts + 1)[1:].astype(int).tolist()
     log_probs = source.model.text_log_probs(tokens, stride).numpy()
     units = measure_units(log_probs, tokens.numpy(), ends, tokenizer)
     seconds = time.perf_counter() - began

@@ -14,6 +14,7 @@ from genai.cli import main
 from genai.data.arithmetic import Sums
 from genai.errors import UserError
 from genai.models.autoregressive.autoregressive import Autoregressive
+from genai.models.autoregressive.ngram import NGram
 from genai.models.autoregressive.reinforce import Reinforce, sample_completions
 from genai.models.autoregressive.rewards import LabelOfText, LastDigit, Length, RightSum
 from genai.models.policy_gradient import SampledTokens, group_advantages, kl_of_tokens, reinforce_loss, token_mean
@@ -125,6 +126,16 @@ def test_the_reward_of_a_label_is_bayes_rule_for_each_text() -> None:
     torch.testing.assert_close(both[:, 3], log_p.log_softmax(dim=0).detach())
     with pytest.raises(UserError, match="configs/authors"):
         LabelOfText("some-run", 2).use(model)
+
+
+def test_counts_of_labelled_texts_reward_too() -> None:
+    model, texts = NGram(257, 8, order=2, num_classes=2), (b"abababab", b"acacacac")
+    model.network.add(torch.tensor([[256, *text] for text in texts]), torch.tensor([0, 1]))
+    reward = LabelOfText("some-run", 1)
+    reward.use(model)
+    unlike, alike, empty = reward(["", "", ""], ["abab", "acac", ""])
+    assert unlike < math.log(1 / 3) < math.log(2 / 3) < alike
+    assert empty == pytest.approx(math.log(1 / 2))
 
 
 def test_two_batches_of_the_preset_of_style(workspace: Path) -> None:
