@@ -18,9 +18,10 @@ from genai.metrics.discriminative import log_posterior
 from genai.metrics.reference import subset_indices
 from genai.metrics.text_classification import TEXT_BASELINES, Fitted, Labelled, fitted_temperature, text_baseline
 from genai.models.text import TextModel
+from genai.networks.transformer import Transformer
 
 BATCH_SIZE = 64
-PRESETS = "configs/mails/gpt.yaml or configs/authors/gpt.yaml"
+PRESETS = "configs/mails/gpt.yaml, configs/authors/gpt.yaml or ngram.yaml"
 
 
 def text_rows(sources: Sequence[LoadedRun], data: Sequence[LabelledText], num: int) -> Iterator[Row]:
@@ -34,7 +35,7 @@ def text_rows(sources: Sequence[LoadedRun], data: Sequence[LabelledText], num: i
         val, test = (by_bayes_rule(source, own, split, num) for split in ("val", "test"))
         labels = {split: labelled(own, split, num).labels for split in ("val", "test")}
         size = len(own.split("train").documents)
-        yield text_row("transformer by Bayes' rule", size, Fitted(val, test, choice=""), labels, began)
+        yield text_row(f"{method_of(source)} by Bayes' rule", size, Fitted(val, test, choice=""), labels, began)
     for own in {part.fingerprint("train"): part for part in data}.values():
         splits: dict[str, Labelled] = {split: labelled(own, split, None if split == "train" else num) for split in SPLITS}
         for name in TEXT_BASELINES:
@@ -42,6 +43,12 @@ def text_rows(sources: Sequence[LoadedRun], data: Sequence[LabelledText], num: i
             found = text_baseline(name, splits, own.num_classes)
             labels = {split: part.labels for split, part in splits.items()}
             yield text_row(name, len(splits["train"].texts), found, labels, began)
+
+
+def method_of(source: LoadedRun) -> str:
+    """What the network of a run is called in the table."""
+    network = getattr(source.model, "averaged_network", None)
+    return "transformer" if isinstance(network, Transformer) else source.run.experiment
 
 
 def text_row(method: str, size: int, found: Fitted, labels: Mapping[str, np.ndarray], began: float) -> Row:

@@ -15,9 +15,9 @@ NUM_DISCOUNTS = 3  # of n-grams that were counted once, twice and more often
 class Level(NamedTuple):
     """The k-grams of one length k.
 
-    keys: sorted, a k-gram as a number in base vocab_size, (M,) int64.
+    keys: sorted, a label and a k-gram as a number in base vocab_size, (M,) int64; see `KneserNey.encoded`.
     counts: (M,) float64: of the longest n-grams how often they occur, of others the number of tokens that precede them.
-    contexts: sorted, the first k - 1 tokens of the k-grams, (C,) int64.
+    contexts: sorted, the labels and the first k - 1 tokens of the k-grams, (C,) int64.
     totals: the sum of the counts after each context, (C,) float64.
     backoff: the probability mass after each context that the discounts free, (C,) float64.
     discounts: D_1, D_2 and D_3+, (3,) float64.
@@ -36,23 +36,26 @@ class KneserNey(nn.Module):
 
     p_k(w | c) = (max(count(c w) - D, 0) + backoff(c) p_(k-1)(w | c without its first token)) / total(c), where the counts of
     k < n are those of distinct tokens before the k-gram, and p_0 is uniform. Only the n-grams of the longest length are stored:
-    the others follow from them.
+    the others follow from them. With labels, the label belongs to the context at every length: p_0 alone is that of all labels.
 
     Args:
         vocab_size: V.
         order: n.
+        num_classes: labels K of the texts that it is conditioned on; 0 for none.
 
     Raises:
-        UserError: V^n does not fit into 63 bits.
+        UserError: (K + 1) V^n does not fit into 63 bits.
     """
 
     keys: Tensor
     counts: Tensor
 
-    def __init__(self, vocab_size: int, order: int) -> None:
+    def __init__(self, vocab_size: int, order: int, num_classes: int = 0) -> None:
         super().__init__()
-        if order < 1 or vocab_size**order >= 2**63:
-            raise UserError(f"order {order} is out of range for {vocab_size:,} tokens: V^n has to be below 2^63")
+        if order < 1 or (num_classes + 1) * vocab_size**order >= 2**63:
+            raise UserError(
+                f"order {order} is out of range for {vocab_size:,} tokens: use a smaller one, so that V^n is below 2^63"
+            )
         self.vocab_size = vocab_size
         self.order = order
         self.register_buffer("keys", torch.empty(0, dtype=torch.long))
@@ -63,17 +66,25 @@ class KneserNey(nn.Module):
 
     # -- counting -------------------------------------------------------------------------------------------------------
 
-    def add(self, tokens: Tensor) -> None:
-        """Count the n-grams of windows (N, L); -1 is padding at their ends."""
+    def add(self, tokens: Tensor, labels: Tensor | None = None) -> None:
+        """Count the n-grams of windows (N, L), -1 is padding at their ends; those with labels (N,) count without it too."""
         grams = tokens.unfold(1, self.order, 1) if tokens.shape[1] >= self.order else tokens[:, :0, None]
-        grams = grams[(grams >= 0).all(dim=-1)]  # (M, n)
-        self.pending.append(self.encoded(grams))
+        is_text = (grams >= 0).all(dim=-1)  # (N, M)
+        self.pending.append(self.encoded(grams)[is_text])
+        if labels is not None:
+            self.pending.append(self.encoded(grams, labels[:, None] + 1)[is_text])
         self.levels = []
 
-    def encoded(self, grams: Tensor) -> Tensor:
-        """k-grams (..., k) -> numbers (...,) int64 in base V, the first token the most significant."""
-        powers = self.vocab_size ** torch.arange(grams.shape[-1] - 1, -1, -1, device=grams.device)
-        return (grams * powers).sum(dim=-1)
+    def encoded(self, grams: Tensor, labels: Tensor | int = 0) -> Tensor:
+        """k-grams (..., k) -> numbers (...,) int64 in base V, the label the most significant digit, then the first token.
+
+        Args:
+            grams: (..., k).
+            labels: 0 for the null condition, 1, ..., K for the labels; broadcast to (...).
+        """
+        length = grams.shape[-1]
+        powers = self.vocab_size ** torch.arange(length - 1, -1, -1, device=grams.device)
+        return labels * self.vocab_size**length + (grams * powers).sum(dim=-1)
 
     def merge(self) -> None:
         """Add what was counted since the last merge to `keys` and `counts`."""
@@ -93,51 +104,54 @@ class KneserNey(nn.Module):
             keys, counts = self.keys, self.counts.double()
             for k in range(self.order, 0, -1):
                 self.levels.insert(0, make_level(keys, counts, self.vocab_size))
-                keys, number = (keys % self.vocab_size ** (k - 1)).unique(return_counts=True)  # without the first token
+                labels, shorter = keys // self.vocab_size**k, keys % self.vocab_size ** (k - 1)  # without the first token
+                keys, number = (labels * self.vocab_size ** (k - 1) + shorter).unique(return_counts=True)
                 counts = number.double()
             self.discounts.data.copy_(torch.stack([level.discounts for level in self.levels]))
         return self.levels
 
     # -- probabilities --------------------------------------------------------------------------------------------------
 
-    def log_probs(self, tokens: Tensor) -> Tensor:
-        """ln p of each token, given the tokens before it in its row: (N, L) -> (N, L) float64."""
+    def log_probs(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
+        """ln p of each token, given the tokens before it in its row and its label (N,): (N, L) -> (N, L) float64."""
+        digits = 0 if labels is None else labels[:, None] + 1
         p = torch.full(tokens.shape, 1 / self.vocab_size, dtype=torch.float64, device=tokens.device)
         for k, level in enumerate(self.build()[: tokens.shape[1]], start=1):
-            grams = self.encoded(tokens.unfold(1, k, 1))  # (N, L - k + 1), ends at token k - 1
+            grams = self.encoded(tokens.unfold(1, k, 1), digits)  # (N, L - k + 1), ends at token k - 1
             p[:, k - 1 :] = interpolated(level, grams, grams // self.vocab_size, p[:, k - 1 :])
         return p.log()
 
-    def forward(self, tokens: Tensor, condition: None = None, cache: Cache | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, condition: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """ln p of the next token at every position.
 
         Args:
             tokens: (N, L).
-            condition: not used.
-            cache: of earlier tokens: the last n - 1 of them.
+            condition: (N, K) one-hot labels; zeros or None are the null condition. Read with an empty cache.
+            cache: of earlier tokens: the last n - 1 of them, and the label.
 
         Returns:
             (N, 1 + L, vocab_size) float64; with a non-empty cache (N, L, vocab_size).
         """
         is_new = cache is None or not cache.layers
-        history = tokens[:, :0] if is_new else cache.layers[0][0]  # type: ignore[union-attr]
+        history, labels = (tokens[:, :0], digits_of(condition, tokens)) if is_new else cache.layers[0]  # type: ignore[union-attr]
         known = torch.cat([history, tokens], dim=1)
         first = history.shape[1] + (0 if is_new else 1)
         positions = [
-            self.next_log_probs(known[:, max(end - self.order + 1, 0) : end]) for end in range(first, known.shape[1] + 1)
+            self.next_log_probs(known[:, max(end - self.order + 1, 0) : end], labels)
+            for end in range(first, known.shape[1] + 1)
         ]
         if cache is not None:
             cache.length += len(positions)
             kept = known[:, max(known.shape[1] - self.order + 1, 0) :]
-            cache.layers = [(kept, kept)]
+            cache.layers = [(kept, labels)]
         return torch.stack(positions, dim=1)
 
-    def next_log_probs(self, contexts: Tensor) -> Tensor:
-        """ln p of every token after contexts (N, at most n - 1): (N, V) float64."""
+    def next_log_probs(self, contexts: Tensor, labels: Tensor | int = 0) -> Tensor:
+        """ln p of every token after contexts (N, at most n - 1) and labels, see `encoded`: (N, V) float64."""
         num, length = contexts.shape
         p = torch.full((num, self.vocab_size), 1 / self.vocab_size, dtype=torch.float64, device=contexts.device)
         for k, level in enumerate(self.build()[: length + 1], start=1):
-            context = self.encoded(contexts[:, length - k + 1 :])[:, None]  # (N, 1)
+            context = self.encoded(contexts[:, length - k + 1 :], labels)[:, None]  # (N, 1)
             grams = context * self.vocab_size + torch.arange(self.vocab_size, device=contexts.device)
             p = interpolated(level, grams, context.expand_as(grams), p)
         return p.log()
@@ -155,6 +169,13 @@ class KneserNey(nn.Module):
                 setattr(self, name, torch.empty_like(loaded, dtype=torch.long, device=self.keys.device))
         self.pending, self.levels = [], []
         super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[arg-type]
+
+
+def digits_of(condition: Tensor | None, tokens: Tensor) -> Tensor:
+    """The first digit of the k-grams of tokens (N, L): 0, or 1 + the label of a one-hot condition (N, K); (N,) int64."""
+    if condition is None:
+        return tokens.new_zeros(len(tokens))
+    return torch.where(condition.any(dim=1), condition.argmax(dim=1) + 1, 0)
 
 
 def make_level(keys: Tensor, counts: Tensor, vocab_size: int) -> Level:

@@ -23,8 +23,8 @@ ROTARY_BASE = 10_000.0
 class Cache:
     """What a sequence network keeps of earlier positions; its `forward` reads it and brings it up to date.
 
-    A transformer keeps the keys and values (N, heads, length, dim / heads) of each block, a recurrent network the state of
-    each layer.
+    A transformer keeps the keys and values of each block in (N, heads, room, dim / heads), where `room`, at least `length`,
+    doubles when it is full; a recurrent network keeps the state of each layer.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,18 @@ class Cache:
 
     def extended(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append keys and values of new positions to those of block `layer`; returns all of them."""
+        end = self.length + k.shape[2]
         if layer == len(self.layers):
             self.layers.append((k, v))
-        else:
+            return k, v
+        if self.layers[layer][0].shape[2] < end:
+            room = 2 * end
             old_k, old_v = self.layers[layer]
-            self.layers[layer] = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
-        return self.layers[layer]
+            self.layers[layer] = with_room(old_k, room), with_room(old_v, room)
+        all_k, all_v = self.layers[layer]
+        all_k[:, :, self.length : end] = k
+        all_v[:, :, self.length : end] = v
+        return all_k[:, :, :end], all_v[:, :, :end]
 
 
 class Rotation(NamedTuple):
@@ -232,6 +238,11 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     mask = q.new_zeros(()) if mask is None else mask
     scores = torch.baddbmm(mask, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=q.shape[-1] ** -0.5)
     return scores.softmax(dim=-1).unflatten(0, q.shape[:2])
+
+
+def with_room(x: Tensor, room: int) -> Tensor:
+    """x (N, heads, L, D) followed by unused positions: (N, heads, room, D)."""
+    return torch.cat([x, x.new_empty(*x.shape[:2], room - x.shape[2], x.shape[3])], dim=2)
 
 
 def causal_mask(q: Tensor, k: Tensor) -> Tensor | None:

@@ -7,6 +7,7 @@ import torch
 
 from genai.errors import UserError
 from genai.networks.kneser_ney import KneserNey, discounts_of
+from genai.networks.transformer import Cache
 
 V = 6
 
@@ -52,6 +53,25 @@ def test_probabilities_equal_those_of_the_reference(text: list[int], order: int)
     for gram, p in expected.items():
         found = network.log_probs(torch.tensor([gram]))[0, -1].exp()
         assert float(found) == pytest.approx(p, rel=1e-9), gram
+
+
+def test_labels_have_their_own_counts_and_together_those_of_the_null_condition(text: list[int]) -> None:
+    other = [(3 * token + 1) % V for token in text[:150]]
+    network = KneserNey(V, 3, num_classes=2)
+    for label, part in ((0, text), (1, other)):
+        network.add(torch.tensor([part]), torch.tensor([label]))
+    discounts = [level.discounts.tolist() for level in network.build()]
+    for label, part in ((0, text), (1, other)):
+        for gram, p in reference(part, 3, discounts).items():
+            found = network.log_probs(torch.tensor([gram]), torch.tensor([label]))[0, -1].exp()
+            assert float(found) == pytest.approx(p, rel=1e-9), gram
+    one_hot, tokens, cache = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([[3, 1, 4], [3, 1, 4]]), Cache()
+    steps = [network(tokens[:, :1], one_hot, cache), *(network(tokens[:, i : i + 1], cache=cache) for i in (1, 2))]
+    following = torch.cat(steps, dim=1)  # (2, 4, V)
+    torch.testing.assert_close(following, network(tokens, one_hot))
+    found = following[:, :-1].gather(2, tokens[..., None])[..., 0]
+    torch.testing.assert_close(found[:1], network.log_probs(tokens[:1], torch.tensor([1])))
+    torch.testing.assert_close(found[1:], network.log_probs(tokens[1:]))
 
 
 def test_every_distribution_sums_to_one(text: list[int]) -> None:

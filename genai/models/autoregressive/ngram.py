@@ -1,6 +1,6 @@
 """An n-gram model, fitted by counting: one epoch is one pass over the training text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -19,23 +19,25 @@ class NGram(TextModel):
         vocab_size: number of tokens, linked from the data.
         context_length: of the training windows, linked from the data.
         order: n.
+        num_classes: labels of the data that it is conditioned on, linked from the data; 0 for none.
     """
 
-    def __init__(self, vocab_size: int, context_length: int, order: int = 6) -> None:
-        super().__init__(vocab_size, context_length)
+    def __init__(self, vocab_size: int, context_length: int, order: int = 6, num_classes: int = 0) -> None:
+        super().__init__(vocab_size, context_length, num_classes=num_classes)
         self.automatic_optimization = False
-        self.network = KneserNey(vocab_size, order)
+        self.network = KneserNey(vocab_size, order, num_classes)
 
     def configure_optimizers(self) -> None:
         """There is nothing to optimise."""
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        tokens: Any = self.all_gather(batch[0])  # of all devices, so that each has all counts
-        self.network.add(tokens.flatten(0, -2))  # type: ignore[operator]
-        self.count_images(batch[0][:, 1:].numel())
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
+        tokens, _, *labels = batch
+        everywhere: Any = self.all_gather([tokens, *labels] if self.num_classes else [tokens])  # so that each has all counts
+        self.network.add(everywhere[0].flatten(0, -2), *[part.flatten() for part in everywhere[1:]])  # type: ignore[operator]
+        self.count_images(tokens[:, 1:].numel())
 
     def log_probs(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
-        log_probs: Tensor = self.network.log_probs(tokens)  # type: ignore[operator]
+        log_probs: Tensor = self.network.log_probs(tokens, condition)  # type: ignore[operator]
         return log_probs
 
     def export_state(self) -> dict[str, Tensor]:

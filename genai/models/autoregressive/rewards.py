@@ -61,7 +61,7 @@ class LabelOfText:
     All labels are equally likely before the text. White space is read as single spaces, and text after the context is not read.
 
     Args:
-        run: of a model of bytes with labels, such as of configs/authors/gpt.yaml. Without the command line, call `use`.
+        run: of a model of bytes with labels, such as of configs/authors/ngram.yaml. Without the command line, call `use`.
         label: number of the label, in the order of the run's `class_names`.
         lowest: smallest reward.
     """
@@ -77,7 +77,7 @@ class LabelOfText:
         if not isinstance(model, TextModel) or model.vocab_size != 257 or not 0 <= self.label < model.num_classes:
             raise UserError(
                 f"the reward needs a model of bytes with labels and the label {self.label}, and {self.run} is another: "
-                "name a run of configs/authors/gpt.yaml, and a label from 0"
+                "name a run of configs/authors/ngram.yaml or gpt.yaml, and a label from 0"
             )
         self.model = model.eval()
 
