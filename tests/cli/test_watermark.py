@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from genai.cli import main
 
@@ -44,6 +45,9 @@ def test_the_key_is_found_in_images_and_another_key_is_not(marked: Path, capsys:
 def test_a_folder_and_single_files(marked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["detect", str(marked / "three" / "00000.png"), "--run", DIGITS, "--key", "secret"]) == 0
     single = capsys.readouterr().out.splitlines()[1]
+    Image.new("L", (20, 10)).save(marked / "large.png")
+    assert main(["detect", str(marked / "large.png"), "--run", DIGITS, "--key", "secret"]) == 1
+    assert "large.png is 20x10: its central square is resized to 8x8" in capsys.readouterr().out
     assert main(["detect", str(marked / "three"), "--run", DIGITS, "--key", "secret"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[1] == single.split()[1]  # the same p-value
 

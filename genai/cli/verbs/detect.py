@@ -12,7 +12,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser
-from genai.cli.options.images import read_picture
+from genai.cli.options.images import note_other_size, read_picture
 from genai.cli.options.run import RUN_HELP, LoadedRun, RequiredCapability, RunOptions
 from genai.cli.options.text import file_tokens
 from genai.cli.options.watermark import check_key, mark_p_values
@@ -84,10 +84,11 @@ def read_files(files: Sequence[str], shape: tuple[int, int, int]) -> tuple[list[
     for name in files:
         path = Path(name)
         if path.is_dir() or path.suffix in (".npz", ".zip", ".tar", ".gz"):
-            found = read_pictures(path, shape)[0]
-            names += [f"{name}:{i}" for i in range(len(found))]
+            found = read_pictures(path, shape, at_least=1)[0]
+            names += [f"{path}:{i}" for i in range(len(found))]
             images += list(to_float(found))
         else:
+            note_other_size(name, shape[1])
             names.append(name)
             images.append(to_float(read_picture(name, shape[1], shape[0], "image", "a PNG or JPEG")))
     return names, torch.stack(images)
