@@ -24,6 +24,10 @@ class WriteError(UserError):
         self.reason = reason
 
 
+class NothingFound(Exception):
+    """A verb has looked for something, printed that it is not there, and ends with status 1, as grep does."""
+
+
 class Notice(UserWarning):
     """What a user should know of a result; the command line prints it in one line after the result."""
 

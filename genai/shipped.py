@@ -94,8 +94,8 @@ def read_preset(name: str, path: Path) -> Preset:
     found = re.findall(r"^(Time|Scores): ((?:.|\n(?!Note: |Scores: ))*)", text, re.MULTILINE)
     fields = {key: " ".join(value.split()) for key, value in found}
     what = " ".join(re.split(r"^(?:Time|Scores|Note): ", text, maxsplit=1, flags=re.MULTILINE)[0].split())
-    time = re.split(r" (?:on|for|of) |[:;(]", fields.get("Time", ""))[0].rstrip(".")
-    return Preset(name, what, time, re.split(r"\. (?=[A-Z])", fields.get("Scores", UNMEASURED))[0].rstrip("."))
+    time = re.split(r" (?:on|for|of) |[,:;(]", fields.get("Time", ""))[0].rstrip(".")
+    return Preset(name, what, time, re.split(r"\. (?=[A-Z0-9])", fields.get("Scores", UNMEASURED))[0].rstrip("."))
 
 
 def presets(folder: Path = CONFIGS) -> list[Preset]:

@@ -57,7 +57,7 @@ def test_a_header_has_time_and_scores() -> None:
         assert len(preset.what) > 5, preset.name
         assert re.fullmatch(scores, preset.scores), preset.name
         assert bool(preset.score) == bool(preset.time), preset.name
-    assert re.fullmatch(r"|((about|under) )?[\d.]+( to [\d.]+)?|a few", preset.minutes)
+        assert re.fullmatch(r"|((about|under) )?[\d.]+( to [\d.]+)?|a few", preset.minutes), preset.name
 
 
 def test_the_fields_of_a_header(tmp_path: Path) -> None:
@@ -76,6 +76,7 @@ def test_the_table_has_each_preset_in_80_columns(words: list[str], capsys: pytes
     assert main(["presets", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
+    assert all(re.match(r"\S+ +minutes  |\S+/\S+ |    \S|genai fit|-: |$", line) for line in lines)  # no row is wrapped
     names = {line.split()[0] for line in lines if re.match(r"\S+/\S+ ", line)}
     expected = {name for name in preset_paths() if not name.startswith(("trainer/", "sweeps/"))}
     assert names == expected if not words else {"mnist/vae", "mnist/vqvae"} <= names < expected

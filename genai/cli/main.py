@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from genai import __version__
 from genai.cli.memory import keep_freed_memory
 from genai.cli.streams import print_any_text
-from genai.errors import Notice, UserError, user_error
+from genai.errors import NothingFound, Notice, UserError, user_error
 from genai.files import FORBIDDEN, FULL
 from genai.terminal import visible
 
@@ -142,7 +142,7 @@ def notices_last() -> Iterator[None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 2 for a user's mistake, which is printed as one line."""
+    """Run the command line; returns the exit status: 2 for a user's mistake, printed as one line; 1 where nothing was found."""
     keep_freed_memory()
     print_any_text()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it cannot write its cache, for one
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print_error(str(mistake or no_memory(error)))
         return 2
-    except BrokenPipeError:
+    except (BrokenPipeError, NothingFound):
         return 1
     except OSError as error:  # of a library, such as a tracker's; our own writes raise a WriteError
         if error.errno not in (*FULL, *FORBIDDEN, *NO_PATH):

@@ -17,7 +17,7 @@ from genai.data.arrays import ImageArray
 from genai.errors import UserError
 from genai.images import to_float
 from genai.metrics.features import FeatureNetwork, default_features, load_extractor, names
-from genai.metrics.features.trained import UTKFACE, weights_path
+from genai.metrics.features.trained import weights_path
 from genai.models.capabilities import Classifies
 from genai.runs import Run, find, load
 from genai.runs.data import data_of
@@ -100,9 +100,9 @@ def known_features(data_name: str) -> str:
     Raises:
         UserError: none does.
     """
-    if data_name == UTKFACE and weights_path(UTKFACE).is_file():
-        return UTKFACE
     name = default_features(data_name)
+    if name == "inception" and weights_path(data_name).is_file():
+        return data_name
     if name == "inception":
         raise UserError(
             f"no feature network knows the attributes of {data_name}: name one, or the run of a classifier, with --predictor; "

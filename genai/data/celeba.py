@@ -19,6 +19,8 @@ HEADING = (  # of list_attr_celeba.txt
     "Wearing_Necktie Young"
 )
 ATTRIBUTES = tuple(HEADING.split())
+POSE = "Facing_Left"
+NUM_COORDINATES = 10  # of list_landmarks_align_celeba.txt: x and y of the left eye, the right eye, the nose, two of the mouth
 SPLIT_OF: dict[str, Split] = {"0": "train", "1": "val", "2": "test"}
 
 
@@ -29,34 +31,47 @@ class CelebA(Photos):
 
     Args:
         labels: `none`, or `attributes` (N, 40): ATTRIBUTES, 0 or 1 each.
+        pose: a 41st attribute, POSE: in the image the nose is left of the middle between the eyes, by the landmarks.
         root: the data folder, which has a folder `celeba`; default: $GENAI_DATA, then data/.
+
+    Raises:
+        UserError: `pose` without `attributes`, or with `augment.flip`, which turns faces round.
     """
 
     name = "celeba"
 
-    def __init__(self, *, labels: Literal["none", "attributes"] = "none", **options: Any) -> None:
+    def __init__(self, *, labels: Literal["none", "attributes"] = "none", pose: bool = False, **options: Any) -> None:
         super().__init__(**options)
+        if pose and labels == "none":
+            raise UserError("pose is one of the attributes: set data.init_args.labels to attributes too")
+        if pose and self.augment and self.augment.flip:
+            raise UserError("augment.flip turns faces round, and pose is a label: set data.init_args.augment.flip to false")
         self.labels = labels
+        self.pose = pose
         self.label_kind = labels
-        self.class_names = ATTRIBUTES if labels == "attributes" else ()
+        self.class_names = (*ATTRIBUTES, *([POSE] if pose else [])) if labels == "attributes" else ()
         self.num_classes = len(self.class_names)
 
     def recipe(self) -> cache.Recipe:
         folder = find_folder(self.root)
         options = {"where": self.name, "shape": self.image_shape, "labels": self.labels, "strict": self.strict}
-        source = cache.identity(find_images(folder), *find_lists(folder, self.labels == "attributes"))
+        options |= {"pose": True} if self.pose else {}
+        source = cache.identity(find_images(folder), *find_lists(folder, self.labels == "attributes", self.pose))
         return cache.Recipe(options, source, self.build)
 
     def plan(self) -> Plan:
-        """The official split, and the 40 attributes."""
+        """The official split, and the attributes."""
         folder = find_folder(self.root)
         path = find_images(folder)
-        partition, *attribute_list = find_lists(folder, self.labels == "attributes")
+        partition, *lists = find_lists(folder, self.labels == "attributes", self.pose)
         split_of = {row[0]: SPLIT_OF.get(row[1]) for row in read_rows(partition, 2)}
         label_of: dict[str, Any] = dict.fromkeys(split_of, 0)
-        if attribute_list:
-            rows = read_rows(attribute_list[0], 1 + len(ATTRIBUTES))
+        if lists:
+            rows = read_rows(lists[0], 1 + len(ATTRIBUTES))
             label_of = {row[0]: [float(value == "1") for value in row[1:]] for row in rows}
+        if self.pose:
+            poses = {row[0]: faces_left(row[1:], lists[1]) for row in read_rows(lists[1], 1 + NUM_COORDINATES)}
+            label_of = {file: [*label_of[file], poses[file]] for file in label_of if file in poses}
         splits: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
         labels, skipped = {}, []
         listing = archives.list_files(path)
@@ -93,9 +108,21 @@ def download(root: Path) -> None:
         ) from None
 
 
-def find_lists(folder: Path, with_attributes: bool) -> list[Path]:
-    """The text files of the split and, if they are needed, the attributes."""
-    paths = [folder / "list_eval_partition.txt", *([folder / "list_attr_celeba.txt"] if with_attributes else [])]
+def faces_left(coordinates: list[str], path: Path) -> float:
+    """1 if the nose is left of the middle between the eyes, else 0, from a row of landmarks."""
+    try:
+        left_eye, _, right_eye, _, nose, *_ = map(float, coordinates)
+    except ValueError:
+        raise UserError(
+            f"{path} has a landmark that is not a number ({' '.join(coordinates)}): put CelebA's file there"
+        ) from None
+    return float(2 * nose < left_eye + right_eye)
+
+
+def find_lists(folder: Path, with_attributes: bool, with_landmarks: bool) -> list[Path]:
+    """The text files of the split and, if they are needed, the attributes and the landmarks."""
+    names = ["list_eval_partition.txt", *["list_attr_celeba.txt"] * with_attributes]
+    paths = [folder / name for name in (*names, *["list_landmarks_align_celeba.txt"] * with_landmarks)]
     absent = next((path for path in paths if not path.is_file()), None)
     if absent:
         raise UserError(f"{absent} is missing: put CelebA's file there")

@@ -16,11 +16,11 @@ from genai.data.npz import open_npz, to_channels_first, to_uint8_array
 from genai.errors import UserError
 
 
-def read_pictures(path: Path, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+def read_pictures(path: Path, shape: tuple[int, int, int], at_least: int = 2) -> tuple[Tensor, Tensor | None]:
     """Images uint8 (N, C, H, W) of exactly the given shape, and the classes (N,) of an .npz that has some.
 
     Raises:
-        UserError: there is no such path, it has fewer than two images, or they have another shape.
+        UserError: there is no such path, it has fewer than `at_least` images, or they have another shape.
     """
     if not path.exists():
         raise UserError(f"there is no {path}: name a folder, .zip or .tar of pictures, or an .npz with `images`")
@@ -38,8 +38,8 @@ def read_pictures(path: Path, shape: tuple[int, int, int]) -> tuple[Tensor, Tens
         images = torch.from_numpy(np.stack(found))
     if tuple(images.shape[1:]) != shape:
         raise UserError(f"{path} has images {tuple(images.shape[1:])}, and the dataset's are {shape} (C, H, W): resize them")
-    if len(images) < 2:
-        raise UserError(f"{path} has {len(images)} image, and a score needs at least 2: add images")
+    if len(images) < at_least:
+        raise UserError(f"{path} has {len(images)} image, and at least {at_least} are needed: add images")
     return images, labels
 
 

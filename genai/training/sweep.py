@@ -58,10 +58,8 @@ def check(settings: StudySettings) -> Scoring:
     every = int(options.evaluation.every_n_epochs)
     planned = options.trainer.max_epochs or epochs
     if not every or (planned and 0 < planned < every):
-        raise UserError(
-            "no epoch of a trial would be scored: set --evaluation.every_n_epochs to 1 to "
-            f"{planned or 'the number of epochs'} (it is {every})"
-        )
+        allowed = "1" if planned == 1 else f"a value from 1 to {planned or 'the number of epochs'}"
+        raise UserError(f"no epoch of a trial would be scored: set --evaluation.every_n_epochs to {allowed} (it is {every})")
     return Scoring(options.best_metric, every, "epoch")
 
 

@@ -98,6 +98,7 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         capsys, "directions", RUN, "--attributes", "glasses", "--out", "x.safetensors"
     )
     assert "no direction 'age': choose from thick" in refused(capsys, "edit", RUN, "--set", "age=1")
+    assert "no direction 'age': choose from thick" in refused(capsys, "editing", RUN, "--attributes", "age")
     assert "not NAME=STEP" in refused(capsys, "edit", RUN, "--set", "glasses")
     assert "not a number" in refused(capsys, "edit", RUN, "--set", "glasses=much")
     assert "which cannot decode latents" in refused(capsys, "directions", "zoo/mnist-vqvae", "--out", "x.safetensors")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from genai.cli import main
 
@@ -30,7 +31,8 @@ def num_found(output: str) -> int:
 def test_the_key_is_found_in_images_and_another_key_is_not(marked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = {}
     for name, key in (("marked", "secret"), ("plain", "secret"), ("marked", "other")):
-        assert main(["detect", str(marked / f"{name}.npz"), "--run", DIGITS, "--key", key]) == 0
+        status = main(["detect", str(marked / f"{name}.npz"), "--run", DIGITS, "--key", key])
+        assert status == (0 if (name, key) == ("marked", "secret") else 1)
         output = capsys.readouterr().out
         assert "0.4 expected without a mark" in output
         assert max(map(len, output.splitlines())) <= 200
@@ -43,13 +45,16 @@ def test_the_key_is_found_in_images_and_another_key_is_not(marked: Path, capsys:
 def test_a_folder_and_single_files(marked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["detect", str(marked / "three" / "00000.png"), "--run", DIGITS, "--key", "secret"]) == 0
     single = capsys.readouterr().out.splitlines()[1]
+    Image.new("L", (20, 10)).save(marked / "large.png")
+    assert main(["detect", str(marked / "large.png"), "--run", DIGITS, "--key", "secret"]) == 1
+    assert "large.png is 20x10: its central square is resized to 8x8" in capsys.readouterr().out
     assert main(["detect", str(marked / "three"), "--run", DIGITS, "--key", "secret"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[1] == single.split()[1]  # the same p-value
 
 
 def test_the_key_is_found_in_text(marked: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for key, word in (("secret", "marked"), ("other", "no mark found")):
-        assert main(["detect", str(marked / "a.txt"), "--run", TEXT, "--key", key]) == 0
+    for status, (key, word) in enumerate((("secret", "marked"), ("other", "no mark found"))):
+        assert main(["detect", str(marked / "a.txt"), "--run", TEXT, "--key", key]) == status
         assert capsys.readouterr().out.splitlines()[1].endswith(word)
 
 

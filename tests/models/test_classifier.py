@@ -236,9 +236,16 @@ def test_the_same_weights_make_the_same_file() -> None:
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
 
 
-def test_shipping_under_another_name_is_refused() -> None:
-    with pytest.raises(UserError, match="mnist"):
-        export_features.target("cats")
+def test_a_name_of_ones_own_lies_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENAI_CACHE", str(tmp_path))
+    assert export_features.target("cats") == tmp_path / "features/cats.safetensors"
+    assert export_features.target("a/cats.safetensors") == Path("a/cats.safetensors")
+
+
+@pytest.mark.parametrize("name", ["inception", "dinov2", "../cats", "a.b", "-x", ""])
+def test_a_name_that_cannot_be_used_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"use letters, digits, - and _, none of .*inception"):
+        export_features.target(name)
 
 
 def test_the_header_rebuilds_the_network() -> None:
@@ -256,3 +263,6 @@ def test_a_network_without_features_is_refused(workspace: Path, capsys: pytest.C
     assert main(["export-features", "digits-features", "mine.safetensors", "--checkpoint", "last", *TRUST]) == 2
     assert "tests.families.Logits, which is not a feature network" in capsys.readouterr().err
     assert not list(workspace.glob("mine*"))
+    Path("mine.md").write_text("notes")
+    assert main(["export-features", "digits-features", "mine.safetensors", "--checkpoint", "last", *TRUST]) == 2
+    assert "mine.md exists: choose another name, or replace it with --force" in capsys.readouterr().err

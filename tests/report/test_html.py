@@ -52,10 +52,16 @@ def test_the_page_loads_nothing_from_outside(page: str) -> None:
     assert len(page) < 3_000_000
 
 
-def test_a_run_without_scores_gets_one_line(page: str, runs: Path) -> None:
+def test_a_run_without_scores_gets_one_line(page: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unscored = re.findall(r'<p class="unscored">(.*?)</p>', page)
     assert len(unscored) == 1
     assert "genai test plain/run" in unscored[0]
+    capsys.readouterr()  # what the fixtures printed
+    assert main(["report", str(runs / "plain/run"), "--out", str(runs / "alone.html"), *TRUST]) == 2
+    assert not (runs / "alone.html").exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert f"`genai test {runs / 'plain/run'}`" in lines[0]
 
 
 def test_paths_of_this_machine_are_left_out(page: str, runs: Path) -> None:
@@ -108,18 +114,18 @@ def test_a_report_of_text_shows_texts_and_refuses_images(tmp_path: Path, capsys:
 
 
 def test_text_of_a_run_is_escaped(runs: Path, tmp_path: Path) -> None:
-    record = runs / "plain/run/run.json"
+    record = runs / "scored/run/run.json"
     original = record.read_text()
     record.write_text(original.replace('"data": "digits"', '"data": "<script>alert(1)</script>"'))
     try:
-        assert main(["report", str(runs / "plain/run"), "--num", "4", "--out", str(tmp_path / "x.html"), *TRUST]) == 0
+        assert main(["report", str(runs / "scored/run"), "--num", "4", "--out", str(tmp_path / "x.html"), *TRUST]) == 0
     finally:
         record.write_text(original)
     assert "<script>alert" not in (tmp_path / "x.html").read_text()
 
 
 def test_out_must_be_html_and_new(runs: Path, page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run = str(runs / "plain/run")
+    run = str(runs / "scored/run")
     for out in (runs / "report.pdf", runs / "report.html"):
         assert main(["report", run, "--out", str(out)]) == 2
     assert main(["report", run, run, "--out", str(runs / "two.html"), *TRUST]) == 2

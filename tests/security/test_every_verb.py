@@ -76,7 +76,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
         for name, options in more.items():
             assert main(["fit", *family(name), *options, *short, "--experiment", name]) == 0
         assert main(["test", str(find("vae").path), "--checkpoint", "last", "--evaluation.num_samples", "50"]) == 0
-        assert main(["sample", DIFFUSION, "--num", "2", "--steps", "2", "--out", "marked/"]) == 0
+        assert main(["sample", DIFFUSION, "--num", "2", "--watermark", "secret", "--out", "marked/"]) == 0
         assert main(["sample", DIFFUSION, "--num", "60", "--steps", "1", "--out", "four.npz"]) == 0
         yield {name: str(find(name).path) for name in more}
 

@@ -19,6 +19,7 @@ from tests.families import CONFIGS, QUIET, family
 
 FACES = sorted(path.stem for path in (CONFIGS.parent / "faces").glob("*.yaml"))
 NEED_LABELS = ("utkface-features",)
+ONE_OF_EACH = ("cgan", "cluster-r3gan", "diffusion", "gan", "utkface-features", "vae", "vqvae")
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -101,7 +102,7 @@ def test_files_of_a_resumed_run_are_written_after_the_restore(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", FACES)
+@pytest.mark.parametrize("preset", [pytest.param(name, marks=[pytest.mark.long] * (name not in ONE_OF_EACH)) for name in FACES])
 def test_every_preset_of_faces_takes_pictures_without_labels(
     preset: str, pictures: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

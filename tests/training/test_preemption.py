@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,34 +82,40 @@ def fail_on_signals_not_taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         signal.signal(number, handler)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "gan",
-        *(
-            pytest.param(name, marks=[pytest.mark.slow, *[pytest.mark.long] * (name != "diffusion")])
-            for name in FAMILIES
-            if name != "gan"
-        ),
-    ],
-)
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """An uninterrupted fit of each family."""
-    folder = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main(fit(request.param)) == 0
-    return request.param, only_run(folder)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The run of an uninterrupted fit of a family."""
+
+    @cache
+    def trained(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            assert main(fit(name)) == 0
+        return only_run(folder)
+
+    return trained
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", SIGNALS)
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [
+        pytest.param(name, phase, marks=[pytest.mark.long] * (name != "gan" and (name, phase) != ("diffusion", "sampling")))
+        for name in FAMILIES
+        for phase in SIGNALS
+        if (name, phase) != ("features", "sampling")  # a classifier does not sample
+    ],
+)
 def test_stopped_by_a_signal(
-    phase: str, whole: tuple[str, Path], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    phase: str,
+    whole: Callable[[str], Path],
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    name, uninterrupted = whole
-    if phase == "sampling" and name == "features":
-        pytest.skip("a classifier does not sample")
+    uninterrupted = whole(name)
     number = SIGNALS[phase]
     with monkeypatch.context() as patch:
         if phase == "training":
@@ -149,12 +156,14 @@ def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.
 @pytest.mark.slow
 @pytest.mark.parametrize("split", ["training", pytest.param("validation", marks=pytest.mark.long)])
 def test_stopped_while_a_loader_process_hangs(
-    split: str, whole: tuple[str, Path], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    split: str,
+    whole: Callable[[str], Path],
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Its batch never comes, and the fit ends within seconds."""
-    name, uninterrupted = whole
-    if name != "gan":
-        pytest.skip("the loader is that of all families")
+    name, uninterrupted = "gan", whole("gan")
     read, batches = ImageArray.__getitems__, {"training": 0, "validation": 0}
 
     def read_or_hang(images: ImageArray, indices: Any) -> Any:

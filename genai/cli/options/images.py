@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -75,6 +76,18 @@ def read_picture(name: str, size: int, channels: int, what: str, choice: str) ->
         raise UserError(f"there is no {what} {name}: name {choice}") from None
     except Exception as error:  # Pillow raises nearly anything on damaged bytes
         raise UserError(f"the {what} {name} cannot be read ({why(error)}): name a PNG or JPEG") from None
+
+
+def note_other_size(name: str, size: int) -> None:
+    """One line if a picture file has another size than the model's images."""
+    if Path(name).is_file():
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(name) as picture:
+                width, height = picture.size
+        except Exception:  # Pillow raises nearly anything on damaged bytes
+            return  # `read_picture` says what is wrong
+        if (width, height) != (size, size):
+            print(f"{name} is {width}x{height}: its central square is resized to {size}x{size}")
 
 
 class Examples(NamedTuple):

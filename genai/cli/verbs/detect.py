@@ -12,11 +12,11 @@ from scipy.stats import binom
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser
-from genai.cli.options.images import read_picture
+from genai.cli.options.images import note_other_size, read_picture
 from genai.cli.options.run import RUN_HELP, LoadedRun, RequiredCapability, RunOptions
 from genai.cli.options.text import file_tokens
 from genai.cli.options.watermark import check_key, mark_p_values
-from genai.errors import UserError
+from genai.errors import NothingFound, UserError
 from genai.images import to_float
 from genai.metrics.tables import WrappedTable
 from genai.models.base import ImageModel
@@ -38,7 +38,8 @@ def parser() -> VerbParser:
         "detect",
         "FILE... --run RUN --key KEY [options]",
         "Test images or a text for the watermark that `genai sample RUN --watermark KEY` puts in. The p-value is the "
-        "probability of such an agreement if the key has nothing to do with the file.",
+        "probability of such an agreement if the key has nothing to do with the file. The exit status is 1 if no mark is "
+        "found; of several files, if no more have it than without a mark.",
     )
     text = "an image, or a folder, .zip or .npz of images of the model's size; for a model of text a text file"
     verb.add_argument("files", metavar="FILE", nargs="+", help=text)
@@ -49,7 +50,11 @@ def parser() -> VerbParser:
 
 
 def run(arguments: list[str]) -> None:
-    """Print a p-value for each image or text, and one for all images together."""
+    """Print a p-value for each image or text, and one for all images together.
+
+    Raises:
+        NothingFound: the p-value, of several files that for all together, is not below ALPHA.
+    """
     options = parser().parse(arguments)
     check_key(options.key)
     find(options.run)
@@ -62,7 +67,8 @@ def run(arguments: list[str]) -> None:
     else:
         names, images = read_files(options.files, source.model.image_shape)
         p_values = mark_p_values(source, options.key, images).tolist()
-    show(names, p_values)
+    if show(names, p_values) >= ALPHA:
+        raise NothingFound
 
 
 def text_p_value(name: str, key: str, source: LoadedRun) -> float:
@@ -78,22 +84,25 @@ def read_files(files: Sequence[str], shape: tuple[int, int, int]) -> tuple[list[
     for name in files:
         path = Path(name)
         if path.is_dir() or path.suffix in (".npz", ".zip", ".tar", ".gz"):
-            found = read_pictures(path, shape)[0]
-            names += [f"{name}:{i}" for i in range(len(found))]
+            found = read_pictures(path, shape, at_least=1)[0]
+            names += [f"{path}:{i}" for i in range(len(found))]
             images += list(to_float(found))
         else:
+            note_other_size(name, shape[1])
             names.append(name)
             images.append(to_float(read_picture(name, shape[1], shape[0], "image", "a PNG or JPEG")))
     return names, torch.stack(images)
 
 
-def show(names: Sequence[str], p_values: Sequence[float]) -> None:
-    """Print the table and, for several files, how many have the mark and the probability of so many without it."""
+def show(names: Sequence[str], p_values: Sequence[float]) -> float:
+    """Print the table and, for several files, how many have the mark; returns the probability of so many without it."""
     rows = [[name, f"{p:.2g}", "marked" if p < ALPHA else "no mark found"] for name, p in zip(names, p_values, strict=True)]
     Console(highlight=False).print(WrappedTable(("file", "p-value", f"at p < {ALPHA:g}"), rows[:MAX_ROWS]))
     if len(rows) > MAX_ROWS:
         print(f"... and {len(rows) - MAX_ROWS:,} more")
-    if len(rows) > 1:
-        num = sum(p < ALPHA for p in p_values)
-        together = float(binom.sf(num - 1, len(p_values), ALPHA))
-        print(f"{num:,} of {len(rows):,} are marked; {ALPHA * len(rows):.3g} expected without a mark (p = {together:.2g})")
+    if len(rows) == 1:
+        return p_values[0]
+    num = sum(p < ALPHA for p in p_values)
+    together = float(binom.sf(num - 1, len(p_values), ALPHA))
+    print(f"{num:,} of {len(rows):,} are marked; {ALPHA * len(rows):.3g} expected without a mark (p = {together:.2g})")
+    return together

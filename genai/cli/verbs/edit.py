@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, finite, positive, refuse
-from genai.cli.options.images import IMAGE_HELP, read_images
+from genai.cli.options.images import IMAGE_HELP, note_other_size, read_images
 from genai.cli.options.labels import LabelOptions, edit_condition, label_kind, sample_condition
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import DECODE, LoadedRun, RunOptions, add_seed_option
@@ -147,15 +146,3 @@ def in_turn(edits: Sequence[Edit], points: Points) -> Points:
     for edit in edits:
         points = edit(points)
     return points
-
-
-def note_other_size(name: str, size: int) -> None:
-    """One line if a picture file has another size than the model's images."""
-    if Path(name).is_file():
-        try:
-            with Image.open(name) as picture:
-                width, height = picture.size
-        except Exception:  # Pillow raises nearly anything on damaged bytes
-            return  # `read_images` says what is wrong
-        if (width, height) != (size, size):
-            print(f"{name} is {width}x{height}: its central square is resized to {size}x{size}")

@@ -81,16 +81,16 @@ def run(arguments: list[str]) -> None:
     table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), "editing")
     source = run.load(DECODE)
     found = load_directions(Path(options.directions or source.run.path / DIRECTIONS), source.model.images_seen)
-    data = source.data("fit")
-    predictor = load_predictor(options.predictor or PIXELS, data, source.trust)
-    if predictor.sha256 == found.predictor_sha256:
-        raise UserError(f"`{predictor.name}` has found these directions, so it cannot measure them: name another --predictor")
     names = (
         options.attributes.split(",") if options.attributes else [d.name for d in found.directions if d.kind == "supervised"]
     )
     if not names:
         raise UserError("there are no supervised directions to measure: find some with `genai directions`, and a larger --num")
     directions = [found.named(name) for name in names]
+    data = source.data("fit")
+    predictor = load_predictor(options.predictor or PIXELS, data, source.trust)
+    if predictor.sha256 == found.predictor_sha256:
+        raise UserError(f"`{predictor.name}` has found these directions, so it cannot measure them: name another --predictor")
     for name in names:
         predictor.index(name)
     seeds = image_seeds(options.seed, FIRST_SEED + options.num)[FIRST_SEED:]

@@ -5,6 +5,7 @@ Group: share
 
 import hashlib
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from genai.errors import UserError
 from genai.escaping import code, literal
 from genai.files import write_atomically
 from genai.images import to_float
-from genai.metrics.features.trained import BUILT_IN, UTKFACE, weights_path
+from genai.metrics.features import OWN
+from genai.metrics.features.trained import weights_path
 from genai.models.capabilities import Classifies
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
@@ -69,18 +71,19 @@ def parser() -> VerbParser:
         "Write a classifier's run as a feature network for scoring, with a card that says how well it classifies.",
     )
     verb.add_argument("run", metavar="RUN", help="run directory or experiment (its newest run)")
-    names = f"{', '.join(BUILT_IN)}, {UTKFACE}, or the path of a .safetensors file"
-    verb.add_argument("name", metavar="NAME", help=names)
+    verb.add_argument("name", metavar="NAME", help="a name, kept in the user's cache, or the path of a .safetensors file")
+    verb.add_argument("--force", action="store_true", help="replace a feature network of this name")
     RunOptions.add_model_options(verb)
     return verb
 
 
 def target(name: str) -> Path:
     """The file that `genai.metrics.features.load_extractor(name)` reads."""
-    if name in (*BUILT_IN, UTKFACE) or name.endswith(".safetensors"):
+    if name.endswith(".safetensors") or (re.fullmatch(r"\w[\w-]*", name) and name not in OWN):
         return weights_path(name)
     raise UserError(
-        f"{name} is not a name of a feature network: use {', '.join(BUILT_IN)}, {UTKFACE} or the path of a .safetensors file"
+        f"{name} cannot be the name of a feature network: use letters, digits, - and _, none of {', '.join(OWN)}, or the path "
+        "of a .safetensors file"
     )
 
 
@@ -190,6 +193,8 @@ def run(arguments: list[str]) -> None:
     path = target(options.name)
     source = RunOptions.from_namespace(options).load(CLASSIFY)
     run, model, data = source.run, source.model, source.data()
+    if not options.force and (existing := next((p for p in (path, path.with_suffix(".md")) if p.exists()), None)):
+        raise UserError(f"{existing} exists: choose another name, or replace it with --force")
     class_path = network_spec(run, model)["class_path"]
     if not class_path.startswith("genai.networks.") or not hasattr(model.network, "feature_dim"):
         raise UserError(f"{run.path} has the network {class_path}, which is not a feature network: train a genai ConvNet")

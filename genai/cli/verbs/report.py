@@ -46,6 +46,9 @@ def run(arguments: list[str]) -> None:
     path = OutputOptions.from_namespace(options).path(default_path(chosen[0].find(), "report.html"))
     if path.suffix != ".html" or path.is_dir():
         raise UserError(f"--out {path} should be the name of a file that ends in .html")
+    found = [run.find() for run in chosen]
+    if not any({"test", "val"} & run.scores().keys() for run in found):
+        raise UserError(f"{found[0].path} has no scores: `genai test {found[0].path}` measures them")
     sources = [run.load(SAMPLE) for run in chosen]
     untracked = [str(source.run.path) for source in sources if not (source.run.path / "logs/wandb").is_dir()]
     if options.wandb and untracked:

@@ -93,13 +93,13 @@ def make_charts(runs: Sequence[RunContent], unit: str) -> dict[str, figure]:
         return figures
     scored = [run for run in runs if run.evaluation and metric.name in run.evaluation["scores"]]
     alike = [run for run in scored if protocol(run) == protocol(scored[0])]
-    milliseconds = [1000 * run.sampling_seconds for run in alike]
-    figures["sampling"] = charts.against(metric, alike, milliseconds, f"sampling time, ms per {sample_unit(alike[0])}")
+    if len(alike) > 1:  # one point shows nothing
+        milliseconds = [1000 * run.sampling_seconds for run in alike]
+        figures["sampling"] = charts.against(metric, alike, milliseconds, f"sampling time, ms per {sample_unit(alike[0])}")
     timed = [run for run in alike if run.seconds]
-    if timed:
-        figures["training"] = charts.against(
-            metric, timed, [(run.seconds or 0) / 60 for run in timed], "training time, minutes"
-        )
+    if len(timed) > 1:
+        minutes = [(run.seconds or 0) / 60 for run in timed]
+        figures["training"] = charts.against(metric, timed, minutes, "training time, minutes")
     return figures
 
 
