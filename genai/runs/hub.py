@@ -141,7 +141,7 @@ def attempt(action: Callable[[], Result], repository: str, what: str) -> Result:
 
 
 def hub_card(run: Run, repository: str, licence: str, terms: str) -> str:
-    """The model card, Markdown with the hub's header: licence, library, task, tags, data set and scores."""
+    """The model card, Markdown with the hub's header: licence, library, task, tags, dataset and scores."""
     from huggingface_hub import EvalResult, ModelCardData
 
     record, test = run.record(), run.scores()["test"]

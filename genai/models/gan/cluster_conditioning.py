@@ -180,7 +180,7 @@ class DiversityLoss:
 
 
 def first_images(loader: DataLoader[tuple[Tensor, Tensor]], num: int = MAX_FITTED) -> Tensor:
-    """The first `num` images of the loader's data set, in order, (num, C, H, W) in [-1, 1]; no state of the loader changes."""
+    """The first `num` images of the loader's dataset, in order, (num, C, H, W) in [-1, 1]; no state of the loader changes."""
 
     def batches() -> Iterator[Tensor]:
         rows = range(min(num, len(loader.dataset)))  # type: ignore[arg-type]

@@ -212,7 +212,7 @@ def canvas(run: PlayableRun, seed: Any, settings: list[Any]) -> None:
             height=400,
         )
         with gr.Column():
-            probabilities = gr.Label(label="classifier of the data set", num_top_classes=3, visible=run.controls.classifies)
+            probabilities = gr.Label(label="classifier of the dataset", num_top_classes=3, visible=run.controls.classifies)
             edited = output("result", visible=bool(run.controls.edits))
 
     def image(value: Any) -> Any:
