@@ -27,7 +27,7 @@ HEADER = """\
 Scores of the models in zoo/, computed from the weights in each folder by `genai test`. The arrow shows which direction is
 better. The floor is the score of as many real training images against the same reference; a metric cannot tell a model from
 the data if the model's score is as good as the floor. Scores are comparable within one table, which has one protocol. The best
-score of each column is bold.
+score of each column is bold. A metric is in a table if at least half of its entries have it.
 
 This file is written by `python -m genai.report.leaderboard`; do not edit it.
 """
@@ -82,7 +82,8 @@ def section(group: list[Entry]) -> Iterator[str]:
     """The lines of entries with one protocol: heading, table, protocol."""
     is_text = group[0].is_text
     declared = text_metrics() if is_text else all_metrics()
-    metrics = [metric for metric in declared if any(metric.name in entry.test["scores"] for entry in group)]
+    counts = [sum(metric.name in entry.test["scores"] for entry in group) for metric in declared]
+    metrics = [metric for metric, count in zip(declared, counts, strict=True) if 2 * count >= len(group)]
     yield f"## {group[0].protocol.data}, {group[0].protocol.num_samples:,} samples\n"
     columns = ["entry", "preset", "parameters", f"{'tokens' if is_text else 'images'} seen", *(m.heading for m in metrics)]
     yield f"| {' | '.join(columns)} |"
