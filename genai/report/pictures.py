@@ -23,7 +23,7 @@ def read_pictures(path: Path, shape: tuple[int, int, int], at_least: int = 2) ->
         UserError: there is no such path, it has fewer than `at_least` images, or they have another shape.
     """
     if not path.exists():
-        raise UserError(f"there is no {path}: name a folder, .zip or .tar of pictures, or an .npz with `images`")
+        raise UserError(f"there is no file or folder {path}: name a folder, .zip or .tar of pictures, or an .npz with `images`")
     labels = None
     if path.suffix == ".npz":
         arrays = open_npz(path)

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 from genai.cli import main
+from genai.cli.options.run import LoadedRun
 from genai.errors import UserError
 from genai.report.comparison import check_protocols, find_group, find_groups, welch
 from genai.shipped import ZOO
@@ -106,3 +107,17 @@ def test_text_models_are_compared_without_a_picture(capsys: pytest.CaptureFixtur
     assert "(1.954)" in out  # each has its own: the floor of text is measured with the model
     assert "wrote" not in out
     assert not list(workspace.rglob("*.png"))
+
+
+def test_without_the_data_there_are_scores_and_samples(
+    capsys: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(source: LoadedRun) -> None:
+        raise UserError("MNIST is not here")
+
+    monkeypatch.setattr(LoadedRun, "test_split", absent)
+    assert main(["compare", "zoo/mnist-gan", "zoo/mnist-cr3gan", "--num", "4", "--out", "two.png"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "genai: two.png has no real images: MNIST is not here\n"
+    assert "FID" in printed.out
+    assert Path("two.png").is_file()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
 from rich.console import Console
 
 from genai.cli.options.arguments import VerbParser, positive, refuse
@@ -98,9 +99,13 @@ def readable(groups: Sequence[tuple[Group, RunOptions]], has_samples: bool) -> l
 
 
 def picture(sources: list[LoadedRun], groups: list[Group], data: str, num: int, seed: int, path: Path) -> None:
-    """Write real test images and samples of the first run of each group, side by side."""
-    split = sources[0].test_split()
-    panels = [titled(grid(split.batch(range(min(num, len(split)))).images), f"real {data}")]
+    """Write real test images, if the data is here, and samples of the first run of each group, side by side."""
+    panels = list[Image.Image]()
+    try:
+        split = sources[0].test_split()
+        panels = [titled(grid(split.batch(range(min(num, len(split)))).images), f"real {data}")]
+    except UserError as error:
+        print(f"genai: {path} has no real images: {error}", file=sys.stderr)
     for source, group in zip(sources, groups, strict=True):
         condition = sample_condition(LabelOptions(), num, source)
         images = source.model.sample(image_seeds(seed, num), condition)
