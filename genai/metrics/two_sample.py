@@ -45,7 +45,7 @@ def held_out_accuracy(images: Tensor, targets: Tensor, seed: int) -> float:
     """Train on half of the images (2N, C, H, W) with targets (2N,) 0 or 1; the accuracy on the other half.
 
     The learning rate decays to zero over the second half of the steps. With a constant one the running statistics of the batch
-    normalisation lag behind, and the accuracy depends on the seed: 0.50 to 0.74 for zoo/mnist-gan, against 0.68 to 0.78.
+    normalisation lag behind, and the accuracy depends on the seed: 0.50 to 0.74 for a GAN, against 0.68 to 0.78.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
