@@ -4,6 +4,7 @@ import html
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from PIL import Image
 
 from genai.cli import main
 from genai.data.arrays import ImageArray
+from genai.metrics.registry import all_metrics
 from genai.models.seeds import image_seeds
 from genai.report.html.content import read_run, training_seconds
 from genai.report.html.nearest import nearest
-from genai.report.html.page import write_report
+from genai.report.html.page import score_row, write_report
 from genai.report.html.pictures import spaced
 from genai.runs import find, load
 from genai.runs.text import tokenizer_of
@@ -151,3 +153,9 @@ def test_frames_keep_the_first_and_the_last() -> None:
     paths = {epoch: Path(f"{epoch}.png") for epoch in range(1, 101)}
     assert list(spaced(paths, 5)) == [1, 26, 51, 75, 100]
     assert list(spaced(paths, 200)) == list(range(1, 101))
+
+
+def test_the_floor_of_a_metric_that_one_run_has_stands_alone() -> None:
+    haze = next(metric for metric in all_metrics() if metric.name == "haze")
+    runs = [SimpleNamespace(evaluation={"scores": scores, "floor": scores}) for scores in ({"haze": 0.25}, {}, {})]
+    assert score_row(haze, runs) == [haze.heading, "0.2500", "", "", "0.2500"]  # type: ignore[arg-type]

@@ -127,7 +127,8 @@ def score_tables(runs: Sequence[RunContent]) -> list[dict[str, Any]]:
 
 def score_row(metric: Metric, runs: Sequence[RunContent]) -> list[str]:
     """Metric, score of each run, floor. Floors of text are measured with the model: where they differ, all are named."""
-    floors = [metric.text(run.evaluation["floor"], with_std=True) for run in runs]
+    texts = [metric.text(run.evaluation["floor"], with_std=True) for run in runs]
+    floors = [text for text in texts if text]
     scores = [metric.text(run.evaluation["scores"], with_std=True) for run in runs]
     return [metric.heading, *scores, floors[0] if len(set(floors)) == 1 else ", ".join(floors)]
 
