@@ -6,6 +6,7 @@ data.py        from a run to its data module
 text.py        the tokenizer of a run, prompts, samples of text
 export.py      from a run to a zoo entry
 onnx.py        from a run to an ONNX graph
+graphs.py      models as graphs that torch can trace
 hub.py         zoo entries on the Hugging Face hub
 files.py       JSON files, written whole or not at all
 terms.py       what the terms of datasets say of models trained on them

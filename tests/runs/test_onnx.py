@@ -14,14 +14,14 @@ from genai.models.gan.gan import GAN
 from genai.models.vqvae.code_sampling import CodeSampling
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 from genai.runs import REPOSITORY, find, load
-from genai.runs.onnx import cluster_quantiles, example, latents_of, sampling_graph
+from genai.runs.graphs import cluster_quantiles, latents_of, sampling_graph
+from genai.runs.onnx import example
 from tests.models.test_vqvae import random_model
 
 TOLERANCE = 1e-3 * 2  # of the range [-1, 1]
 IMAGES = [
     path.parent.name for path in sorted(REPOSITORY.glob("zoo/*/run.json")) if "image_shape" in json.loads(path.read_text())
 ]
-ZOO = [name for name in IMAGES if name != "mnist-pixels"]  # sequences of pixels and texts have no graph
 
 
 def onnx_images(path: Path, arguments: list[Tensor]) -> np.ndarray:
@@ -53,9 +53,16 @@ def test_the_graph_of_a_gan(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", IMAGES)
 def test_the_graph_of_every_zoo_entry(name: str, tmp_path: Path) -> None:
     check(f"zoo/{name}", tmp_path)
+
+
+@pytest.mark.slow
+def test_the_loop_of_pixels_samples_what_the_model_samples() -> None:
+    model = load("zoo/mnist-pixels")
+    graph = sampling_graph(model)
+    assert torch.equal(graph(*graph.random(range(2))), model.sample(range(2)))
 
 
 @pytest.mark.slow
@@ -65,10 +72,9 @@ def test_the_loop_of_codes_samples_what_the_prior_samples() -> None:
     assert torch.allclose(graph(*graph.random(range(3)), labels), model.sample(range(3), labels), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["shakespeare-mingru", "mnist-pixels"])
-def test_a_sequence_has_no_graph(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", f"zoo/{name}", str(tmp_path / "text.onnx"), "--onnx"]) == 2
-    assert "have no ONNX graph: name a" in capsys.readouterr().err
+def test_a_text_has_no_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "zoo/shakespeare-mingru", str(tmp_path / "text.onnx"), "--onnx"]) == 2
+    assert "have no ONNX graph: name a model of images" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
