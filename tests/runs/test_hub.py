@@ -1,5 +1,6 @@
 """genai push and hf://user/name, with a local folder as the hub."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 
 import genai
 from genai.cli import main
+from genai.runs import REPOSITORY
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 ENTRY = "zoo/mnist-gan"
@@ -66,8 +68,9 @@ def test_the_card_has_the_hubs_header_and_scores_with_floors(hub: Path) -> None:
     assert card["license"] == "apache-2.0"
     assert card["library_name"] == "genai"
     metrics = {metric["type"]: metric["value"] for metric in card["model-index"][0]["results"][0]["metrics"]}
-    assert metrics["fid"] == pytest.approx(3.0714, abs=1e-3)
-    assert "| FID ↓ | 3.07" in body
+    expected = json.loads((REPOSITORY / ENTRY / "metrics.json").read_text())["test"]["scores"]["fid"]
+    assert metrics["fid"] == pytest.approx(expected, abs=1e-3)
+    assert f"| FID ↓ | {expected:.4g}" in body
     assert "0.06" in body.partition("| FID ↓ |")[2].partition("\n")[0]
     for heading in ("## Use", "## Scores", "## Data and licence", "## Intended use"):
         assert heading in body

@@ -5,7 +5,6 @@ Group: inspect
 
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,15 +109,13 @@ def make_table(runs: Sequence[Run], width: int | None) -> WrappedTable:
     cost_keys = [key for key in COST if any(key in cost for cost in costs.values())]
     headings = ["run", "kimg", *map(heading, first), *ABOUT, *map(heading, others), *(COST[key] for key in cost_keys)]
     rows = []
-    for _, group in groupby(listed, key=lambda newest: [floor_text(newest, metric) for metric in metrics]):
-        members = list(group)
+    for members, floors in grouped_by_floor(listed, metrics):
         for newest in members:
             cost = costs[newest.run.path]
             texts = [format(COSTS[key][1] * cost[key], COSTS[key][2]) if key in cost else "" for key in cost_keys]
             rows.append([*row_of(newest, first, others), *texts])
-        floors = {metric.name: floor_text(members[0], metric) for metric in metrics}
-        if any(floors.values()):
-            cells = [*(floors[m.name] for m in first), *[""] * len(ABOUT), *(floors[m.name] for m in others)]
+        if floors:
+            cells = [*(floors.get(m.name, "") for m in first), *[""] * len(ABOUT), *(floors.get(m.name, "") for m in others)]
             rows.append([FLOOR, "", *cells, *[""] * len(cost_keys)])
     used = [i for i in range(len(headings)) if any(row[i] for row in rows)]
     headings, rows = [headings[i] for i in used], [[row[i] for i in used] for row in rows]
@@ -143,9 +140,19 @@ def heading(metric: Metric) -> str:
     return metric.name + ("" if metric.scale == 1 else f" x{metric.scale:g}")
 
 
-def floor_text(newest: Newest, metric: Metric) -> str:
-    """The floor of a metric; empty without scores."""
-    return metric.text(newest.evaluation["floor"]) if newest.evaluation else ""
+def grouped_by_floor(listed: Sequence[Newest], metrics: Sequence[Metric]) -> list[tuple[list[Newest], dict[str, str]]]:
+    """Neighbours whose floors agree in the metrics that they share, and their floors by metric; none without scores."""
+    groups: list[tuple[list[Newest], dict[str, str]]] = []
+    for newest in listed:
+        scores = newest.evaluation["floor"] if newest.evaluation else {}
+        floors = {metric.name: text for metric in metrics if (text := metric.text(scores))}
+        members, known = groups[-1] if groups else ([], {})
+        if members and bool(floors) == bool(known) and all(known.get(name, text) == text for name, text in floors.items()):
+            members.append(newest)
+            known.update(floors)
+        else:
+            groups.append(([newest], floors))
+    return groups
 
 
 def row_of(newest: Newest, first: Sequence[Metric], others: Sequence[Metric]) -> list[str]:
