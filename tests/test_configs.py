@@ -24,8 +24,8 @@ QUICK = ["--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu", "--train
 PRECISION = "32" if is_slow("bf16-mixed", torch.device("cpu")) else "bf16-mixed"
 QUICK += ["--trainer.precision", PRECISION, "--trainer.enable_model_summary", "false", "--data.init_args.batch_size", "4"]
 QUICK += ["--evaluation.num_samples", "16", "--gallery.every_n_epochs", "0"]
-LONG = {"avatars-cr3gan", "avatars-cr3gan-64", "avatars-r3gan-64", "faces-cluster-r3gan-64", "faces-r3gan-64"}
-LONG |= {"mnist-cluster-r3gan", "mnist-stacked-cluster-r3gan", "shakespeare-gpt-gpu"}
+LONG = {"mails-gpt", "mnist-cluster-r3gan", "mnist-stacked-cluster-r3gan", "shakespeare-gpt-gpu"}
+ONE_OF_EACH = {"cluster-r3gan", "diffusion", "features", "gan", "utkface-features", "vae", "vqvae"}
 NEEDS = {
     "mnist": "MNIST/raw/train-images-idx3-ubyte",
     "faces": "utkface/UTKFace.tar.gz",
@@ -53,10 +53,10 @@ def name_of(config: Path) -> str:
 
 
 def marks_of(config: Path) -> list[pytest.MarkDecorator]:
-    """Large networks are slow: other presets have the same models."""
-    if name_of(config) in LONG:
-        return [pytest.mark.slow, pytest.mark.long]
-    return [pytest.mark.slow] if config.parent.name in ("avatars", "faces", "mails") else []
+    """Large networks and images are slow, and long where another preset of the data has the same model."""
+    if config.parent.name in ("avatars", "faces") and config.stem in ONE_OF_EACH:
+        return [pytest.mark.slow]
+    return [pytest.mark.slow, pytest.mark.long] if config.parent.name in ("avatars", "faces") or name_of(config) in LONG else []
 
 
 PRESETS = [pytest.param(config, id=name_of(config), marks=marks_of(config)) for config in CONFIGS]

@@ -51,7 +51,7 @@ def shares_at_both_modes(objective: AdversarialObjective, seed: int) -> tuple[fl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_the_non_saturating_gan_drops_a_mode(seed: int) -> None:
     left, right = shares_at_both_modes(NonSaturating(), seed)
     assert left < 0.02
@@ -59,7 +59,7 @@ def test_the_non_saturating_gan_drops_a_mode(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_the_relativistic_gan_with_penalties_keeps_both(seed: int) -> None:
     left, right = shares_at_both_modes(Relativistic(gamma=0.1), seed)
     assert min(left, right) > 0.15

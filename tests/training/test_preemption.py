@@ -101,7 +101,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.mark.parametrize(
     ("name", "phase"),
     [
-        pytest.param(name, phase, marks=[pytest.mark.long] * (name != "gan" and (name, phase) != ("diffusion", "sampling")))
+        pytest.param(name, phase, marks=[pytest.mark.long] * (name != "gan"))
         for name in FAMILIES
         for phase in SIGNALS
         if (name, phase) != ("features", "sampling")  # a classifier does not sample

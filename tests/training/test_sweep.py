@@ -193,9 +193,10 @@ def test_a_sweep_from_the_first_trial_to_the_seeds(workspace: Path, capfd: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "preset",
-    [*(pytest.param(f"digits/{name}", marks=pytest.mark.long) for name in ("vae", "vqvae", "diffusion")), "pydocs/gpt"],
+    ["digits/vae", "digits/vqvae", "digits/diffusion", "pydocs/gpt"],
 )
 def test_the_space_of_every_family_gives_two_trials(preset: str, workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     quick = [
