@@ -11,9 +11,10 @@ from torch.distributed.fsdp.wrap import wrap
 from genai.errors import UserError
 from genai.models.ema import PowerAveraged
 from genai.networks.dit import DiT
+from genai.networks.transformer import Transformer
 from genai.networks.unet import UNet
 
-DENOISERS = (UNet, DiT)
+NETWORKS = (UNet, DiT, Transformer)
 
 
 class Sharded(FSDPStrategy):
@@ -28,7 +29,7 @@ class Sharded(FSDPStrategy):
 
 
 class ShardNetworks(L.Callback):
-    """Shards each UNet and DiT, and its averaged copies in the same way, so that each device averages its own shards.
+    """Shards each of NETWORKS, and its averaged copies in the same way, so that each device averages its own shards.
 
     The model around them is not sharded: FSDP ends a backward pass at its outermost module, and a model that calls `backward`
     by itself is still in its forward pass then.
@@ -37,20 +38,22 @@ class ShardNetworks(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if any(isinstance(module, PowerAveraged) for module in pl_module.modules()):
             raise UserError("the snapshots of power-function averages are not sharded: add --model.init_args.power_stds '[]'")
+        sharded = {id(p) for network in pl_module.modules() if isinstance(network, NETWORKS) for p in network.parameters()}
+        if not sharded or any(p.requires_grad and id(p) not in sharded for p in pl_module.parameters()):
+            raise UserError(
+                f"a {type(pl_module).__name__} whose networks are not all a UNet, DiT or Transformer cannot be sharded: use "
+                "configs/trainer/ddp.yaml"
+            )
         with trainer.strategy.model_sharded_context():
-            if not shard(pl_module):
-                raise UserError(
-                    f"a {type(pl_module).__name__} without a UNet or DiT is not sharded: use configs/trainer/ddp.yaml"
-                )
+            shard(pl_module)
         pl_module.to(trainer.strategy.root_device)
 
 
-def shard(module: nn.Module) -> int:
-    """Replace each denoiser inside of `module` by a sharded one; returns how many there were."""
-    count = 0
+def shard(module: nn.Module) -> None:
+    """Replace each of NETWORKS inside of `module` by a sharded one."""
     for name, child in list(module.named_children()):
-        if isinstance(child, DENOISERS):
+        if isinstance(child, NETWORKS):
             # FSDP returns the optimiser state of channels-last weights in another order (torch 2.15)
             setattr(module, name, wrap(child.to(memory_format=torch.contiguous_format)))
-        count += isinstance(child, DENOISERS) or shard(child)
-    return count
+        else:
+            shard(child)
