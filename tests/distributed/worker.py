@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel, _optim_utils
 
-import genai.models.diffusion.diffusion as diffusion
+import genai.models.diffusion.denoising_model as denoising_model
 import genai.models.vqvae.quantizers as quantizers
 from genai.cli import main
 from genai.data.base import ImageArray, ImageDataModule
@@ -42,7 +42,7 @@ def share(draw: Callable[..., Tensor], *size: Any, **options: Any) -> Tensor:
 
 def share_noise(patch: pytest.MonkeyPatch) -> None:
     """Give each rank its rows of one process's noise."""
-    stratified, start = diffusion.stratified_uniform, SeedEachBatch.on_train_batch_start
+    stratified, start = denoising_model.stratified_uniform, SeedEachBatch.on_train_batch_start
     randn, rand = functools.partial(share, torch.randn), functools.partial(share, torch.rand)
 
     def shared_levels(num: int, device: torch.device) -> Tensor:
@@ -66,7 +66,7 @@ def share_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch, "rand", rand)
     patch.setattr(torch, "randn_like", lambda x, **options: randn(x.shape, **options))
     patch.setattr(torch, "rand_like", lambda x, **options: rand(x.shape, **options))
-    patch.setattr(diffusion, "stratified_uniform", shared_levels)
+    patch.setattr(denoising_model, "stratified_uniform", shared_levels)
     patch.setattr(SeedEachBatch, "on_train_batch_start", same_seed)
 
 
