@@ -45,10 +45,10 @@ def share_noise(patch: pytest.MonkeyPatch) -> None:
     stratified, start = denoising_model.stratified_uniform, SeedEachBatch.on_train_batch_start
     randn, rand = functools.partial(share, torch.randn), functools.partial(share, torch.rand)
 
-    def shared_levels(num: int, device: torch.device) -> Tensor:
+    def shared_levels(num: int, device: torch.device | None = None, **options: Any) -> Tensor:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(torch, "rand", rand.args[0])
-            return stratified(num * WORLD, device)[RANK::WORLD]
+            return stratified(num * WORLD, device, **options)[RANK::WORLD]
 
     def same_seed(self: SeedEachBatch, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         start(self, SimpleNamespace(global_rank=0), module, batch, batch_idx)  # type: ignore[arg-type]
