@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 
-from genai.cli.options.arguments import VerbParser, positive
+from genai.cli.options.arguments import VerbParser, command, positive
 from genai.cli.options.output import OutputOptions, default_path
 from genai.cli.options.run import SAMPLE, LoadedRun, RunOptions, add_seed_option
 from genai.data.base import ImageDataModule
@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"--out {path} should be the name of a file that ends in .html")
     found = [run.find() for run in chosen]
     if not any({"test", "val"} & run.scores().keys() for run in found):
-        raise UserError(f"{found[0].path} has no scores: `genai test {found[0].path}` measures them")
+        raise UserError(f"{found[0].path} has no scores: `{command('test', found[0].path)}` measures them")
     sources = [run.load(SAMPLE) for run in chosen]
     untracked = [str(source.run.path) for source in sources if not (source.run.path / "logs/wandb").is_dir()]
     if options.wandb and untracked:
