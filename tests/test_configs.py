@@ -16,6 +16,7 @@ import yaml
 from genai.cli import main
 from genai.models.base import Model
 from genai.models.precision import is_slow
+from genai.training.lightning_cli import GenaiCLI
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("trainer", "sweeps"))
@@ -24,8 +25,9 @@ QUICK = ["--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu", "--train
 PRECISION = "32" if is_slow("bf16-mixed", torch.device("cpu")) else "bf16-mixed"
 QUICK += ["--trainer.precision", PRECISION, "--trainer.enable_model_summary", "false", "--data.init_args.batch_size", "4"]
 QUICK += ["--evaluation.num_samples", "16", "--gallery.every_n_epochs", "0"]
-LONG = {"mails-gpt", "mnist-cluster-r3gan", "mnist-stacked-cluster-r3gan", "shakespeare-gpt-gpu"}
-ONE_OF_EACH = {"cluster-r3gan", "diffusion", "features", "gan", "utkface-features", "vae", "vqvae"}
+LONG = {"authors-gpt", "mails-gpt", "mnist-stacked-cluster-r3gan", "shakespeare-gpt-gpu", "shakespeare-gpt-long"}
+TWINS = {"mnist": "digits", "code": "shakespeare", "pydocs": "shakespeare"}  # presets of the same name have the same model
+ONE_OF_EACH = {"faces/gan", "faces/diffusion", "faces/utkface-features", "avatars/vae"}
 NEEDS = {
     "mnist": "MNIST/raw/train-images-idx3-ubyte",
     "faces": "utkface/UTKFace.tar.gz",
@@ -53,10 +55,13 @@ def name_of(config: Path) -> str:
 
 
 def marks_of(config: Path) -> list[pytest.MarkDecorator]:
-    """Large networks and images are slow, and long where another preset of the data has the same model."""
-    if config.parent.name in ("avatars", "faces") and config.stem in ONE_OF_EACH:
+    """Large networks and images are slow, and long where another preset has the same model."""
+    folder = config.parent.name
+    if f"{folder}/{config.stem}" in ONE_OF_EACH:
         return [pytest.mark.slow]
-    return [pytest.mark.slow, pytest.mark.long] if config.parent.name in ("avatars", "faces") or name_of(config) in LONG else []
+    twin = config.parent.parent / TWINS.get(folder, "") / config.name
+    is_long = folder in ("avatars", "faces") or name_of(config) in LONG or (folder in TWINS and twin.is_file())
+    return [pytest.mark.slow, pytest.mark.long] if is_long else []
 
 
 PRESETS = [pytest.param(config, id=name_of(config), marks=marks_of(config)) for config in CONFIGS]
@@ -110,6 +115,20 @@ def test_a_header_says_how_to_run() -> None:
     assert [
         name_of(config) for config, command in commands.items() if not any(command in line for line in header(config))
     ] == []
+
+
+@pytest.mark.slow
+def test_large_presets_are_parsed() -> None:
+    """Those that .ci/run does not train."""
+
+    class WithoutObjects(GenaiCLI):
+        def instantiate_classes(self) -> None:
+            """Only parse."""
+
+    large = [str(config) for config in CONFIGS if pytest.mark.long in marks_of(config)]
+    parser = WithoutObjects("fit", ["--config", large[0]]).parser
+    for config in large[1:]:
+        assert parser.parse_args(["fit", "--config", config]).fit.model.class_path.startswith("genai.models.")
 
 
 @pytest.mark.parametrize("family", ["gan", "diffusion"])  # two optimisers and one

@@ -7,7 +7,7 @@ from genai.metrics.protocol import Comparison
 from genai.metrics.registry import metric
 
 
-@metric(title="FID", better="lower", format=".4g", paper="arXiv:1706.08500", order=10)
+@metric(title="FID", better="lower", format="#.4g", paper="arXiv:1706.08500", order=10)
 def fid(sets: Comparison) -> float:
     """Fréchet inception distance between generated and real images, on the features of the protocol's network."""
     return frechet_distance(sets.generated.pool, sets.real.pool)

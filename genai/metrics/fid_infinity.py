@@ -12,7 +12,7 @@ POINTS = 10  # numbers of samples, from a tenth of them to all
 FEWEST = 100  # samples; fewer do not determine a line
 
 
-@metric(title="FID inf", better="lower", format=".4g", paper="arXiv:1911.07023", order=56)
+@metric(title="FID inf", better="lower", format="#.4g", paper="arXiv:1911.07023", order=56)
 def fid_infinity(sets: Comparison) -> float | None:
     """FID as N goes to infinity; the bias of the finite reference remains, as it does in the floor."""
     if len(sets.generated.pool) < FEWEST:

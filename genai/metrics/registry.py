@@ -62,7 +62,7 @@ class Metric:
     def _format(self, value: float) -> str:
         if not math.isfinite(value):
             return str(value)
-        return format(int(value) if self.format == "d" else self.scale * value, self.format)
+        return format(int(value) if self.format == "d" else self.scale * value, self.format).rstrip(".")
 
 
 _declared: dict[str, Metric] = {}

@@ -44,7 +44,7 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
+@pytest.fixture(params=[pytest.param((1280, 900), id="desktop"), pytest.param((390, 844), id="phone", marks=pytest.mark.long)])
 def watched(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
     """A page at the width of a desktop and of a phone."""
     width, height = request.param

@@ -31,6 +31,11 @@ VAE, GPT, PIXELS = "zoo/mnist-vae", "zoo/shakespeare-gpt", "zoo/mnist-pixels"
         (["anomalies", VAE, "digits", "--score", "codes", "--samples", "2"], "--samples"),
         (["compare", VAE, "--csv", "--num", "2"], "--num"),
         (["compare", GPT, "--out", "a.png"], "--out"),
+        (["compare", VAE, "--json", "--seed", "0"], "--seed"),
+        (["likelihood", GPT, "--seed", "0"], "--seed"),
+        (["interpolate", VAE, "3", "8", "--seed", "0"], "--seed"),
+        (["anomalies", VAE, "digits", "--score", "codes", "--seed", "0"], "--seed"),
+        (["classify", GPT, "--seed", "0"], "--seed"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

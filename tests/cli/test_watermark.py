@@ -77,6 +77,8 @@ def test_mistakes_are_one_line(arguments: list[str], words: str, workspace: Path
     assert list(workspace.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_the_latents_of_a_gan_are_marked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "zoo/mnist-gan", "--num", "4", "--watermark", "secret", "--out", "a.npz"]) == 0
     assert main(["detect", "a.npz", "--run", "zoo/mnist-gan", "--key", "secret"]) == 0

@@ -8,6 +8,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 
 from genai.data.authors import Authors
 from genai.data.mails import Mails
@@ -47,8 +48,8 @@ def test_an_epoch_covers_the_text_once(short: TextFiles) -> None:
     train = np.asarray(short.split("train").tokens)
     starts = []
     for window in windows(short):
-        (found,) = (i for i in range(len(train) - 16) if np.array_equal(train[i : i + 17], window))
-        starts.append(found)
+        (found,) = (sliding_window_view(train, 17) == window.numpy()).all(axis=1).nonzero()[0]
+        starts.append(int(found))
     assert len(set(starts)) == len(starts) > 100
     assert {start % 16 for start in starts} == {starts[0] % 16}
     assert starts != sorted(starts)

@@ -221,7 +221,7 @@ def test_the_table_shows_scores_floor_protocol_and_shares(network):
     text = printed(result)
     assert "FID ↓" in text
     assert "real against real" in text
-    assert format(result.floor["fid"], ".4g") in text
+    assert format(result.floor["fid"], "#.4g") in text
     assert network.weights_sha256[:8] in text
     assert "100 samples" in text
     assert "Share of each class" in text

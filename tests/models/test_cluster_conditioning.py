@@ -190,6 +190,7 @@ def test_images_of_a_cluster_vary_as_much_as_real_ones(weight: float, reached: f
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_gan_conditioned_on_clusters_generates_all_of_them() -> None:
     torch.manual_seed(0)
     images = images_apart()[0].clamp(-1, 1)

@@ -153,7 +153,9 @@ def tiny_codes(**options: Any) -> CodeReinforce:
     return model
 
 
-@pytest.mark.parametrize(("build", "steps"), [pytest.param(tiny_nft, 25, marks=pytest.mark.slow), (tiny_codes, 40)])
+@pytest.mark.parametrize(
+    ("build", "steps"), [pytest.param(tiny_nft, 25, marks=[pytest.mark.slow, pytest.mark.long]), (tiny_codes, 40)]
+)
 def test_the_reward_rises_the_start_stays_and_a_penalty_holds_the_model(build: Any, steps: int) -> None:
     found = {}
     for weight in (0.0, 30.0):
@@ -195,10 +197,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-MNIST = [pytest.param(f"mnist/{name}-rl", marks=[pytest.mark.slow, pytest.mark.long]) for name in ("vqvae", "diffusion")]
+OTHERS = [
+    pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long])
+    for name in ("digits/vqvae-rl", "mnist/vqvae-rl", "mnist/diffusion-rl")
+]
 
 
-@pytest.mark.parametrize("name", ["digits/vqvae-rl", "digits/diffusion-rl", *MNIST])
+@pytest.mark.parametrize("name", ["digits/diffusion-rl", *OTHERS])
 def test_two_batches_of(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reward of MNIST's presets is that of the digits' classifier, since its values do not matter here."""
     config, unused = CONFIGS / f"{name}.yaml", set()
@@ -234,6 +239,7 @@ def test_curves_of_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_with_a_reward_resumes_exactly_and_samples_without_its_classifier(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genai.models.gan.objectives import AdversarialObjective, NonSaturating, Relativistic
 
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 STEPS, DISCRIMINATOR_STEPS, BATCH = 600, 5, 64
 
 
@@ -50,16 +51,14 @@ def shares_at_both_modes(objective: AdversarialObjective, seed: int) -> tuple[fl
     return left, right
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.long])])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_the_non_saturating_gan_drops_a_mode(seed: int) -> None:
     left, right = shares_at_both_modes(NonSaturating(), seed)
     assert left < 0.02
     assert right > 0.8
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.long])])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_the_relativistic_gan_with_penalties_keeps_both(seed: int) -> None:
     left, right = shares_at_both_modes(Relativistic(gamma=0.1), seed)
     assert min(left, right) > 0.15

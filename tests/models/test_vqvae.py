@@ -205,7 +205,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("epochs", [pytest.param(1, id="tokenizer"), pytest.param(2, id="prior")])
+@pytest.mark.parametrize("epochs", [pytest.param(1, id="tokenizer", marks=pytest.mark.long), pytest.param(2, id="prior")])
 def test_resume_is_exact_in_either_stage(epochs: int, uninterrupted: Path, workspace: Path) -> None:
     assert main(["fit", *FIT, "--trainer.max_epochs", str(epochs)]) == 0
     run = runs.find("digits-vqvae").path

@@ -65,6 +65,7 @@ def nothing_compiled() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("nothing_compiled")
 def test_the_loop_of_pixels_samples_what_the_model_samples() -> None:
     model = load("zoo/mnist-pixels")

@@ -111,7 +111,7 @@ def test_a_few_large_pictures_are_read_one_after_the_other(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["RGBA", *(pytest.param(mode, marks=pytest.mark.long) for mode in ("RGB", "P", "I;16", "F"))])
 def test_a_picture_of_as_many_pixels_as_are_allowed(mode: str) -> None:
     pixels = Image.new("L" if mode == "P" else "I;16" if mode == "I;16" else mode, (9400, 9400))
     if mode == "P":

@@ -101,7 +101,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.mark.parametrize(
     ("name", "phase"),
     [
-        pytest.param(name, phase, marks=[pytest.mark.long] * (name != "gan"))
+        pytest.param(name, phase, marks=[pytest.mark.long] * ((name, phase) != ("gan", "training")))
         for name in FAMILIES
         for phase in SIGNALS
         if (name, phase) != ("features", "sampling")  # a classifier does not sample
@@ -154,7 +154,8 @@ def test_a_second_ctrl_c_waits_for_nothing(workspace: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["training", pytest.param("validation", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("split", ["training", "validation"])
 def test_stopped_while_a_loader_process_hangs(
     split: str,
     whole: Callable[[str], Path],

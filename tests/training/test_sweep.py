@@ -94,6 +94,8 @@ def start(*arguments: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], env=environment)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_processes_share_a_study_and_a_kill_leaves_no_running_trial(workspace: Path) -> None:
     killed = start("6", "die")
     assert killed.wait() == -signal.SIGKILL

@@ -60,7 +60,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dic
     ("name", "options"),
     [
         ("gan", MICROBATCHES),
-        ("gan", COMPILED),
+        pytest.param("gan", COMPILED, marks=pytest.mark.long),
         *(pytest.param(name, COMPILED, marks=long_but("diffusion", name)) for name in FAMILIES if name != "gan"),
     ],
 )

@@ -108,6 +108,6 @@ def require(run: Run, model: Any, capability: RequiredCapability) -> None:
         )
 
 
-def add_seed_option(parser: VerbParser, help: str = "seed of all random numbers (default: 0)") -> None:
-    """Add `--seed`."""
-    parser.add_argument("--seed", type=random_seed, default=0, metavar="N", help=help)
+def add_seed_option(parser: VerbParser, help: str = "seed of all random numbers (default: 0)", default: int | None = 0) -> None:
+    """Add `--seed`; with `default` None the verb can refuse it where nothing is random."""
+    parser.add_argument("--seed", type=random_seed, default=default, metavar="N", help=help)

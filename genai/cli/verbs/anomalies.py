@@ -68,7 +68,7 @@ def parser() -> VerbParser:
     text = "maximum number of images of a dataset (default: 1000)"
     verb.add_argument("--num", type=positive, default=1000, metavar="N", help=text)
     verb.add_argument("--samples", type=positive, metavar="N", help=f"importance samples per image (default: {NUM_SAMPLES})")
-    add_seed_option(verb)
+    add_seed_option(verb, "seed of the importance samples (default: 0)", default=None)
     OutputOptions.add_to(verb, "the CSV to write; the PNG is written beside it")
     return verb
 
@@ -78,13 +78,13 @@ def run(arguments: list[str]) -> None:
     options = parser().parse(arguments)
     run, kind = RunOptions.from_namespace(options), options.score
     if kind == "codes":
-        refuse(options, ("samples",), "on --score codes")
+        refuse(options, ("samples", "seed"), "on --score codes")
     stem = f"anomalies-{Path(options.data).stem}"
     table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), stem)
     source = run.load(*CAPABILITIES[kind])
     data = source.data()
     named = read_images_of(options.data, options.num, data, source.model.image_shape)
-    score = make_score(kind, source, data, options.samples or NUM_SAMPLES, options.seed)
+    score = make_score(kind, source, data, options.samples or NUM_SAMPLES, options.seed or 0)
     scores = score(named.images)
     print(f"{scores.mean():.2f} {UNITS[kind]}, mean over {len(scores):,} images")
     is_excluded = excluded(data, named) if options.data == "test" else torch.ones(len(scores), dtype=torch.bool)

@@ -45,7 +45,7 @@ def parser() -> VerbParser:
         "--num", type=positive, default=1000, metavar="N", help="number of test images or documents (default: 1000)"
     )
     verb.add_argument("--samples", type=positive, metavar="N", help=f"importance samples per bound (default: {NUM_SAMPLES})")
-    add_seed_option(verb, "seed of the importance samples (default: 0)")
+    add_seed_option(verb, "seed of the importance samples (default: 0)", default=None)
     OutputOptions.add_to(verb, "the CSV to write; the plot is written beside it")
     return verb
 
@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> None:
     table, plot_path = OutputOptions.from_namespace(options).table_and_picture(runs[0].find(), "classify")
     sources = [run.load() for run in runs]
     if not any(isinstance(source.model, EvaluatesBound) for source in sources):
-        refuse(options, ("samples",), "without a model that has a bound on its likelihood")
+        refuse(options, ("samples", "seed"), "without a model that has a bound on its likelihood")
     data = [opened(source) for source in sources]
     if len({part.name for part in data}) > 1:
         names = " and ".join(sorted({part.name for part in data}))
@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> None:
         rows = list(text_rows(sources, data, num))
     else:
         what, num = "images", min(options.num, len(data[0].split("test")))
-        rows = list(image_rows(sources, data, num, options.samples or NUM_SAMPLES, options.seed))
+        rows = list(image_rows(sources, data, num, options.samples or NUM_SAMPLES, options.seed or 0))
     rows.sort(key=lambda row: (row.num_train, row.accuracy))
     show(rows, num, what)
     write(rows, table)

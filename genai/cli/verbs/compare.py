@@ -38,7 +38,7 @@ def parser() -> VerbParser:
     )
     RunOptions.add_model_options(verb)
     verb.add_argument("--num", type=positive, metavar="N", help=f"images in each panel (default: {NUM_IMAGES})")
-    add_seed_option(verb)
+    add_seed_option(verb, "seed of the samples (default: 0)", default=None)
     OutputOptions.add_to(verb)
     formats = verb.add_mutually_exclusive_group()
     for name in ("csv", "json", "markdown"):
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> None:
     chosen = [(group, replace(first, run=str(group.runs[0].path))) for group in find_groups(options.runs)]
     has_picture = not is_table and not any(group.runs[0].is_text for group, _ in chosen)
     if not has_picture:
-        refuse(options, ("num", "out", "force"), "without a picture, which tables and models of text do not have")
+        refuse(options, ("num", "seed", "out", "force"), "without a picture, which tables and models of text do not have")
     path = OutputOptions.from_namespace(options).png(chosen[0][0].runs[0], "compare") if has_picture else None
     found = readable(chosen, has_samples=has_picture)
     groups = [group for group, _ in found]
@@ -68,9 +68,8 @@ def run(arguments: list[str]) -> None:
         print(json.dumps(as_json(groups), indent=2))
     else:
         if path is not None:
-            picture(
-                [source for _, source in found if source], groups, names.pop(), options.num or NUM_IMAGES, options.seed, path
-            )
+            num, seed = options.num or NUM_IMAGES, options.seed or 0
+            picture([source for _, source in found if source], groups, names.pop(), num, seed, path)
         if any(group.tests() for group in groups):
             Console(highlight=False).print(score_table(groups))
         if path is not None:

@@ -41,7 +41,7 @@ def parser() -> VerbParser:
     text = "write under each image the class or attributes that a feature network reads from it"
     verb.add_argument("--read-labels", action="store_true", help=text)
     add_predictor_option(verb, "reads the labels of --read-labels")
-    add_seed_option(verb, "seed of the pairs of samples (default: 0)")
+    add_seed_option(verb, "seed of the pairs of samples (default: 0)", default=None)
     LabelOptions.add_to(verb, default="that of the samples; unconditional between images", text=False)
     OutputOptions.add_to(verb, MOTION)
     return verb
@@ -55,7 +55,9 @@ def run(arguments: list[str]) -> None:
     if len(options.ends) not in (0, 2):
         raise UserError(f"interpolation needs two ends, not {len(options.ends)}: name two images, two seeds, or none")
     if options.ends:
-        refuse(options, ("num",), "between two ends")
+        refuse(options, ("num", "seed"), "between two ends")
+    else:
+        options.seed = options.seed or 0
     num = options.num or NUM_PAIRS
     between_images = any(not end.isdecimal() for end in options.ends)
     picture = PictureOptions.from_namespace(options).start("interpolate", IMAGES if between_images else SAMPLES, is_motion=True)

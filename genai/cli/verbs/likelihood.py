@@ -65,7 +65,7 @@ def parser() -> VerbParser:
     verb.add_argument("--steps", type=positive, metavar="N", help=f"steps of an ODE solver (default: {NUM_STEPS})")
     verb.add_argument("--unconditional", action="store_true", help="use the null condition instead of the images' labels")
     about = "seed of dequantisation, binarisation, probes and importance samples (default: 0)"
-    add_seed_option(verb, about)
+    add_seed_option(verb, about, default=None)
     verb.add_argument("--bfloat16", action="store_true", help="run the networks in bfloat16: faster, less exact")
     return verb
 
@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> None:
     source = run.load(LIKELIHOOD)
     of_model = f"on a {type(source.model).__name__}"
     if isinstance(source.model, GeneratesText):
-        refuse(options, ("num", "samples", "steps", "unconditional", "bfloat16"), of_model)
+        refuse(options, ("num", "samples", "steps", "unconditional", "seed", "bfloat16"), of_model)
         if options.file is not None:
             refuse(options, ("split",), "on a FILE")
         text_likelihood(source, options.file, options.split or "test", options.stride)
@@ -85,6 +85,7 @@ def run(arguments: list[str]) -> None:
     if options.file is not None:
         raise UserError(f"{source.run.path} is a model of images: leave FILE out")
     refuse(options, ("split", "stride"), of_model)
+    seed = options.seed or 0
     model, is_conditional = source.model, source.model.conditional and not options.unconditional
     estimate: Estimator
     if isinstance(model, EvaluatesBound):
@@ -96,14 +97,14 @@ def run(arguments: list[str]) -> None:
         solver: dict[str, Any] = {"steps": options.steps or NUM_STEPS} if has_steps else {}
         estimate = partial(model.likelihood, **solver)
     with torch.autocast(torch.device(run.device).type, torch.bfloat16, enabled=options.bfloat16):
-        summary = measure(source, estimate, options.num or NUM_IMAGES, options.seed, is_conditional)
+        summary = measure(source, estimate, options.num or NUM_IMAGES, seed, is_conditional)
     print(f"nats      {summary.nats:.4f} +- {summary.nats_standard_error:.4f}")
     print(f"bits/dim  {summary.bits_per_dim:.4f} +- {summary.bits_per_dim_standard_error:.4f}")
     print(textwrap.fill(summary.kind, 80))
     labels = "conditional on the labels" if is_conditional else "unconditional"
     print(f"{summary.num:,} test images, {labels}, {summary.seconds:.0f} s")
     if not source.run.is_exported:
-        settings: dict[str, Any] = {"labels": is_conditional, "seed": options.seed, "bfloat16": options.bfloat16}
+        settings: dict[str, Any] = {"labels": is_conditional, "seed": seed, "bfloat16": options.bfloat16}
         merge_json(source.run.path / "metrics.json", {"likelihood": summary._asdict() | settings})
 
 
