@@ -55,13 +55,15 @@ def name_of(config: Path) -> str:
 
 
 def marks_of(config: Path) -> list[pytest.MarkDecorator]:
-    """Large networks and images are slow, and long where another preset has the same model."""
+    """All but the digits are slow, and large networks and images long, if another preset has the same model."""
     folder = config.parent.name
     if f"{folder}/{config.stem}" in ONE_OF_EACH:
         return [pytest.mark.slow]
     twin = config.parent.parent / TWINS.get(folder, "") / config.name
     is_long = folder in ("avatars", "faces") or name_of(config) in LONG or (folder in TWINS and twin.is_file())
-    return [pytest.mark.slow, pytest.mark.long] if is_long else []
+    if is_long:
+        return [pytest.mark.slow, pytest.mark.long]
+    return [pytest.mark.slow] * (folder != "digits")
 
 
 PRESETS = [pytest.param(config, id=name_of(config), marks=marks_of(config)) for config in CONFIGS]

@@ -51,6 +51,7 @@ def test_no_training_images(options: list[str], message: str, workspace: Path, c
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_text_is_classified_by_bayes_rule_and_baselines(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f'spam,"buy now {i}!"' if i % 2 else f'ham,"dear friend {i}"' for i in range(100)]
     Path("mails.csv").write_text("label,text\n" + "\n".join(rows) + "\n")

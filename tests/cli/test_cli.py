@@ -91,6 +91,7 @@ def test_printed_config_is_a_valid_config(workspace: Path, capsys: pytest.Captur
     assert main(["fit", "-c", "printed.yaml", *TINY, "--trainer.fast_dev_run", "true"]) == 0
 
 
+@pytest.mark.slow
 def test_the_run_directory_describes_itself(trained: Path) -> None:
     assert {"config.yaml", "run.json", "metrics.csv", "metrics.json", "checkpoints", "samples"} <= {
         path.name for path in trained.iterdir()
@@ -161,6 +162,7 @@ def test_runs_lists_scores_with_floors(
     assert max(map(len, output)) <= 80
 
 
+@pytest.mark.slow
 def test_scores_with_other_options_than_the_config_say_so(
     trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,7 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 # -- vary ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_variations_stand_beside_their_picture(place: Path) -> None:
     picture = done("vary", "plain", "test/3", "test/7", "--num", "4", "--seed", "5")
     grid = tiles(picture)
@@ -400,6 +401,7 @@ def sampled(*arguments: str) -> np.ndarray:
     return np.load("samples.npz")["images"].astype(int)
 
 
+@pytest.mark.slow
 def test_samplers_steps_and_schedules_change_the_images(place: Path) -> None:
     plain = sampled("plain", "--num", "3")
     assert np.array_equal(plain, sampled("plain", "--num", "3", "--steps", "4", "--sampler", "dpmpp", "--schedule", "karras"))
@@ -409,6 +411,7 @@ def test_samplers_steps_and_schedules_change_the_images(place: Path) -> None:
         assert np.array_equal(changed[:2], sampled("plain", "--num", "2", *options))
 
 
+@pytest.mark.slow
 def test_options_of_a_sampler(place: Path) -> None:
     adaptive = ["plain", "--num", "2", "--sampler", "adaptive"]
     plain = sampled(*adaptive)

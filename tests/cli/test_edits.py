@@ -44,6 +44,7 @@ def size(path: str) -> tuple[int, int]:
         return picture.size
 
 
+@pytest.mark.slow
 def test_directions_are_saved_with_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     folder = find(RUN).path
     found = load_directions(folder / "directions.safetensors")

@@ -174,6 +174,7 @@ def test_a_model_of_text_is_scored_by_the_attributes_of_its_captions(capsys: pyt
     assert "lowest agreement of 16 attributes, compared with real images: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["cr3gan", "diffusion"])
 def test_networks_that_take_no_words_refuse_captions(preset: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vector = "genai.networks.conditioning.VectorConditioner"

@@ -41,6 +41,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_the_realness_scores_are_the_models(gan: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(gan), "--realness", "--num", "20", "--seed", "3", "--out", "b.csv"]) == 0
     table = rows("b.csv")

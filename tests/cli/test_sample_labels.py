@@ -172,6 +172,7 @@ def test_the_gallery_is_conditioned_on_attributes_of_real_images() -> None:
     assert classes.tolist() == [*range(10), 0, 1]
 
 
+@pytest.mark.slow
 def test_a_gan_of_attributes_trains_samples_and_records(workspace: Path) -> None:
     config = str(ROOT / "configs/avatars/gan.yaml")
     options = ["--model.init_args.conditional", "true", "--data.init_args.num_images", "60", "--data.init_args.size", "16"]

@@ -28,6 +28,7 @@ def num_found(output: str) -> int:
     return int(line.split(" of ")[0])
 
 
+@pytest.mark.slow
 def test_the_key_is_found_in_images_and_another_key_is_not(marked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = {}
     for name, key in (("marked", "secret"), ("plain", "secret"), ("marked", "other")):

@@ -220,6 +220,7 @@ def test_reading_the_images_of_the_clusters_changes_no_random_state() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_a_run_with_clusters_resumes_and_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fit = ["fit", "-c", str(ROOT / "configs/digits/gan.yaml"), "--tracker", "none", "--trainer.enable_progress_bar", "false"]

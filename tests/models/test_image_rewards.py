@@ -267,6 +267,7 @@ def test_a_run_with_a_reward_resumes_exactly_and_samples_without_its_classifier(
         Path("runs/elsewhere").rename("runs/digits-classifier")
 
 
+@pytest.mark.slow
 def test_a_function_of_ones_own_is_a_reward(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,7 @@ def test_counts_of_labelled_texts_reward_too() -> None:
     assert empty == pytest.approx(math.log(1 / 2))
 
 
+@pytest.mark.slow
 def test_two_batches_of_the_preset_of_style(workspace: Path) -> None:
     config = REPOSITORY / "configs/shakespeare/milton-rl.yaml"
     options = data_or_skip(config)
@@ -186,6 +187,7 @@ def test_the_reward_rises_and_the_start_stays() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.reference.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_fit_with_a_reward_needs_a_run_and_resumes_exactly(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quick = ["--tracker", "none", "--trainer.enable_progress_bar", "false", "--trainer.val_check_interval", "2"]
     quick += ["--data.init_args.num_sums", "200", "--data.init_args.batch_size", "4", "--trainer.limit_val_batches", "1"]

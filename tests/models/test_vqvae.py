@@ -387,6 +387,7 @@ class Plain(nn.Module):
         return z[:, :1].repeat_interleave(4, 2).repeat_interleave(4, 3)
 
 
+@pytest.mark.slow
 def test_samples_follow_a_distribution_that_the_prior_has_learned() -> None:
     """Class y starts with 2 y in three of four images and goes up in half of the steps; the nats are the entropies."""
     model = tiny(conditional=True, decoder=Plain, quantizer=VectorQuantizer(12, 1))

@@ -136,6 +136,7 @@ def test_an_empty_canvas_and_an_unknown_side_are_a_users_mistake() -> None:
         half_mask("middle", 8)
 
 
+@pytest.mark.slow
 def test_a_taken_port_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("gradio")
     with socket.socket() as other:

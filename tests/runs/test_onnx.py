@@ -47,6 +47,7 @@ def check(name: str, tmp_path: Path) -> None:
         assert np.abs(onnx_images(path, arguments) - expected).max() < TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_graph_of_a_gan(tmp_path: Path) -> None:
     check("zoo/mnist-gan", tmp_path)
 

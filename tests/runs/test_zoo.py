@@ -58,6 +58,7 @@ def test_samples_of_the_mnist_gan_agree_with_its_scores() -> None:
     assert len(np.unique(logits.argmax(1).numpy())) == 10
 
 
+@pytest.mark.slow
 def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*QUICK, "--evaluation.num_samples", "100"]
     assert main(["fit", "-c", DIGITS, *options, *SHORT, "--evaluation.every_n_epochs", "1"]) == 0
@@ -84,6 +85,7 @@ class Tied(MLPGenerator):
         self.again = self.layers[0]
 
 
+@pytest.mark.slow
 def test_a_model_of_another_package_with_tied_weights_exports(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def replaced(whole: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[s
     return checkpoint
 
 
+@pytest.mark.slow
 def test_the_checks_end_in_one_line_whatever_a_part_holds(
     run: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield run, folder
 
 
+@pytest.mark.slow
 def test_an_export_holds_no_secret_no_path_and_no_centroids(
     tested: Any, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

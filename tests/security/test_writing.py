@@ -48,6 +48,7 @@ def best_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.slow
 def test_a_resumed_checkpoint_deletes_nothing_elsewhere(trained: Path, workspace: Path) -> None:
     run, precious = workspace / "runs/e/theirs", workspace / "precious.ckpt"
     shutil.copytree(trained, run)

@@ -81,6 +81,7 @@ def test_fit_takes_no_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -
     assert "--resume RUN" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_option_is_a_prefix_of_torchruns() -> None:
     """torchrun takes a prefix of its own options for them, even after the name of the script.
 

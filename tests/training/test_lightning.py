@@ -107,6 +107,7 @@ def test_early_stopping_on_what_is_not_logged_is_one_line(workspace: Path, capsy
     assert "`val/fid`" in error
 
 
+@pytest.mark.slow
 def test_a_checkpoint_callback_of_the_user_stands_beside_ours(workspace: Path) -> None:
     theirs = [f"--trainer.callbacks+={CALLBACKS}.ModelCheckpoint", "--trainer.callbacks.save_top_k=-1"]
     run = fit(

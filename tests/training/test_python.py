@@ -70,6 +70,7 @@ def test_a_checkpoint_of_the_command_line_rebuilds_its_model(name: str, workspac
     assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_fit_in_python_leaves_a_run_that_the_verbs_read(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = Digits(batch_size=32)
     trainer(genai.RecordRun("runs/mine/first")).fit(gan(), datamodule=data)

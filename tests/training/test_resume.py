@@ -50,6 +50,7 @@ def first_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return runs.find("digits-gan").path
 
 
+@pytest.mark.slow
 def test_resume_after_an_epoch_is_exact(uninterrupted: Path, first_epoch: Path, workspace: Path) -> None:
     run = Path(shutil.copytree(first_epoch, workspace / "runs/digits-gan" / first_epoch.name))
     tracker = runs.Run(run).record()["tracker_id"]

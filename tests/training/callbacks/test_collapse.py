@@ -209,6 +209,7 @@ def test_ten_digits_are_no_collapse(callbacks, capsys):
     assert [row["state"] for row in callbacks[1].rows] == ["fine"]
 
 
+@pytest.mark.slow
 def test_a_resumed_fit_drops_later_rows_and_knows_what_was_reported(callbacks, tmp_path, capsys):
     twos = fit(Constant((2,)), *callbacks, epochs=1)
     twos.save_checkpoint(tmp_path / "first.ckpt")

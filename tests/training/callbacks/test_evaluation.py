@@ -106,6 +106,7 @@ def test_fit_evaluates_each_kth_epoch_and_the_last(callback):
     assert float(fit.callback_metrics["val/fid"]) == pytest.approx(callback.latest_result.scores["fid"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_two_sample_test_on_request(callback, tmp_path, capsys):
     """`test` prints and writes it with its spread and floor; a fit does not spend the time."""
     callback.two_sample = True
