@@ -19,7 +19,7 @@ from genai.control.explanations import overlaid, random_share, top_share
 from genai.control.head_erasure import erase_heads
 from genai.control.layer_changes import layer_changes, restored
 from genai.control.predictors import load_predictor
-from genai.control.spaces import edit_space
+from genai.control.spaces import BATCH_SIZE, edit_space
 from genai.control.word_maps import attends_to_words, cross_attention, intersection, shares_of, word_effect
 from genai.data.text import TextDataModule
 from genai.errors import UserError
@@ -174,20 +174,25 @@ def explain_direction(source: LoadedRun, name: str, file: str | None, num: int, 
     labels = sample_condition(LabelOptions(), num, source)
     points = space.points(image_seeds(0, num), labels)
     scores = predictor.scores(to_uint8(space.decode(points)))[:, attribute]
-    points, scores = points[scores <= 0], scores[scores <= 0]
+    lacking = (scores <= 0).nonzero()[:BATCH_SIZE, 0]
+    points, scores = points[lacking], scores[lacking]
     if len(scores) < FEWEST:
         raise UserError(f"fewer than {FEWEST} of {num} samples lack {direction.attribute}: add --num")
     move = direction.unit * direction.vector
+    edited = predictor.scores(to_uint8(space.decode(points.moved(move))))[:, attribute]
+    sign = 1 if direction.kind == "supervised" or edited.mean() >= scores.mean() else -1  # others have no sense of their own
+    if sign < 0:
+        move = -move
+        edited = predictor.scores(to_uint8(space.decode(points.moved(move))))[:, attribute]
     randoms = direction.unit * random_directions(NUM_RANDOM, len(move), seed=1)
     changes = layer_changes(space, points, move, randoms)
     rows = [[short(c.name), "x".join(map(str, c.shape)), f"{c.change:.3f}", f"{c.random:.3f}"] for c in changes]
-    caption = f"Relative change of the output by a step of 1 along {name}, {len(scores)} samples"
+    caption = f"Relative change of the output by a step of {sign} along {name}, {len(scores)} samples"
     Console().print(WrappedTable(["layer", "output", "change", "random"], rows, caption=caption))
     maps = [change for change in changes if change.places is not None and change.places.numel() > 4]
     if not maps:
         raise UserError(f"the decoder of {source.run.path} has no layers of images, so there are no places to show")
     layer = maps[len(maps) // 2]
-    edited = predictor.scores(to_uint8(space.decode(points.moved(move))))[:, attribute]
     images = restored(space, points, move, layer.name, SHARE)
     undone = [edited - predictor.scores(to_uint8(part))[:, attribute] for part in images]
     tiles = torch.stack([interpolate(c.places[None, None], (PLACES, PLACES))[0] for c in maps if c.places is not None])

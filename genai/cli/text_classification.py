@@ -12,7 +12,6 @@ from genai.cli.options.run import LoadedRun
 from genai.data.arrays import SPLITS
 from genai.data.labelled import LabelledText
 from genai.data.text import document_windows
-from genai.data.token_cache import label_of
 from genai.errors import UserError
 from genai.metrics.discriminative import log_posterior
 from genai.metrics.reference import subset_indices
@@ -38,6 +37,8 @@ def text_rows(sources: Sequence[LoadedRun], data: Sequence[LabelledText], num: i
         yield text_row(f"{method_of(source)} by Bayes' rule", size, Fitted(val, test, choice=""), labels, began)
     for own in {part.fingerprint("train"): part for part in data}.values():
         splits: dict[str, Labelled] = {split: labelled(own, split, None if split == "train" else num) for split in SPLITS}
+        if len(set(splits["train"].labels.tolist())) < 2:
+            raise UserError(f"the training documents of {own.name} have one class: use more of them (data.init_args.num_train)")
         for name in TEXT_BASELINES:
             began = time.perf_counter()
             found = text_baseline(name, splits, own.num_classes)
@@ -72,7 +73,7 @@ def labelled(data: LabelledText, split: str, num: int | None) -> Labelled:
     chosen = range(len(part.documents)) if num is None else subset_indices(len(part.documents), num)
     spans = [part.documents[i] for i in chosen]
     texts = [data.tokenizer.text(part.tokens[span.start : span.stop]) for span in spans]
-    return Labelled(texts, np.array([data.class_names.index(label_of(span.name)) for span in spans], np.int64))
+    return Labelled(texts, np.array([data.class_names.index(span.label) for span in spans], np.int64))
 
 
 def by_bayes_rule(source: LoadedRun, data: LabelledText, split: str, num: int) -> Tensor:

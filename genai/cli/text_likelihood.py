@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from rich.console import Console
 
 from genai.cli.options.run import LoadedRun
-from genai.cli.options.text import file_tokens
+from genai.cli.options.text import file_texts
 from genai.data.text import TextDataModule
 from genai.data.tokenizers import TextTokenizer
 from genai.errors import UserError
 from genai.metrics.tables import WrappedTable
 from genai.runs import merge_json
 from genai.runs.text import tokenizer_of
+from genai.training.callbacks.text_evaluation import documents_log_probs
 
 NUM_PARTS = 20  # that a single document is cut into (fewer if it has fewer tokens), for the standard error
 
@@ -32,41 +34,64 @@ class Units(NamedTuple):
 def text_likelihood(source: LoadedRun, file: str | None, split: str, stride: int | None) -> None:
     """Print -ln p of a split or a file in every unit; that of a split is written to RUN/metrics.json.
 
-    The first token of the text has nothing before it and is not counted.
+    Text is read in windows, and its first token, which has nothing before it, is not counted. Data by document are read as in
+    training: each document by itself, cut after the context, with its label.
+
+    Raises:
+        UserError: the file or the split cannot be read, --stride is given for documents, or a file has no label.
     """
     tokenizer = tokenizer_of(source.run)
     began = time.perf_counter()
+    length = source.model.context_length
     if file is None:
         data = source.data()
         assert isinstance(data, TextDataModule)
         if data.tokenizer.spec() != tokenizer.spec():
             raise UserError(f"the text of {data.name} has changed since {source.run.path} was trained: name a FILE instead")
+        name = f"{data.name}/{split}"
+        if data.by_document:
+            if stride is not None:
+                raise UserError(f"--stride has no effect on {data.name}, whose documents are read one by one: leave it out")
+            rows = list(documents_log_probs(source.model, data, split))
+            tokens, log_probs = (torch.cat(part) for part in zip(*rows, strict=True))
+            units = measure_units(
+                log_probs.numpy(), tokens.numpy(), np.cumsum([len(row) for row, _ in rows]).tolist(), tokenizer
+            )
+            show_units(units, name, "documents", time.perf_counter() - began)
+            print(f"context: the document, its first {length} tokens")
+            write(source, summary(units) | {"text": name})
+            return
         part = data.split(split)  # type: ignore[arg-type]
-        tokens, name = torch.from_numpy(part.tokens.astype(np.int64)), f"{data.name}/{split}"
+        tokens = torch.from_numpy(part.tokens.astype(np.int64))
         ends = [span.stop for span in part.documents]
     else:
-        tokens, name, ends = file_tokens(file, tokenizer), file, list[int]()
+        if source.model.num_classes:
+            raise UserError(f"{source.run.path} is conditional on a label, and a FILE has none: leave it out for a split")
+        tokens, name, ends = torch.cat(file_texts(file, tokenizer)), file, list[int]()
     what = "documents" if len(ends) > 1 else "parts"
     if what == "parts":
         num_parts = max(1, min(NUM_PARTS, len(tokens) - 1))  # each with a token that is counted
         ends = np.linspace(1, len(tokens), num_parts + 1)[1:].astype(int).tolist()
     log_probs = source.model.text_log_probs(tokens, stride).numpy()
-    units = measure_units(log_probs, tokens.numpy(), ends, tokenizer)
-    seconds = time.perf_counter() - began
-    show_units(units, name, what, seconds)
-    length = source.model.context_length
+    units = measure_units(log_probs[1:], tokens[1:].numpy(), [end - 1 for end in ends], tokenizer)
+    show_units(units, name, what, time.perf_counter() - began)
     stride = stride or length
-    print(f"context: {length - stride} to {length} tokens (--stride {stride})")
-    if file is None and not source.run.is_exported:
-        merge_json(source.run.path / "metrics.json", {"likelihood": summary(units) | {"text": name, "stride": stride}})
+    print(f"context: {length - stride + 1} to {length} tokens (--stride {stride})")
+    if file is None:
+        write(source, summary(units) | {"text": name, "stride": stride})
 
 
-def measure_units(log_probs: np.ndarray, tokens: np.ndarray, ends: list[int], tokenizer: TextTokenizer) -> Units:
-    """The parts of a text that end at `ends`; the first token of the text is left out."""
+def write(source: LoadedRun, result: dict[str, Any]) -> None:
+    """Write the likelihood of a split to RUN/metrics.json; entries of the zoo are not changed."""
+    if not source.run.is_exported:
+        merge_json(source.run.path / "metrics.json", {"likelihood": result})
+
+
+def measure_units(log_probs: np.ndarray, tokens: np.ndarray, ends: Sequence[int], tokenizer: TextTokenizer) -> Units:
+    """The parts of a text that end at `ends`."""
     sizes = tokenizer.num_bytes
     characters = np.array([sum((byte & 0xC0) != 0x80 for byte in piece) for piece in tokenizer.pieces])
     values = np.stack([-log_probs, np.ones(len(tokens)), characters[tokens], sizes[tokens]])
-    values[:, 0] = 0
     totals = np.concatenate([np.zeros((4, 1)), values.cumsum(axis=1)], axis=1)[:, [0, *ends]]
     return Units(*np.diff(totals, axis=1))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import LoadedRun
-from genai.cli.options.text import TokenOptions
+from genai.cli.options.text import TokenOptions, heading_of
 from genai.errors import UserError
 from genai.files import write_atomically
 from genai.memory import check_memory
@@ -34,6 +34,8 @@ def sample_text(
     Raises:
         UserError: --out does not end in .txt, or the prompt has a character that the model does not know.
     """
+    if output.force and output.out is None:
+        raise UserError("--force has no effect without --out, for a model of text: leave it out")
     path = None if output.out is None else output.path(Path(output.out))
     if path is not None and path.suffix != ".txt":
         raise UserError(f"--out {path} should end in .txt for a model of text")
@@ -46,7 +48,7 @@ def sample_text(
     )
     if watermark is not None:
         settings["green"] = GreenList(watermark)
-    heading = f"--- seed {seed}, sample {{}} ---\n" if num > 1 else "{}"
+    heading = heading_of(seed, "{}") if num > 1 else "{}"
     printer = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may have several tokens
     rows: list[list[int]] = []
     printed = 0
@@ -68,7 +70,7 @@ def joined(texts: Sequence[str], seed: int) -> str:
     """The content of --out: the text, or several with a heading each."""
     if len(texts) == 1:
         return texts[0] + "\n"
-    return "".join(f"--- seed {seed}, sample {i} ---\n{text}\n" for i, text in enumerate(texts))
+    return "".join(f"{heading_of(seed, i)}{text}\n" for i, text in enumerate(texts))
 
 
 def show(text: str) -> None:

@@ -181,6 +181,8 @@ def unsupervised(space: EditSpace, points: Points, images: Tensor, scored: Score
     layer = first_layer(space, points)
     if num > points.x.shape[1]:
         raise UserError(f"--unsupervised {num} is more than the {points.x.shape[1]} dimensions of the latent space: use fewer")
+    if len(points.x) <= num + 1:
+        raise UserError(f"{len(points.x)} samples are too few for {num} principal components: use a larger --num")
     vectors = {} if layer is None else {"sefa": sefa(layer.weight, num)}
     x = points.x.cpu()
     activations = x if space.name == "w" else images.flatten(1) if layer is None else layer.outputs(points)

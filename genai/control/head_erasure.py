@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genai.control.spaces import hooks
+from genai.errors import UserError
 from genai.networks.transformer import Transformer
 
 Head = tuple[int, int]  # block, head
@@ -61,7 +62,12 @@ def erase_heads(network: Transformer, tokens: Tensor, share: float = 0.2) -> Hea
         network: of several heads.
         tokens: windows (N, L) int64 of a text.
         share: of all heads that is erased together.
+
+    Raises:
+        UserError: there are fewer than four windows.
     """
+    if len(tokens) < 4:
+        raise UserError(f"{len(tokens)} windows of text are too few to rank heads and test them: use --num 4 or more")
     first, second = tokens[: len(tokens) // 2], tokens[len(tokens) // 2 :]
     num_heads = int(network.blocks[0].get_submodule("attention").num_heads)  # type: ignore[arg-type]
     heads = [(block, head) for block in range(len(network.blocks)) for head in range(num_heads)]

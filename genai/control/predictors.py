@@ -24,6 +24,7 @@ from genai.runs.data import data_of
 
 PIXELS = "pixels"
 MAX_TRAINING = 8_000  # images that the predictor of pixels is fitted to
+UNSEEN = -30.0  # the logit of a class without training images
 MAX_PIXELS = 32  # side of the images that it reads; larger ones are averaged
 BATCH_SIZE = 500
 AGE, YOUNG, OLD = "age", "young", "old"
@@ -181,6 +182,7 @@ def fitted_to_pixels(split: ImageArray, data: Any) -> AttributePredictor:
         network.fit(pixels(split.batch(rows).images).numpy(), split.labels[rows])
     layers = [torch.from_numpy(np.asarray(value, np.float32)) for value in (*network.coefs_, *network.intercepts_)]
     w_1, w_2, b_1, b_2 = layers
+    names = tuple(data.class_names)
     is_class = data.label_kind == "class"
 
     def embed(images: Tensor) -> Tensor:
@@ -188,11 +190,14 @@ def fitted_to_pixels(split: ImageArray, data: Any) -> AttributePredictor:
 
     def scores(images: Tensor) -> Tensor:
         logits = embed(images) @ w_2 + b_2
-        if is_class and logits.shape[1] == 1:  # scikit-learn's single output for two classes
+        if not is_class:
+            return logits
+        if logits.shape[1] == 1:  # scikit-learn's single output for two classes
             logits = torch.cat([-logits, logits], dim=1) / 2
-        return class_log_odds(logits) if is_class else logits
+        of_all = logits.new_full((len(logits), len(names)), UNSEEN)
+        of_all[:, network.classes_] = logits
+        return class_log_odds(of_all)
 
-    names = tuple(data.class_names)
     return AttributePredictor(PIXELS, digest_of(v.numpy() for v in layers), names, len(names) if is_class else 0, scores, embed)
 
 
@@ -227,23 +232,27 @@ def read_labels(predictor: AttributePredictor, images: Tensor) -> list[str]:
     return [", ".join(name for name, value in zip(predictor.attributes, row, strict=True) if value > 0) for row in scores]
 
 
-def accuracy(predictor: AttributePredictor, split: ImageArray, label_names: Sequence[str], most: int = 2000) -> Tensor:
-    """Share of real images where the predictor agrees with the labels, (K,); NaN for attributes without.
+def accuracy(predictor: AttributePredictor, split: ImageArray, label_names: Sequence[str], most: int = 2000) -> float | None:
+    """Share of the labels of real images that the predictor reads rightly: of classes, or of all attributes that both know.
 
     Args:
         predictor: to be checked.
-        split: real images with classes (N,) or attributes (N, K).
+        split: real images with classes (N,), attributes (N, K) or captions, for which nothing can be said.
         label_names: of the classes or attributes.
         most: images that are read.
     """
     images, labels = split.batch(range(min(most, len(split))))
-    read = predictor.scores(images) > 0
-    truth = labels[:, None] == torch.arange(len(label_names)) if labels.ndim == 1 else labels > 0.5
-    result = torch.full((len(predictor.attributes),), float("nan"))
-    for k, name in enumerate(predictor.attributes):
-        if name in label_names:
-            result[k] = (read[:, k] == truth[:, list(label_names).index(name)]).float().mean()
-    return result
+    scores = predictor.scores(images)
+    if labels.ndim == 1:
+        names = predictor.attributes[: predictor.num_exclusive]
+        read = scores[:, : len(names)].argmax(dim=1) if names == tuple(label_names) else None
+        return None if read is None else float((read == labels).float().mean())
+    common = [] if labels.dtype == torch.int64 else [name for name in predictor.attributes if name in label_names]
+    if not common:
+        return None
+    read = scores[:, [predictor.index(name) for name in common]] > 0
+    truth = labels[:, [list(label_names).index(name) for name in common]] > 0.5
+    return float((read == truth).float().mean())
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------------

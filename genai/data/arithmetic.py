@@ -22,7 +22,8 @@ class Sums(TextDataModule):
 
     Args:
         num_sums: number of training sums; val and test have a tenth of it each.
-        wrong: share of wrong answers, in all splits.
+        wrong: probability with which a right answer is replaced by a random sum, again and again while that is right too: the
+            share of wrong answers in all splits, less a few (0.331 of 1/3 for operands up to 99).
         max_operand: the largest operand, 19 to 99; the smallest is 10.
         data_seed: of the sums.
         tokens, context_length, batch_size, options: see `TextDataModule`.

@@ -8,7 +8,7 @@ import numpy as np
 from genai.data.arrays import SPLITS, balanced
 from genai.data.labelled import LabelledText
 from genai.data.plays import Plays
-from genai.data.token_cache import Documents, TextDocument, label_of
+from genai.data.token_cache import Documents, TextDocument
 from genai.data.tokenizers import TokenizerKind
 
 SHORTEST = 20  # characters of a line that counts: names of speakers and numbers are shorter
@@ -55,10 +55,10 @@ class Authors(LabelledText):
 
 
 def lines_of(work: TextDocument, author: str) -> list[TextDocument]:
-    """The lines of a work that are long enough and not in capitals alone, each a document `work:number author`."""
+    """The lines of a work that are long enough and not in capitals alone, each a document with the author as its label."""
     lines = ((number, " ".join(line.split())) for number, line in enumerate(work.text.split("\n"), start=1))
     return [
-        TextDocument(f"{work.name}:{number} {author}", line)
+        TextDocument(f"{work.name}:{number} {author}", line, author)
         for number, line in lines
         if len(line) >= SHORTEST and not line.isupper()
     ]
@@ -67,6 +67,6 @@ def lines_of(work: TextDocument, author: str) -> list[TextDocument]:
 def same_number(lines: Sequence[TextDocument], authors: Sequence[str]) -> list[TextDocument]:
     """As many lines of each author as the one with the fewest has, at random."""
     lines = [lines[i] for i in np.random.default_rng(0).permutation(len(lines))]
-    labels = np.array([authors.index(label_of(line.name)) for line in lines], np.int64)
+    labels = np.array([authors.index(line.label) for line in lines], np.int64)
     fewest = int(np.bincount(labels, minlength=len(authors)).min())
     return [lines[i] for i in balanced(labels, fewest * len(authors))]

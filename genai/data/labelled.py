@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from genai.data.text import TextDataModule
-from genai.data.token_cache import Documents, TextDocument, label_of
+from genai.data.token_cache import Documents, TextDocument
 from genai.errors import UserError
 
 
 class LabelledText(TextDataModule):
-    """Documents with one of `classes` each: the last word of a document's name.
+    """Documents whose labels are one of `classes` each.
 
     With labels, a window is one document, cut after `context_length` tokens, and a batch has the labels too. Without, the
     documents are a stream of text as in `TextDataModule`.
@@ -51,7 +51,7 @@ class LabelledText(TextDataModule):
 
     @abstractmethod
     def labelled_documents(self) -> Documents:
-        """All documents of the three splits; the last word of a name is one of `classes`."""
+        """All documents of the three splits; the label of each is one of `classes`."""
 
     def options(self) -> dict[str, Any]:
         subset = {} if self.num_train is None else {"num_train": self.num_train, "subset_seed": self.subset_seed}
@@ -60,9 +60,9 @@ class LabelledText(TextDataModule):
     def documents(self) -> Documents:
         documents = self.labelled_documents()
         for document in (document for part in documents.values() for document in part):
-            if (label := label_of(document.name)) not in self.class_names:
+            if document.label not in self.class_names:
                 raise UserError(
-                    f"{self.name} has a document with the label {label!r}, which is not among the classes "
+                    f"{self.name} has a document with the label {document.label!r}, which is not among the classes "
                     f"{', '.join(self.class_names)}: set data.init_args.classes"
                 )
         return {**documents, "train": subset(documents["train"], self.num_train, self.subset_seed)}

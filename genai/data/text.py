@@ -28,6 +28,8 @@ class TokenData(DataModule):
         context_length: the most tokens that a model sees before the one it predicts.
     """
 
+    by_document: bool = False
+
     def __init__(
         self,
         root: str | None = None,
@@ -65,7 +67,8 @@ class TokenData(DataModule):
         """The tokens of all splits, made if they are missing."""
         if self._entry is None:
             size = {"bpe_size": self.bpe_size} if self.tokens == "bpe" else {}
-            options = {"tokenizer": self.tokens, **size, **self.options()}
+            has_end = {"by_document": True} if self.by_document else {}
+            options = {"tokenizer": self.tokens, **size, **has_end, **self.options()}
             self._entry = open_or_build_tokens(self.name, options, self.source(), self.build)
         return self._entry
 
@@ -73,7 +76,7 @@ class TokenData(DataModule):
         """Read the documents and train the tokenizer."""
         documents = self.documents()
         texts = [document.text for document in documents["train"]]
-        has_end = any(len(part) > 1 for part in documents.values())
+        has_end = self.by_document or any(len(part) > 1 for part in documents.values())
         return documents, train_tokenizer(self.tokens, texts, self.bpe_size, has_end)
 
     @property
@@ -119,8 +122,6 @@ class TextDataModule(TokenData):
     Raises:
         UserError: a number is out of range.
     """
-
-    by_document: bool = False
 
     def prepare_data(self) -> None:
         """Make the tokens if they are missing.
@@ -185,7 +186,7 @@ class TextDataModule(TokenData):
 def document_windows(data: TextDataModule, split: Split) -> DocumentWindows:
     """The documents of a split; their labels too, where the data have classes."""
     tokenizer = data.tokenizer
-    assert tokenizer.end is not None  # data by document have at least two
+    assert tokenizer.end is not None  # data by document have it
     classes = data.class_names if data.num_classes else ()
     return DocumentWindows(data.split(split), tokenizer.end, tokenizer.num_bytes, data.context_length, classes)
 

@@ -60,7 +60,7 @@ class TextFiles(TextDataModule):
     def documents(self) -> Documents:
         found: list[TextDocument] = []
         for file in self.files():
-            if file.suffix.lower() == ".jsonl":
+            if file.name.lower().removesuffix(".gz").endswith(".jsonl"):
                 found += read_json_lines(file, self.field)
             else:
                 found.append(

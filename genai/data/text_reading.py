@@ -42,6 +42,11 @@ def decode_text(content: bytes, path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8: byte {error.start:,} is 0x{content[error.start]:02x}; {HINT}") from None
+    return with_line_feeds(text)
+
+
+def with_line_feeds(text: str) -> str:
+    """\\n at the end of each line, for \\r\\n and \\r."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -67,7 +72,7 @@ def read_json_lines(path: Path, field: str) -> Iterator[TextDocument]:
         except UnicodeEncodeError as error:
             raise UserError(f"{path}, line {number}, has half a character ({error.reason}) in {field!r}: remove it") from None
         if text:
-            yield TextDocument(f"{path.name}:{number}", text)
+            yield TextDocument(f"{path.name}:{number}", with_line_feeds(text))
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -76,12 +81,24 @@ def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     Raises:
         UserError: a column is missing, or there are no rows.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    missing = [name for name in columns if name not in (reader.fieldnames or ())]
-    if missing:
-        there = ", ".join(reader.fieldnames or ())[:80]
-        raise UserError(f"{path} has no column {missing[0]!r} (there: {there}): give it a first line with {','.join(columns)}")
-    rows = [tuple(row[name] or "" for name in columns) for row in reader]
+    text = read_text(path)
+    csv.field_size_limit(max(len(text), 131_072))  # a quote that is not closed is found below
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[str, ...]] = []
+    try:
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            there = ", ".join(reader.fieldnames or ())[:80]
+            raise UserError(
+                f"{path} has no column {missing[0]!r} (there: {there}): give it a first line with {','.join(columns)}"
+            )
+        for row in reader:
+            if None in row:  # the values that have no column
+                raise UserError(f"{path}, line {reader.line_num}, has more values than columns: put texts with commas in quotes")
+            rows.append(tuple(row[name] or "" for name in columns))
+    except csv.Error as error:
+        line = reader.line_num
+        raise UserError(f"{path}, line {line}, is not CSV ({error}): close its quotes, and double those in a text") from None
     if not rows:
         raise UserError(f"{path} has a header and no rows: add some")
     return rows

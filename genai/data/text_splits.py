@@ -28,7 +28,7 @@ def split_documents(documents: Sequence[TextDocument], split_by: SplitBy = "auto
     if not by_document:
         return {split: [part(document, split) for document in documents] for split in SPLITS}
     if len(documents) < 3:
-        raise UserError(f"{len(documents)} documents cannot be split into three: use split_by: position")
+        raise UserError(f"{len(documents)} documents cannot be split into three: use 3 or more")
     ordered = sorted(documents, key=lambda document: (zlib.crc32(document.name.encode()), document.name))
     held_out = max(round(HELD_OUT * len(ordered)), 1)
     parts = {"train": ordered[2 * held_out :], "val": ordered[:held_out], "test": ordered[held_out : 2 * held_out]}
@@ -39,4 +39,4 @@ def part(document: TextDocument, split: Split) -> TextDocument:
     """The part of a document that belongs to a split: its first 80 %, the next or the last 10 %."""
     shares = {"train": (0.0, 1 - 2 * HELD_OUT), "val": (1 - 2 * HELD_OUT, 1 - HELD_OUT), "test": (1 - HELD_OUT, 1.0)}
     start, stop = (round(share * len(document.text)) for share in shares[split])
-    return TextDocument(document.name, document.text[start:stop])
+    return document._replace(text=document.text[start:stop])

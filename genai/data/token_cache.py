@@ -15,14 +15,15 @@ from genai.data.tokenizers import TextTokenizer, from_spec
 from genai.errors import UserError
 from genai.files import os_errors_as_write_errors, write_atomically
 
-TOKENS, META = "tokens.npy", "meta.json"
+TOKENS, META = "tokens.npy", "documents.json"
 
 
 class TextDocument(NamedTuple):
-    """A document: its name, such as the name of its file, and its text."""
+    """A document: its name, such as the name of its file, its text, and its label where documents have one."""
 
     name: str
     text: str
+    label: str = ""
 
 
 Documents = Mapping[Split, Sequence[TextDocument]]
@@ -34,6 +35,7 @@ class Span(NamedTuple):
     name: str
     start: int
     stop: int
+    label: str
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,12 @@ def open_or_build_tokens(name: str, options: Mapping[str, Any], source: Any, bui
     return entry
 
 
-def label_of(name: str) -> str:
-    """The label of the document `name`, where documents have one: its last word."""
-    return name.rpartition(" ")[2]
-
-
 def write_entry(folder: Path, source: Any, documents: Documents, tokenizer: TextTokenizer) -> None:
     """Encode the documents; the caller holds the entry's lock."""
     with new_folder(folder) as temporary:
         parts, places = [], {}
         for split in SPLITS:
-            places[split] = [[document.name, 0] for document in documents[split]]
+            places[split] = [[document.name, 0, document.label] for document in documents[split]]
             for document, place in zip(documents[split], places[split], strict=True):
                 parts.append(encode_document(document, tokenizer))
                 place[1] = len(parts[-1])
@@ -124,8 +121,8 @@ def read_entry(folder: Path, source: Any) -> TokenEntry | None:
     start = 0
     for split in SPLITS:
         spans, at = [], 0
-        for name, length in meta["documents"][split]:
-            spans.append(Span(name, at, at + length))
+        for name, length, label in meta["documents"][split]:
+            spans.append(Span(name, at, at + length, label))
             at += length
         splits[split] = TokenSplit(tokens[start : start + at], tuple(spans))
         start += at

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from genai.data.order import TrainingOrder
-from genai.data.token_cache import TokenSplit, label_of
+from genai.data.token_cache import TokenSplit
 from genai.errors import UserError
 
 
@@ -81,7 +81,7 @@ class DocumentWindows(Dataset[DocumentBatch]):
         end: the token at the end of a document.
         num_bytes: of each token of the vocabulary.
         length: of the context.
-        classes: names of the classes; the last word of a document's name is one of them. Empty for no labels.
+        classes: names of the classes; the label of a document is one of them. Empty for no labels.
     """
 
     def __init__(self, split: TokenSplit, end: int, num_bytes: np.ndarray, length: int, classes: Sequence[str] = ()) -> None:
@@ -90,7 +90,7 @@ class DocumentWindows(Dataset[DocumentBatch]):
         self.end = end
         self.num_bytes = num_bytes
         self.length = length
-        numbers = [classes.index(label_of(span.name)) if classes else 0 for span in self.spans]
+        numbers = [classes.index(span.label) if classes else 0 for span in self.spans]
         self.labels = np.array(numbers, np.int64)
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class DocumentWindows(Dataset[DocumentBatch]):
         tokens = np.full((len(indices), self.length + 1), -1, np.int64)
         tokens[:, 0] = self.end
         for row, index in zip(tokens, indices, strict=True):
-            _, start, stop = self.spans[index]
+            _, start, stop, _ = self.spans[index]
             own = self.tokens[start : min(stop, start + self.length)]
             row[1 : 1 + len(own)] = own
         num_bytes = np.where(tokens >= 0, self.num_bytes[tokens], 0)

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-NUM_REPLICATES = 1000  # of the bootstrap and of the test
+from genai.errors import UserError
+
+NUM_REPLICATES = 1000  # of the bootstrap and of the test; 50 for each cell, if that is more, since Holm multiplies by the cells
+MAX_CELLS = 100
 COVERAGE = 0.95
 ITERATIONS, TOLERANCE = 500, 1e-6  # of expectation maximisation
 
@@ -56,14 +59,20 @@ def audit_cells(cells: Cells, seed: int = 0, expected: Sequence[float] | np.ndar
 
     Intervals are percentiles of a bootstrap over the samples and over the held-out images of the confusion matrix. The tests
     are parametric bootstraps: their replicates are samples of a model with the shares of the training images, classified with
-    a resampled confusion matrix. Their smallest p-value is 1 / 1,001.
+    a resampled confusion matrix. Their smallest p-value is 1 / 1,001, with more than 20 cells 1 / (50 M + 1).
 
     Args:
         cells: the labels and the predictions.
         seed: of the replicates.
         expected: shares (M,) to compare with instead of those of the training images, such as equal ones.
+
+    Raises:
+        UserError: there are more than 100 cells.
     """
     num, num_cells = len(cells.predicted), len(cells.names)
+    if num_cells > MAX_CELLS:
+        raise UserError(f"an audit of {num_cells:,} classes is too large: use data of at most {MAX_CELLS}")
+    num_replicates = max(NUM_REPLICATES, 50 * num_cells)
     random = np.random.default_rng(seed)
     train = np.bincount(cells.train, minlength=num_cells) / len(cells.train)
     null = train if expected is None else np.asarray(expected) / np.sum(expected)
@@ -72,9 +81,9 @@ def audit_cells(cells: Cells, seed: int = 0, expected: Sequence[float] | np.ndar
     confusion = errors / errors.sum(axis=1, keepdims=True)
     share = corrected_shares(counts[None], confusion[None])[0]
     resampled = np.stack(
-        [random.multinomial(n, row, NUM_REPLICATES) / n for n, row in zip(errors.sum(axis=1), confusion, strict=True)], 1
+        [random.multinomial(n, row, num_replicates) / n for n, row in zip(errors.sum(axis=1), confusion, strict=True)], 1
     )  # (B, M, M)
-    replicates = corrected_shares(random.multinomial(num, counts / num, NUM_REPLICATES), resampled)
+    replicates = corrected_shares(random.multinomial(num, counts / num, num_replicates), resampled)
     low, high = np.quantile(replicates, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
     seen = normalised(null @ resampled)  # what the network would say of samples with the shares of `null`
     under_null = corrected_shares(random.multinomial(num, seen), np.broadcast_to(confusion, resampled.shape))

@@ -43,8 +43,9 @@ class TextProtocol:
 
     Attributes:
         data, fingerprint, split: the text: dataset, hash of its tokens, split.
-        tokenizer, vocab_size, context_length: how it was read, in windows of context_length + 1 tokens side by side.
-        num_tokens, num_bytes: of the split.
+        tokenizer, vocab_size, context_length: how it was read, in windows of context_length + 1 tokens side by side; of data by
+            document, the first context_length tokens of each document.
+        num_tokens, num_bytes: that were scored.
         num_samples, sample_tokens, seed: of the samples, from the start of a text at temperature 1.
     """
 

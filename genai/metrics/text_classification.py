@@ -35,7 +35,7 @@ def naive_bayes(train: Labelled, num_classes: int) -> Iterator[tuple[str, Callab
     from sklearn.naive_bayes import MultinomialNB
 
     for alpha in (0.01, 0.1, 1.0):
-        yield f"smoothing {alpha:g}", words_model(MultinomialNB(alpha=alpha), train, logarithmic=False)
+        yield f"smoothing {alpha:g}", words_model(MultinomialNB(alpha=alpha), train, num_classes, logarithmic=False)
 
 
 def logistic_regression(train: Labelled, num_classes: int) -> Iterator[tuple[str, Callable[[Sequence[str]], Tensor]]]:
@@ -43,10 +43,10 @@ def logistic_regression(train: Labelled, num_classes: int) -> Iterator[tuple[str
     from sklearn.linear_model import LogisticRegression
 
     for c in (0.1, 1.0, 10.0):
-        yield f"C {c:g}", words_model(LogisticRegression(C=c, max_iter=300), train, logarithmic=True)
+        yield f"C {c:g}", words_model(LogisticRegression(C=c, max_iter=300), train, num_classes, logarithmic=True)
 
 
-def words_model(model: Any, train: Labelled, logarithmic: bool) -> Callable[[Sequence[str]], Tensor]:
+def words_model(model: Any, train: Labelled, num_classes: int, logarithmic: bool) -> Callable[[Sequence[str]], Tensor]:
     """Fit a scikit-learn model of the counts of words and single punctuation marks: texts -> ln p(class | text) (N, K)."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.pipeline import make_pipeline
@@ -55,7 +55,13 @@ def words_model(model: Any, train: Labelled, logarithmic: bool) -> Callable[[Seq
     counts = CountVectorizer(token_pattern=r"\w+|[^\w\s]", min_df=min(MIN_COUNT, len(train.texts) // 20 + 1))
     steps = [FunctionTransformer(np.log1p, accept_sparse=True)] if logarithmic else []
     fitted = make_pipeline(counts, *steps, model).fit(train.texts, train.labels)
-    return lambda texts: torch.from_numpy(fitted.predict_log_proba(texts))
+
+    def predict(texts: Sequence[str]) -> Tensor:
+        log_p = torch.full((len(texts), num_classes), -torch.inf, dtype=torch.float64)
+        log_p[:, fitted.classes_] = torch.from_numpy(fitted.predict_log_proba(texts))  # the others have no training text
+        return log_p
+
+    return predict
 
 
 def ngrams_of_classes(train: Labelled, num_classes: int) -> Iterator[tuple[str, Callable[[Sequence[str]], Tensor]]]:
@@ -64,7 +70,7 @@ def ngrams_of_classes(train: Labelled, num_classes: int) -> Iterator[tuple[str, 
     for order in (3, 4, 5):
         models = []
         for k in range(num_classes):
-            model = KneserNey(256, order)
+            model = KneserNey(256, order, by_document=True)
             for start in range(0, len(train.texts), 500):
                 part = zip(train.texts[start : start + 500], train.labels[start : start + 500], strict=True)
                 if own := [text for text, label in part if label == k]:

@@ -55,8 +55,19 @@ class LabelProbability:
             raise UserError(f"the reward has no classifier: load the run {self.run} and pass it to `use`")
         self.model.to(images.device)  # type: ignore[attr-defined]
         p = self.model.predict(images)
+        self.check_labels(labels, p.shape[1])
         p = p.gather(1, labels[:, None]) if labels.ndim == 1 else torch.where(labels > 0.5, p, 1 - p)  # (N, 1) or (N, K)
         return (p if self.threshold is None else (p >= self.threshold).float()).mean(dim=1)
+
+    def check_labels(self, labels: Tensor, num: int) -> None:
+        """Raise UserError unless the condition can be labels of the classifier, which has `num` outputs."""
+        has_attributes = getattr(self.model, "attributes", labels.ndim == 2)
+        fits = labels.shape[1] == num if labels.ndim == 2 else int(labels.max()) < num
+        if not fits or has_attributes != (labels.ndim == 2):
+            raise UserError(
+                f"the classifier {self.run} of the reward has {num} {'attributes' if has_attributes else 'classes'}, and the "
+                "model another condition: name the run of a classifier of the same labels"
+            )
 
 
 class StrokeThickness:
@@ -86,15 +97,3 @@ class Symmetry:
         ink = (images + 1) / 2
         difference = (ink - ink.flip(3)).abs().sum(dim=(1, 2, 3))
         return 1 - difference / (2 * ink.sum(dim=(1, 2, 3))).clamp(min=1e-6)
-
-
-def check_rewards(rewards: Tensor, num: int) -> Tensor:
-    """The rewards as (num,) float32 without gradient.
-
-    Raises:
-        UserError: a reward has returned another shape, or a number that is not finite.
-    """
-    if tuple(rewards.shape) != (num,) or not bool(rewards.isfinite().all()):
-        found = f"shape {tuple(rewards.shape)}" if tuple(rewards.shape) != (num,) else "a number that is not finite"
-        raise UserError(f"the reward of {num} images has {found}: return one finite number for each image, ({num},)")
-    return rewards.detach().float()

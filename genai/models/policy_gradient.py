@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from genai.errors import UserError
+
 
 class SampledTokens(NamedTuple):
     """Sampled sequences.
@@ -47,3 +49,15 @@ def kl_of_tokens(log_p: Tensor, log_p_reference: Tensor) -> Tensor:
 def token_mean(values: Tensor, is_new: Tensor) -> Tensor:
     """The mean of values (N, L) over the new tokens of all rows."""
     return (values * is_new).sum() / is_new.sum()
+
+
+def check_rewards(rewards: Tensor, num: int, what: str = "images") -> Tensor:
+    """The rewards of `num` images, or what else there is, as (num,) float32 without gradient.
+
+    Raises:
+        UserError: a reward has returned another shape, or a number that is not finite.
+    """
+    if tuple(rewards.shape) != (num,) or not bool(rewards.isfinite().all()):
+        found = f"shape {tuple(rewards.shape)}" if tuple(rewards.shape) != (num,) else "a number that is not finite"
+        raise UserError(f"the reward of {num} {what} has {found}: return one finite number for each, ({num},)")
+    return rewards.detach().float()

@@ -68,7 +68,7 @@ class TextModel(Model):
         """ln p of each token of a text of any length: (L,) -> (L,) float64.
 
         The text is read in windows of context_length + 1 tokens; each token counts in the first window that has it, so it is
-        predicted from the context_length - stride to context_length - 1 tokens before it (fewer at the start of the text).
+        predicted from the context_length - stride + 1 to context_length tokens before it (fewer at the start of the text).
 
         Args:
             tokens: (L,) int64.

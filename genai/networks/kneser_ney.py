@@ -42,6 +42,8 @@ class KneserNey(nn.Module):
         vocab_size: V.
         order: n.
         num_classes: labels K of the texts that it is conditioned on; 0 for none.
+        by_document: whether each window begins a document with a token of its own. It then counts as n - 1 such tokens, so that
+            the first n - 1 tokens after it, which are no n-gram, are learned too.
 
     Raises:
         UserError: (K + 1) V^n does not fit into 63 bits.
@@ -49,8 +51,9 @@ class KneserNey(nn.Module):
 
     keys: Tensor
     counts: Tensor
+    by_document: Tensor
 
-    def __init__(self, vocab_size: int, order: int, num_classes: int = 0) -> None:
+    def __init__(self, vocab_size: int, order: int, num_classes: int = 0, by_document: bool = False) -> None:
         super().__init__()
         if order < 1 or (num_classes + 1) * vocab_size**order >= 2**63:
             raise UserError(
@@ -60,6 +63,7 @@ class KneserNey(nn.Module):
         self.order = order
         self.register_buffer("keys", torch.empty(0, dtype=torch.long))
         self.register_buffer("counts", torch.empty(0, dtype=torch.long))
+        self.register_buffer("by_document", torch.tensor(by_document))
         self.discounts = nn.Parameter(torch.zeros(order, NUM_DISCOUNTS))  # in closed form; DDP wants a parameter
         self.pending: list[Tensor] = []
         self.levels: list[Level] = []
@@ -68,12 +72,18 @@ class KneserNey(nn.Module):
 
     def add(self, tokens: Tensor, labels: Tensor | None = None) -> None:
         """Count the n-grams of windows (N, L), -1 is padding at their ends; those with labels (N,) count without it too."""
+        tokens = torch.cat([self.start_of(tokens), tokens], dim=1)
         grams = tokens.unfold(1, self.order, 1) if tokens.shape[1] >= self.order else tokens[:, :0, None]
         is_text = (grams >= 0).all(dim=-1)  # (N, M)
         self.pending.append(self.encoded(grams)[is_text])
         if labels is not None:
             self.pending.append(self.encoded(grams, labels[:, None] + 1)[is_text])
         self.levels = []
+
+    def start_of(self, tokens: Tensor) -> Tensor:
+        """What stands before windows (N, L): copies of the first token of documents (N, n - 2), otherwise nothing (N, 0)."""
+        num = self.order - 2 if self.by_document and self.order > 2 and tokens.shape[1] else 0
+        return tokens[:, :1].expand(-1, num)
 
     def encoded(self, grams: Tensor, labels: Tensor | int = 0) -> Tensor:
         """k-grams (..., k) -> numbers (...,) int64 in base V, the label the most significant digit, then the first token.
@@ -115,11 +125,13 @@ class KneserNey(nn.Module):
     def log_probs(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
         """ln p of each token, given the tokens before it in its row and its label (N,): (N, L) -> (N, L) float64."""
         digits = 0 if labels is None else labels[:, None] + 1
+        start = self.start_of(tokens)
+        tokens = torch.cat([start, tokens], dim=1)
         p = torch.full(tokens.shape, 1 / self.vocab_size, dtype=torch.float64, device=tokens.device)
         for k, level in enumerate(self.build()[: tokens.shape[1]], start=1):
             grams = self.encoded(tokens.unfold(1, k, 1), digits)  # (N, L - k + 1), ends at token k - 1
             p[:, k - 1 :] = interpolated(level, grams, grams // self.vocab_size, p[:, k - 1 :])
-        return p.log()
+        return p[:, start.shape[1] :].log()
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """ln p of the next token at every position.
@@ -133,13 +145,11 @@ class KneserNey(nn.Module):
             (N, 1 + L, vocab_size) float64; with a non-empty cache (N, L, vocab_size).
         """
         is_new = cache is None or not cache.layers
-        history, labels = (tokens[:, :0], digits_of(condition, tokens)) if is_new else cache.layers[0]  # type: ignore[union-attr]
+        start = self.start_of(tokens)
+        history, labels = (start, digits_of(condition, tokens)) if is_new else cache.layers[0]  # type: ignore[union-attr]
         known = torch.cat([history, tokens], dim=1)
-        first = history.shape[1] + (0 if is_new else 1)
-        positions = [
-            self.next_log_probs(known[:, max(end - self.order + 1, 0) : end], labels)
-            for end in range(first, known.shape[1] + 1)
-        ]
+        ends = [*([0] if is_new else []), *range(history.shape[1] + 1, known.shape[1] + 1)]
+        positions = [self.next_log_probs(known[:, max(end - self.order + 1, 0) : end], labels) for end in ends]
         if cache is not None:
             cache.length += len(positions)
             kept = known[:, max(known.shape[1] - self.order + 1, 0) :]
@@ -190,14 +200,14 @@ def make_level(keys: Tensor, counts: Tensor, vocab_size: int) -> Level:
 def discounts_of(counts: Tensor) -> Tensor:
     """D_1, D_2 and D_3+ of Chen & Goodman, equation 26, from the number of k-grams with counts 1 to 4: (3,) float64.
 
-    Where one of the numbers is 0, as in short texts, D is 1/2 for all.
+    Where one of the numbers is 0, or a D is not positive, as in short texts, D is 1/2 for all: each context leaves something to
+    the tokens that were not seen after it.
     """
     n = torch.stack([(counts == j).sum() for j in range(1, NUM_DISCOUNTS + 2)]).double()
-    if bool((n == 0).any()):
-        return torch.full((NUM_DISCOUNTS,), 0.5, dtype=torch.float64, device=counts.device)
     y = n[0] / (n[0] + 2 * n[1])
     j = torch.arange(1, NUM_DISCOUNTS + 1, device=counts.device)
-    return (j - (j + 1) * y * n[1:] / n[:-1]).clamp(min=0)
+    found = j - (j + 1) * y * n[1:] / n[:-1]
+    return found if bool((n > 0).all() and (found > 0).all()) else torch.full_like(found, 0.5)
 
 
 def discount(counts: Tensor, discounts: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from genai import __version__
 from genai.errors import UserError
 from genai.files import read_bounded, write_atomically
@@ -127,6 +129,16 @@ def public_type(key: Any) -> type | None:
     return next((kind for kind in (ed25519.Ed25519PrivateKey, rsa.RSAPrivateKey) if isinstance(key, kind)), None)
 
 
+def media_type(path: Path) -> str | None:
+    """The type of a file that can have credentials, by its content; by its ending where it is no picture that Pillow reads."""
+    try:
+        with Image.open(path) as image:
+            found = Image.MIME.get(image.format or "")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        found = None
+    return found if found in FORMATS.values() else FORMATS.get(path.suffix.lower())
+
+
 def read_credentials(path: Path) -> Credentials | str | None:
     """The content credentials of an image file; a URL where they lie on a server, which is not contacted; None without any.
 
@@ -136,12 +148,13 @@ def read_credentials(path: Path) -> Credentials | str | None:
         UserError: the credentials are damaged.
     """
     c2pa = library()
-    if path.suffix.lower() not in FORMATS:
+    kind = media_type(path)
+    if kind is None:
         return None
     try:
         context = c2pa.Context(c2pa.Settings.from_dict(OFFLINE))
         content = io.BytesIO(read_bounded(path, MAX_BYTES))
-        reader = c2pa.Reader(FORMATS[path.suffix.lower()], content, context=context)
+        reader = c2pa.Reader(kind, content, context=context)
         found = json.loads(reader.json())
     except c2pa.C2paError as error:
         if "ManifestNotFound" in type(error).__name__:

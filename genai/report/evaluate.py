@@ -68,6 +68,12 @@ def evaluate(
     network = load_extractor(default_features(data.name) if features == "auto" else features).to(device)
     evaluator = Evaluator.of(data, split, network, len(pixels), seed=None, two_sample=two_sample)
     expected = None if labels is None else torch.as_tensor(labels)
+    shape = (len(pixels), len(network.class_names)) if network.task == "attributes" else (len(pixels),)
+    if expected is not None and network.class_names and tuple(expected.shape) != shape:
+        raise UserError(
+            f"the labels have shape {tuple(expected.shape)}, those of the feature network `{network.name}` {shape}: give them "
+            "in its order, or none"
+        )
     return evaluator.measure(extract(network, pixels.split(BATCH_SIZE)), expected, pixels)
 
 

@@ -30,7 +30,7 @@ def read_pictures(path: Path, shape: tuple[int, int, int], at_least: int = 2) ->
         pixels = to_uint8_array(to_channels_first(arrays["images"], "auto", path), path)
         images = torch.from_numpy(np.ascontiguousarray(pixels))
         if "labels" in arrays and arrays["labels"].ndim == 1 and arrays["labels"].dtype.kind in "iu":
-            labels = torch.from_numpy(arrays["labels"])
+            labels = torch.from_numpy(arrays["labels"].astype(np.int64))
     else:
         found = list(decoded(path, shape))
         if not found:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genai.data.tokenizers import TextTokenizer, from_spec
-from genai.errors import DamagedFileError
+from genai.errors import DamagedFileError, UserError
 from genai.models.capabilities import GeneratesText
 from genai.runs.directory import Run
 
@@ -25,8 +25,12 @@ def prompt_tokens(prompt: str | None, tokenizer: TextTokenizer) -> Tensor | None
     """A prompt as tokens (L,), after the end of a document where there is such a token; None for the start of a text.
 
     Raises:
-        UserError: the prompt has a character that the tokenizer does not know.
+        UserError: the prompt has a character that the tokenizer does not know, or is not UTF-8.
     """
+    try:
+        (prompt or "").encode()
+    except UnicodeEncodeError:
+        raise UserError("the prompt is not UTF-8: give it in UTF-8") from None
     start = [] if tokenizer.end is None else [tokenizer.end]
     tokens = [*start, *(tokenizer.encode(prompt).tolist() if prompt else [])]
     return torch.tensor(tokens) if tokens else None

@@ -5,19 +5,26 @@ from collections.abc import Sequence
 import lightning as L
 
 from genai import runs
+from genai.data.text import TextDataModule
 from genai.errors import UserError
 from genai.models.capabilities import InitialisesFromRun, ReadsRun
+from genai.runs.text import tokenizer_of
 
 
-def initialise(model: L.LightningModule, source: str, trust: Sequence[str]) -> None:
-    """Give a new model the averaged weights of the run or zoo entry `source`.
+def initialise(model: L.LightningModule, data: L.LightningDataModule, source: str, trust: Sequence[str]) -> None:
+    """Give a new model of `data` the averaged weights of the run or zoo entry `source`.
 
     Raises:
-        UserError: its network is another one.
+        UserError: its network or its tokenizer is another one.
     """
     if not isinstance(model, InitialisesFromRun):
         raise UserError(f"a {type(model).__name__} cannot start from another run: leave --init_from out")
     other = runs.load(source, trust=trust)
+    if isinstance(data, TextDataModule) and tokenizer_of(runs.find(source)).spec() != data.tokenizer.spec():
+        raise UserError(
+            f"--init_from {source} has another tokenizer than {data.name}, so that its weights belong to other tokens: "
+            "use data.init_args.tokens: bytes for both, or the text that it was trained on"
+        )
     try:
         model.initialise_from(other.export_state())
     except RuntimeError as error:

@@ -186,7 +186,7 @@ class GenaiCLI(LightningCLI):
         if self.subcommand == "fit":
             self.check_fit(has_callbacks=bool(chosen.callbacks))
         if self.subcommand == "fit" and options.init_from and not options.ckpt_path:
-            initialise(self.model, options.init_from, self.trust)
+            initialise(self.model, self.datamodule, options.init_from, self.trust)
         elif self.subcommand == "fit" and not options.ckpt_path and getattr(self.model, "requires_init_from", False):
             raise UserError(f"a {type(self.model).__name__} continues the training of a run: add --init_from RUN")
         if self.subcommand in getattr(self.model, "verbs_with_reward", ()):
@@ -292,9 +292,8 @@ class GenaiCLI(LightningCLI):
 def import_classes() -> None:
     """Import every model and data module, so that `--model GAN --data Digits` finds them by name."""
     for package in (models, data):
-        for module in pkgutil.iter_modules(package.__path__):
-            name = f"{package.__name__}.{module.name}"
-            import_module(f"{name}.{module.name}" if package is models and module.ispkg else name)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
 
 
 def user_loggers(chosen: Any, run_dir: Path | None) -> list[Logger]:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import genai
 from genai.cli import main
 from genai.data.digits import Digits
+from genai.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,16 @@ def test_mistakes_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert "8x8 pixels" in capsys.readouterr().err
     assert main(["score", str(folder / "png"), "--against", "digit"]) == 2
     assert "did you mean digits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">i4", "<u8"])
+def test_labels_of_any_integer_type(kind: str, folder: Path, workspace: Path) -> None:
+    content = dict(np.load(folder / "x.npz"))
+    np.savez("typed.npz", images=content["images"], labels=content["labels"].astype(kind))
+    assert main(["score", "typed.npz", "--against", "digits"]) == 0
+
+
+def test_labels_of_another_kind_are_refused() -> None:
+    images, labels = Digits().split("train").batch(range(20))
+    with pytest.raises(UserError, match="the labels have shape"):
+        genai.evaluate(images, "digits", labels=torch.nn.functional.one_hot(labels, 10))

@@ -10,8 +10,14 @@ import torch
 import genai
 from genai.cli import main
 from genai.cli.text_likelihood import Units, mean_of
+from genai.data.text_files import TextFiles
+from genai.errors import UserError
+from genai.models.autoregressive.autoregressive import Autoregressive
+from genai.networks.transformer import Transformer
 from genai.runs import Run, find
 from genai.runs.text import prompt_tokens, tokenizer_of
+from genai.training.callbacks.text_evaluation import until
+from genai.training.initialisation import initialise
 from tests.families import CONFIGS, QUIET
 
 NETWORK = (
@@ -130,3 +136,74 @@ def test_a_prompt_begins_after_the_end_of_a_document(run: Run) -> None:
     tokenizer = tokenizer_of(run)
     assert prompt_tokens("if", tokenizer).tolist() == [tokenizer.end, *tokenizer.encode("if").tolist()]
     assert torch.equal(prompt_tokens(None, tokenizer), torch.tensor([tokenizer.end]))
+
+
+def test_samples_of_one_file_are_detected_one_by_one(run: Run, capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    sample = ["sample", str(run.path), "--tokens", "60", "--num", "3", "--watermark", "key", "--out", "a.txt"]
+    assert main(sample) == 0
+    capsys.readouterr()
+    main(["detect", "a.txt", "--run", str(run.path), "--key", "key"])
+    found = capsys.readouterr()
+    assert "a.txt:2" in found.out
+    assert found.err == ""
+    assert main(["likelihood", str(run.path), "a.txt"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--temperature", "0", "--top-k", "3"], "--top-k has no effect on --temperature 0"),
+        (["--temperature", "0", "--top-p", "0.9"], "--top-p has no effect on --temperature 0"),
+        (["--force"], "--force has no effect without --out"),
+        (["--prompt", "\udcff"], "the prompt is not UTF-8"),
+    ],
+)
+def test_options_of_text_without_effect(run: Run, options: list[str], message: str, capsys, workspace: Path) -> None:
+    assert main(["sample", str(run.path), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_dollars_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    assert main(["tokens", "zoo/shakespeare-gpt", "--prompt", "a$b"]) == 0
+    out = capsys.readouterr().out
+    assert "$" in out
+    assert "\\$" not in out
+
+
+def test_documents_are_scored_as_in_training(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = [
+        "fit",
+        "--model",
+        "NGram",
+        "--model.init_args.order",
+        "4",
+        "--data",
+        "Sums",
+        "--data.init_args.num_sums",
+        "600",
+        *QUIET,
+    ]
+    assert main([*fit, "--experiment", "sums", "--trainer.max_epochs", "1", "--best_metric", "val/loss"]) == 0
+    path = find("sums").path
+    assert main(["test", str(path), *QUIET, "--evaluation.num_samples", "8"]) == 0
+    assert main(["likelihood", str(path)]) == 0
+    assert "its first" in capsys.readouterr().out
+    content = json.loads((path / "metrics.json").read_text())
+    assert content["likelihood"]["nats_per_token"][0] == pytest.approx(content["test"]["scores"]["nats_per_token"])
+    assert content["test"]["protocol"]["num_tokens"] > 100
+    assert main(["likelihood", str(path), "--stride", "2"]) == 2
+    assert "--stride has no effect" in capsys.readouterr().err
+
+
+def test_samples_end_with_their_document() -> None:
+    assert until([1, 2, 9, 3], 9) == [1, 2]
+    assert until([1, 2], 9) == until([1, 2], None) == [1, 2]
+
+
+def test_weights_of_other_tokens_are_refused(workspace: Path) -> None:
+    text = "".join(chr(1000 + i) for i in range(65)) * 40
+    Path("other.txt").write_text(text)
+    data = TextFiles("other.txt", tokens="characters", context_length=64)
+    model = Autoregressive(65, 64, network=Transformer)
+    with pytest.raises(UserError, match="another tokenizer"):
+        initialise(model, data, "zoo/shakespeare-gpt", ())

@@ -47,6 +47,27 @@ def test_it_is_named_in_one_line(command: list[str], option: str, workspace: Pat
     assert not any(workspace.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["interpolate", VAE, "99999999999999999999", "3"], "the seed 99999999999999999999 is out of range"),
+        (["interpolate", VAE, "4294967296", "3"], "the seed 4294967296 is out of range"),
+        (["directions", VAE, "--num", "3"], "use a larger --num"),
+        (["explain", GPT, "--num", "1"], "use --num 4 or more"),
+        (["memorisation", "zoo/digits-diffusion", "--num", "1"], "use 2 samples or more"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_numbers_that_are_too_small_or_too_large(
+    command: list[str], words: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not any(workspace.iterdir())
+
+
 def test_unknown_words_need_a_prompt(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", VAE, "--unknown-words"]) == 2
     assert "add --prompt TEXT" in capsys.readouterr().err

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from genai.cli import main
+from genai.cli.verbs.detect import combined
 
 DIGITS = "zoo/digits-diffusion"
 TEXT = "zoo/shakespeare-mingru"
@@ -84,3 +86,12 @@ def test_the_latents_of_a_gan_are_marked(workspace: Path, capsys: pytest.Capture
     assert main(["sample", "zoo/mnist-gan", "--num", "4", "--watermark", "secret", "--out", "a.npz"]) == 0
     assert main(["detect", "a.npz", "--run", "zoo/mnist-gan", "--key", "secret"]) == 0
     assert num_found(capsys.readouterr().out) >= 2
+
+
+def test_p_values_of_alike_files_are_combined_for_any_dependence() -> None:
+    assert combined([0.004] * 50) == pytest.approx(4 * 0.004)  # alike: hardly more than one of them says
+    assert combined([1e-9] * 20) < 1e-7
+    assert combined([1e-6, *[0.5] * 9]) == pytest.approx(2e-5)
+    random = np.random.default_rng(0)
+    for together in (np.repeat(random.random((5000, 1)), 8, axis=1), random.random((5000, 8))):
+        assert np.mean([combined(row) < 0.05 for row in together]) <= 0.05

@@ -22,8 +22,16 @@ from genai.control.directions import (
 )
 from genai.control.edit_scores import as_random, before_edits, flipped_labels, measure_directions, monotonicity
 from genai.control.inversion import invert
-from genai.control.predictors import AttributePredictor, class_log_odds, exclusive_attributes, with_age
+from genai.control.predictors import (
+    AttributePredictor,
+    accuracy,
+    class_log_odds,
+    exclusive_attributes,
+    fitted_to_pixels,
+    with_age,
+)
 from genai.control.spaces import EditSpace, Points, edit_space, first_layer
+from genai.data.digits import Digits
 from genai.errors import DamagedFileError, UserError
 from genai.images import to_uint8
 from genai.models.gan.gan import GAN
@@ -231,3 +239,18 @@ def test_damaged_directions_and_those_of_other_weights_are_refused(tmp_path: Pat
 def test_random_directions_are_unit_vectors() -> None:
     assert torch.allclose(random_directions(5, 7).norm(dim=1), torch.ones(5))
     assert isinstance(POINTS[:2], Points)
+
+
+def test_the_predictor_of_pixels_keeps_the_names_of_classes_where_one_is_missing() -> None:
+    data = Digits(exclude=[7])
+    predictor = fitted_to_pixels(data.split("train"), data)
+    images, labels = Digits().split("val").batch(range(300))
+    scores = predictor.scores(images)
+    assert scores.shape == (300, 10)
+    read = scores.argmax(dim=1)
+    assert (read != 7).all()
+    known = labels != 7
+    assert (read == labels)[known].double().mean() > 0.85
+    agreement = accuracy(predictor, Digits().split("val"), data.class_names)
+    assert agreement == pytest.approx(float((predictor.scores(Digits().split("val").batch(range(350)).images).argmax(dim=1)
+                                             == Digits().split("val").batch(range(350)).labels).double().mean()))  # fmt: skip

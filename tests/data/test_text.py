@@ -120,7 +120,7 @@ def test_documents_are_whole_in_one_split() -> None:
     assert sorted(document for part in parts.values() for document in part) == sorted(documents)
     assert [len(parts[name]) for name in ("train", "val", "test")] == [24, 3, 3]
     assert split_documents(documents[::-1]) == parts
-    with pytest.raises(UserError, match="split_by: position"):
+    with pytest.raises(UserError, match="use 3 or more"):
         split_documents(documents[:2], "document")
 
 
@@ -245,3 +245,42 @@ def test_authors_have_as_many_lines_each_and_no_work_in_two_splits(tmp_path: Pat
         assert sorted(span.name.split()[1] for span in spans) == ["milton"] * 10 + ["shakespeare"] * 10
         works.append({(span.name.split(":")[0], span.name.split()[1]) for span in spans})
     assert sum(map(len, works)) == len(set.union(*works)) == 6
+
+
+def test_labels_may_have_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "mails.csv"
+    path.write_text("label,text\n" + "".join(f"{'spam' if i % 3 == 0 else 'not spam'},mail {i}\n" for i in range(60)))
+    data = Mails(root=str(path), classes=["not spam", "spam"], labels=True, context_length=16)
+    read = {span.label for split in ("train", "val", "test") for span in data.split(split).documents}
+    assert read == {"spam", "not spam"}
+    for batch in data.val_dataloader():
+        texts = [data.tokenizer.text(row[row >= 0]) for row in batch.tokens]
+        assert [int(text.split()[1]) % 3 == 0 for text in texts] == (batch.labels == 1).tolist()
+
+
+def test_three_mails_are_enough(tmp_path: Path) -> None:
+    data = Mails(root=mails_file(tmp_path, 3), labels=True, context_length=16)
+    assert [len(list(data.val_dataloader())), len(data.split("train").documents)] == [1, 1]
+
+
+def test_a_long_mail_is_read_and_an_open_quote_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mails.csv"
+    path.write_text("label,text\n" + f"spam,{'x' * 200_000}\n" * 3)
+    assert len(Mails(root=str(path)).split("train")) == 200_000
+    path.write_text('label,text\nspam,"never closed\nham,b\n')
+    with pytest.raises(UserError, match="is not CSV"):
+        Mails(root=str(path)).prepare_data()
+    path.write_text("label,text\nspam,dear friend, buy\nham,b\n")
+    with pytest.raises(UserError, match="line 2, has more values than columns"):
+        Mails(root=str(path)).prepare_data()
+
+
+def test_lines_of_compressed_json(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps({"text": f"line {i}\r\nnext"}) for i in range(30))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    data = TextFiles(str(tmp_path / "a.jsonl.gz"), context_length=4)
+    assert len(data.split("train").documents) == 24
+    text = data.tokenizer.text(data.split("val").tokens)
+    assert "line" in text
+    assert "\r" not in text
+    assert "{" not in text

@@ -1,7 +1,9 @@
 """Corrected shares: exact where the confusion matrix is known, calibrated intervals and tests, planted differences."""
 
 import numpy as np
+import pytest
 
+from genai.errors import UserError
 from genai.metrics.audit import Cells, audit_cells, confusion_counts, corrected_shares, holm
 
 CONFUSION = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.0, 0.0, 1.0]])
@@ -57,3 +59,18 @@ def test_a_difference_is_found_and_equal_shares_are_not_called_different() -> No
 def test_shares_are_compared_with_those_expected() -> None:
     cells = simulated([0.5, 0.25, 0.25], 1)
     assert audit_cells(cells, expected=(2, 1, 1)).p_value > 0.05
+
+
+def test_one_of_many_classes_can_be_significant() -> None:
+    random = np.random.default_rng(0)
+    test = np.repeat(np.arange(60), 5)
+    samples = np.where(random.random(500) < 0.5, 7, random.integers(60, size=500))
+    found = audit_cells(Cells([str(k) for k in range(60)], np.arange(6000) % 60, test, test, samples))
+    assert found.p_values[7] < 0.05
+    assert (np.delete(found.p_values, 7) >= 0.05).all()
+
+
+def test_too_many_classes_are_refused() -> None:
+    labels = np.arange(1000)
+    with pytest.raises(UserError, match="at most 100"):
+        audit_cells(Cells([str(k) for k in labels], labels, labels, labels, labels))

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from genai.cli.verbs.anomalies import auroc
 from genai.metrics.novelty import complexity, excess, novelty, standardised
 
 
@@ -49,3 +50,8 @@ def test_standardised_scores_have_mean_0_and_standard_deviation_1() -> None:
     scores = standardised(reference, reference)
     assert abs(float(scores.mean())) < 1e-4
     torch.testing.assert_close(scores.std(), torch.tensor(1.0))
+
+
+def test_equal_scores_count_half() -> None:
+    assert auroc(torch.zeros(5), torch.zeros(500)) == 0.5
+    assert auroc(torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.0])) == 3.5 / 4

@@ -31,3 +31,11 @@ def test_the_temperature_undoes_a_factor_of_the_logits() -> None:
     logits = torch.randn(20_000, 2, generator=generator, dtype=torch.float64)
     labels = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
     assert fitted_temperature(20 * logits, labels) == pytest.approx(20, rel=0.15)
+
+
+@pytest.mark.parametrize("name", TEXT_BASELINES)
+def test_a_class_without_training_texts_is_never_chosen_and_shifts_no_other(name: str) -> None:
+    splits = {split: texts(num, seed) for split, num, seed in (("train", 60, 0), ("val", 40, 1), ("test", 60, 2))}
+    splits = {split: Labelled(part.texts, 2 * part.labels) for split, part in splits.items()}  # class 1 of 3 is missing
+    found = text_baseline(name, splits, 3)
+    assert (found.test.argmax(dim=1).numpy() == splits["test"].labels).mean() > 0.95

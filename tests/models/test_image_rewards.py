@@ -15,12 +15,15 @@ from genai.cli import main
 from genai.data.digits import Digits
 from genai.errors import UserError
 from genai.models.base import Model
+from genai.models.classifier.classifier import Classifier
 from genai.models.diffusion.nft import DiffusionNFT, nft_loss, optimality, path_kl
 from genai.models.diffusion.sampling import Sampling
-from genai.models.image_rewards import LabelProbability, StrokeThickness, Symmetry, check_rewards
+from genai.models.image_rewards import LabelProbability, StrokeThickness, Symmetry
+from genai.models.policy_gradient import check_rewards
 from genai.models.vqvae.quantizers import VectorQuantizer
 from genai.models.vqvae.reinforce import CodeReinforce
 from genai.networks.codec import GridDecoder, GridEncoder
+from genai.networks.convnet import ConvNet
 from genai.networks.transformer import Transformer
 from genai.networks.unet import UNet
 from genai.runs import REPOSITORY, find
@@ -293,3 +296,20 @@ def test_a_function_of_ones_own_is_a_reward(
     assert main(["sample", "dark", "--num", "2", "--steps", "2"]) == 2
     assert "--trust mine" in capsys.readouterr().err
     assert main(["sample", "dark", "--num", "2", "--steps", "2", "--trust", "mine"]) == 0
+
+
+def test_a_classifier_of_other_labels_is_refused() -> None:
+    class Stub(Classifier):
+        def predict(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(images), self.num_classes), 0.5)
+
+    images = torch.zeros(2, 1, 8, 8)
+    for num, attributes, labels in (
+        (4, True, torch.tensor([1, 2])),
+        (4, False, torch.tensor([1, 9])),
+        (4, False, torch.ones(2, 4)),
+    ):
+        reward = LabelProbability("some-run")
+        reward.use(Stub((1, 8, 8), num, ConvNet, attributes=attributes))
+        with pytest.raises(UserError, match="classifier of the same labels"):
+            reward(images, labels)

@@ -105,3 +105,33 @@ def test_counts_do_not_depend_on_the_batches(text: list[int]) -> None:
 def test_too_many_tokens_for_the_order() -> None:
     with pytest.raises(UserError, match="order 8 is out of range for 1,024 tokens"):
         KneserNey(1024, 8)
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_the_start_of_documents_is_learned(order: int) -> None:
+    """Three of four documents begin with 1, the others with 2, and most are shorter than n."""
+    documents = torch.tensor([[5, 1, 3, 5, -1], [5, 1, 5, -1, -1], [5, 1, 4, 3, 5], [5, 2, 5, -1, -1]]).repeat(20, 1)
+    network = KneserNey(V, order, by_document=True)
+    network.add(documents)
+    following = network(torch.tensor([[5]]))[0, 1].exp()  # after the start
+    assert following[1] == pytest.approx(0.75, abs=0.02)
+    assert following[2] == pytest.approx(0.25, abs=0.02)
+    rows = documents[:4].clamp(min=0)
+    expected = network(rows)[:, :-1].gather(2, rows[..., None])[..., 0]
+    torch.testing.assert_close(network.log_probs(rows)[:, 1:], expected[:, 1:])
+    cache = Cache()
+    steps = torch.cat([network(rows[:, i : i + 1], cache=cache) for i in range(5)], dim=1)
+    torch.testing.assert_close(steps, network(rows))
+    loaded = KneserNey(V, order)
+    loaded.load_state_dict(network.state_dict())
+    assert torch.equal(loaded(rows), network(rows))
+
+
+def test_no_token_has_probability_zero() -> None:
+    """In short texts a discount of Chen & Goodman can be negative, so that a context would leave nothing to other tokens."""
+    for seed in range(40):
+        text = torch.multinomial(torch.tensor([0.6, 0.3, 0.07, 0.03]), 300, True, generator=torch.Generator().manual_seed(seed))
+        network = KneserNey(4, 3)
+        network.add(text[None, :200])
+        assert network.log_probs(text[None, 200:]).isfinite().all()
+        assert all((level.discounts > 0).all() for level in network.build())

@@ -1,5 +1,6 @@
 """Options of sampling tokens, and text files as tokens."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,24 @@ class TokenOptions(Options):
         return self == TokenOptions()
 
     def settings(self) -> dict[str, Any]:
-        """The options given, as keyword arguments of `TokenSampling`."""
+        """The options given, as keyword arguments of `TokenSampling`; UserError for one without effect."""
+        if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
+            name = "--top-k" if self.top_k is not None else "--top-p"
+            raise UserError(f"{name} has no effect on --temperature 0, which takes the most likely token: leave it out")
         given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
         return {name: value for name, value in given.items() if value is not None}
 
 
-def file_tokens(name: str, tokenizer: TextTokenizer) -> Tensor:
-    """The tokens of a text file (L,).
+def heading_of(seed: int, number: int | str) -> str:
+    """The line above a sample in a file of several."""
+    return f"--- seed {seed}, sample {number} ---\n"
+
+
+HEADING = re.compile(r"^--- seed \d+, sample \d+ ---\n", re.MULTILINE)
+
+
+def file_texts(name: str, tokenizer: TextTokenizer) -> list[Tensor]:
+    """The tokens (L,) of a text file; of a file of `genai sample --num`, those of each sample.
 
     Raises:
         UserError: it is missing, empty, binary, not UTF-8, or has a character that the tokenizer does not know.
@@ -56,10 +68,12 @@ def file_tokens(name: str, tokenizer: TextTokenizer) -> Tensor:
     path = Path(name)
     if not path.is_file():
         raise UserError(f"there is no file {path}: name a text file in UTF-8")
+    content = read_text(path)
+    texts = HEADING.split(content)[1:] if HEADING.match(content) else [content]
     try:
-        tokens = tokenizer.encode(read_text(path))
+        rows = [torch.from_numpy(tokenizer.encode(text)) for text in texts]
     except UserError as error:
-        raise UserError(str(error) if str(error).startswith(name) else f"{path}: {error}") from None
-    if len(tokens) < 2:
-        raise UserError(f"{path} has {len(tokens)} token: a text needs two")
-    return torch.from_numpy(tokens)
+        raise UserError(f"{path}: {error}") from None
+    if min(map(len, rows)) < 2:
+        raise UserError(f"{path} has {min(map(len, rows))} token: a text needs two")
+    return rows

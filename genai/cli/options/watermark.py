@@ -78,7 +78,7 @@ def mark_p_values(source: LoadedRun, key: str, images: Tensor) -> Tensor:
         condition = null_condition(source, len(batch))
         if isinstance(model, InvertsNoise):
             found = [mark.p_values(model.invert(batch, condition, restore_from=level)) for level in (0.0, RESTORE_FROM)]
-            parts.append(1 - (1 - torch.minimum(*found)).square())
+            parts.append(-torch.expm1(2 * torch.log1p(-torch.minimum(*found))))
         else:
             parts.append(mark.p_values(latents_of(model, batch, condition)))
     return torch.cat(parts)

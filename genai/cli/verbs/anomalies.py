@@ -254,7 +254,7 @@ def excluded(data: ImageDataModule, named: NamedImages) -> Tensor:
 
 
 def auroc(anomalous: Tensor, normal: Tensor) -> float:
-    """The probability that an anomalous image has a higher score than a normal one."""
+    """The probability that an anomalous image has a higher score than a normal one; equal scores count half."""
     target = torch.cat([torch.ones(len(anomalous)), torch.zeros(len(normal))]).int()
-    ranks = torch.cat([anomalous, normal]).argsort().argsort().double() / len(target)  # torchmetrics needs values in [0, 1]
-    return float(binary_auroc(ranks, target))
+    _, ranks = torch.cat([anomalous, normal]).unique(return_inverse=True)  # torchmetrics needs values in [0, 1]
+    return float(binary_auroc(ranks.double() / len(target), target))

@@ -80,7 +80,10 @@ def run(arguments: list[str]) -> None:
     data.prepare_data()
     data.setup("fit")
     known = known_labels(data, network)
-    condition = sample_labels(source, data, known["train"], options.num, options.shares)
+    own = data if options.labels is None else data_of(source.run, source.trust)  # the model's own labels
+    own.prepare_data()
+    own.setup("fit")
+    condition = sample_labels(source, own, options.num, options.shares)
     predict = predictor(network)
     images = to_uint8(source.model.sample(image_seeds(options.seed, options.num), condition, **settings))
     predicted = predict(extract(network, images.split(BATCH_SIZE)).logits)
@@ -164,7 +167,7 @@ def chosen_pairs(text: str | None, network: FeatureNetwork) -> list[tuple[int, i
     return [(names.index(parts[0]), names.index(parts[1]))]
 
 
-def sample_labels(source: LoadedRun, data: Any, known: np.ndarray, num: int, shares: str | None) -> Tensor | None:
+def sample_labels(source: LoadedRun, data: Any, num: int, shares: str | None) -> Tensor | None:
     """The condition of `num` samples: labels of training images, or those with --shares; None for an unconditional model."""
     if shares is None:
         return cycle_labels(data.split("train").labels, num) if source.model.conditional else None

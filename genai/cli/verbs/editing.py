@@ -82,7 +82,9 @@ def run(arguments: list[str]) -> None:
     source = run.load(DECODE)
     found = load_directions(Path(options.directions or source.run.path / DIRECTIONS), source.model.images_seen)
     names = (
-        options.attributes.split(",") if options.attributes else [d.name for d in found.directions if d.kind == "supervised"]
+        list(dict.fromkeys(options.attributes.split(",")))
+        if options.attributes
+        else [d.name for d in found.directions if d.kind == "supervised"]
     )
     if not names:
         raise UserError("there are no supervised directions to measure: find some with `genai directions`, and a larger --num")
@@ -112,12 +114,11 @@ def run(arguments: list[str]) -> None:
         results["conditional"] = measure_conditional(other, seeds, real, names, predictor)
     reference = predictor.embed(real.batch(range(min(len(real), 5000))).images)
     sets = {"samples": before.images} | {name: result.images for name, result in results.items()}
-    num = min(map(len, sets.values()))
-    fids = {name: edited_fid(images, reference, num, predictor) for name, images in sets.items()}
+    num = min(filter(None, map(len, sets.values())))
+    fids = {name: edited_fid(images, reference, num, predictor) for name, images in sets.items() if len(images)}
     floor = accuracy(predictor, real, data.class_names)
     print_scores(results, predictor, exclusive)
-    known = floor[~floor.isnan()]
-    agrees = f", which agrees with {float(known.mean()):.1%} of the labels of real images" if len(known) else ""
+    agrees = "" if floor is None else f", which agrees with {floor:.1%} of the labels of real images"
     print(f"{options.num} samples; predictor `{predictor.name}`{agrees}")
     print(f"FID on its features, {num} images each: {', '.join(f'{name} {value:.3g}' for name, value in fids.items())}")
     rows = [(name, *(f"{share:.4f}" for share in score.changed)) for name, score in results["edits"].scores.items()]

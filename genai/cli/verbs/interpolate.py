@@ -6,7 +6,7 @@ Group: sample and edit
 import torch
 from torch import Tensor
 
-from genai.cli.options.arguments import VerbParser, positive, refuse
+from genai.cli.options.arguments import MAX_SEED, VerbParser, positive, refuse
 from genai.cli.options.images import IMAGE_HELP, read_images
 from genai.cli.options.labels import LabelOptions, label_kind, sample_condition
 from genai.cli.options.output import MOTION, OutputOptions
@@ -54,6 +54,8 @@ def run(arguments: list[str]) -> None:
         raise UserError("--predictor reads the labels of --read-labels: add it, or leave --predictor out")
     if len(options.ends) not in (0, 2):
         raise UserError(f"interpolation needs two ends, not {len(options.ends)}: name two images, two seeds, or none")
+    if too_large := [end for end in options.ends if end.isdecimal() and int(end) > MAX_SEED]:
+        raise UserError(f"the seed {too_large[0]} is out of range: use an integer from 0 to {MAX_SEED}")
     if options.ends:
         refuse(options, ("num", "seed"), "between two ends")
     else:

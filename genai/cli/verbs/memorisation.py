@@ -62,6 +62,8 @@ def run(arguments: list[str]) -> None:
     if not isinstance(source.model, Denoises):
         refuse(options, ("levels",), f"on a {type(source.model).__name__}")
     settings = SamplerOptions.from_namespace(options).settings(source, run.device)
+    if options.num < 2:
+        raise UserError("--num 1 is too small for a comparison: use 2 samples or more")
     data = source.data("fit")
     train, held = data.split("train"), data.split("test")
     if min(len(train), len(held)) < 2:
@@ -75,6 +77,9 @@ def run(arguments: list[str]) -> None:
     copies = share_of_copies(to_train.distances.numpy())
     print(f"{options.num:,} samples; {len(train):,} training and {len(held):,} test images of {data.name}")
     show_neighbours(share, copies, of_held, to_train, to_held)
+    if data.exclude or data.class_shares is not None:
+        print("note: training images have other class shares than test images, by exclude or class_shares: what tells classes")
+        print("apart also tells training images from test images, so only the copies of one image show memorisation")
     show_membership(source, train, held, options.num, options.levels or NUM_LEVELS, options.seed)
     picture = worst(samples, to_train, to_held)
     save_png(picture, path, {"Model": type(source.model).__name__, "Run": source.run.name, "Verb": "memorisation"})

@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> None:
             f"the prompt has {0 if tokens is None else len(tokens)} tokens: use 1 to {limit}, the length of the context"
         )
     with torch.no_grad():
-        logits = source.model.averaged_network(tokens[None])[0].double()
+        logits = source.model.averaged_network(tokens[None].to(source.model.device))[0].double().cpu()
     p = logits.softmax(dim=-1)  # (1 + L, V)
     names = tokenizer.names()
     shown = ["<start>", *(names[token] for token in tokens.tolist())]
@@ -86,8 +86,8 @@ def draw_distributions(p: Tensor, names: list[str], shown: list[str]) -> Figure:
     figure = Figure(figsize=(max(4, 0.3 * len(shown) + 2), 0.25 * len(chosen) + 1), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(p[:, chosen].T, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(shown)), [quoted(name) for name in shown], rotation=90, fontfamily="monospace")
-    axes.set_yticks(range(len(chosen)), [quoted(names[token]) for token in chosen.tolist()], fontfamily="monospace")
+    axes.set_xticks(range(len(shown)), [in_figure(name) for name in shown], rotation=90, fontfamily="monospace")
+    axes.set_yticks(range(len(chosen)), [in_figure(names[token]) for token in chosen.tolist()], fontfamily="monospace")
     axes.set(xlabel="after this token", ylabel="next token")
     figure.colorbar(image, label="probability")
     return figure
@@ -98,7 +98,7 @@ def draw_attention(source: LoadedRun, tokens: Tensor, shown: list[str], path: Pa
     network = source.model.averaged_network
     if not isinstance(network, Transformer):
         return
-    maps = attention_maps(network, tokens[None])[:, 0]  # (depth, heads, 1 + L, 1 + L)
+    maps = attention_maps(network, tokens[None].to(source.model.device))[:, 0].cpu()  # (depth, heads, 1 + L, 1 + L)
     depth, heads = maps.shape[:2]
     figure = Figure(figsize=(2.4 * heads, 2.4 * depth), layout="constrained")
     for axes, weights, i in zip(
@@ -108,9 +108,9 @@ def draw_attention(source: LoadedRun, tokens: Tensor, shown: list[str], path: Pa
         axes.set_title(f"block {i // heads + 1}, head {i % heads + 1}", fontsize=8)
         few = len(shown) <= NUM_ROWS
         axes.set_xticks(
-            range(len(shown)) if few else [], [quoted(name) for name in shown] if few else [], rotation=90, fontsize=5
+            range(len(shown)) if few else [], [in_figure(name) for name in shown] if few else [], rotation=90, fontsize=5
         )
-        axes.set_yticks(range(len(shown)) if few else [], [quoted(name) for name in shown] if few else [], fontsize=5)
+        axes.set_yticks(range(len(shown)) if few else [], [in_figure(name) for name in shown] if few else [], fontsize=5)
     write(figure, path)
 
 
@@ -123,4 +123,9 @@ def write(figure: Figure, path: Path) -> None:
 
 def quoted(name: str) -> str:
     """A token's name as it can be printed, in which a space can be seen."""
-    return visible(name).replace(" ", "␣").replace("$", r"\$")
+    return visible(name).replace(" ", "␣")
+
+
+def in_figure(name: str) -> str:
+    """`quoted` for matplotlib, which reads mathematics between dollar signs."""
+    return quoted(name).replace("$", r"\$")

@@ -13,7 +13,8 @@ class NGram(TextModel):
     """n-grams with modified Kneser-Ney smoothing.
 
     A training step counts a batch, of all devices together; there is no optimiser. n-grams across the border of two training
-    windows are not counted: choose windows much longer than n.
+    windows are not counted: choose windows much longer than n. Of data by
+    document, a window is a document, whose first tokens count too.
 
     Args:
         vocab_size: number of tokens, linked from the data.
@@ -29,6 +30,10 @@ class NGram(TextModel):
 
     def configure_optimizers(self) -> None:
         """There is nothing to optimise."""
+
+    def on_fit_start(self) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        self.network.by_document.fill_(getattr(data, "by_document", False))  # type: ignore[operator]
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         tokens, _, *labels = batch

@@ -12,7 +12,14 @@ from torchmetrics import MeanMetric
 from genai.errors import UserError, check_at_least
 from genai.models.autoregressive.network_model import TokenNetworkModel
 from genai.models.autoregressive.rewards import TextReward
-from genai.models.policy_gradient import SampledTokens, group_advantages, kl_of_tokens, reinforce_loss, token_mean
+from genai.models.policy_gradient import (
+    SampledTokens,
+    check_rewards,
+    group_advantages,
+    kl_of_tokens,
+    reinforce_loss,
+    token_mean,
+)
 from genai.networks.transformer import Cache
 
 
@@ -104,7 +111,8 @@ class Reinforce(TokenNetworkModel):
         text = self.trainer.datamodule.tokenizer.text  # type: ignore[attr-defined]
         prompts = [text(row[: self.prompt_tokens + 1]) for row in sampled.tokens.tolist()]
         completions = [text(row[is_new].tolist()) for row, is_new in zip(sampled.tokens, sampled.is_new, strict=True)]
-        return torch.tensor(self.reward(prompts, completions), dtype=torch.float32, device=sampled.tokens.device)
+        rewards = torch.as_tensor(self.reward(prompts, completions), dtype=torch.float32)
+        return check_rewards(rewards, len(prompts), "completions").to(sampled.tokens.device)
 
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """Besides the likelihood: the rewards of the model and the reference model, and the KL divergence."""

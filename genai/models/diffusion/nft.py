@@ -13,7 +13,8 @@ from genai.models.base import NetworkFactory, Shape
 from genai.models.diffusion.diffusion import Diffusion
 from genai.models.diffusion.noise import LogUniform, stratified_uniform
 from genai.models.diffusion.preconditioning import Denoise, append_dims
-from genai.models.image_rewards import ImageReward, check_rewards
+from genai.models.image_rewards import ImageReward
+from genai.models.policy_gradient import check_rewards
 
 
 class DiffusionNFT(Diffusion):

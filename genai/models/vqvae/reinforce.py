@@ -13,9 +13,16 @@ from torch.nn.functional import log_softmax
 from genai.errors import check_at_least
 from genai.models.base import Shape
 from genai.models.ema import WarmStart
-from genai.models.image_rewards import ImageReward, check_rewards
+from genai.models.image_rewards import ImageReward
 from genai.models.optimization import optimizer_and_schedule
-from genai.models.policy_gradient import SampledTokens, group_advantages, kl_of_tokens, reinforce_loss, token_mean
+from genai.models.policy_gradient import (
+    SampledTokens,
+    check_rewards,
+    group_advantages,
+    kl_of_tokens,
+    reinforce_loss,
+    token_mean,
+)
 from genai.models.schedules import Cosine
 from genai.models.vqvae.code_model import CodeModel
 from genai.models.vqvae.code_sampling import CodeSampling

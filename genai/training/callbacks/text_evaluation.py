@@ -1,5 +1,6 @@
 """Scores of a text model after `validate` and `test`: bits per byte, variety and memorisation of samples."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -7,6 +8,7 @@ import numpy as np
 import rich
 import torch
 from rich.text import Text
+from torch import Tensor
 
 from genai.data.text import TextDataModule, document_windows
 from genai.data.token_cache import TokenSplit
@@ -72,9 +74,19 @@ def score_text(model: TextModel, data: TextDataModule, split: Any, num_samples: 
     prompt = None if tokenizer.end is None else torch.tensor([tokenizer.end])
     num_tokens = min(SAMPLE_TOKENS, data.context_length - 1) if data.by_document else SAMPLE_TOKENS
     samples = model.sample(image_seeds(seed, num_samples), prompt, num_tokens=num_tokens)
-    texts = [tokenizer.decode(row) for row in samples.tolist()]
-    excerpts = [tokenizer.decode(row) for row in excerpts_of(held_out, num_samples, num_tokens)]
+    end = tokenizer.end if data.by_document else None
+    texts = [tokenizer.decode(until(row, end)) for row in samples.tolist()]
+    excerpts = [
+        tokenizer.decode(row)
+        for row in (first_of_documents if data.by_document else excerpts_of)(held_out, num_samples, num_tokens)
+    ]
     text = tokenizer.decode(training.tokens)
+    if data.by_document:
+        held_out_likelihood = document_likelihood(model, data, split, len(held_out.documents))
+        training_likelihood = document_likelihood(model, data, "train", len(held_out.documents))
+    else:
+        held_out_likelihood = likelihood(model, held_out.tokens, tokenizer.num_bytes)
+        training_likelihood = likelihood(model, training.tokens[: len(held_out)], tokenizer.num_bytes)
     protocol = TextProtocol(
         data=data.name,
         fingerprint=data.fingerprint(split),
@@ -82,18 +94,12 @@ def score_text(model: TextModel, data: TextDataModule, split: Any, num_samples: 
         tokenizer=tokenizer.kind,
         vocab_size=tokenizer.vocab_size,
         context_length=data.context_length,
-        num_tokens=len(held_out),
-        num_bytes=int(tokenizer.num_bytes[held_out.tokens].sum()),
+        num_tokens=held_out_likelihood.num_tokens,
+        num_bytes=held_out_likelihood.num_bytes,
         num_samples=num_samples,
         sample_tokens=num_tokens,
         seed=seed,
     )
-    if data.by_document:
-        held_out_likelihood = document_likelihood(model, data, split, len(held_out.documents))
-        training_likelihood = document_likelihood(model, data, "train", len(held_out.documents))
-    else:
-        held_out_likelihood = likelihood(model, held_out.tokens, tokenizer.num_bytes)
-        training_likelihood = likelihood(model, training.tokens[: len(held_out)], tokenizer.num_bytes)
     return TextResult(
         scores=compute_text_scores(TextComparison(held_out_likelihood, texts, text)),
         floor=compute_text_scores(TextComparison(training_likelihood, excerpts, text)),
@@ -107,20 +113,48 @@ def likelihood(model: TextModel, tokens: np.ndarray, num_bytes: np.ndarray) -> T
     return TextLikelihood(-float(log_probs.sum()), len(tokens) - 1, int(num_bytes[tokens[1:]].sum()))
 
 
-@torch.no_grad()
 def document_likelihood(model: TextModel, data: TextDataModule, split: Any, num: int) -> TextLikelihood:
-    """Of the first `num` documents of a split, each cut after the context, given their labels if the model takes them."""
-    windows = document_windows(data, split)
+    """Of the first `num` documents of a split; see `documents_log_probs`."""
     nats, num_tokens, num_bytes = 0.0, 0, 0
-    for start in range(0, min(num, len(windows)), data.batch_size):
-        tokens, sizes, labels = windows.__getitems__(range(start, min(start + data.batch_size, num, len(windows))))
-        tokens, is_text = tokens.to(model.device), tokens[:, 1:] >= 0
-        condition = [labels.to(model.device)] if model.num_classes else []
-        log_probs = model.log_probs(tokens.clamp(min=0), *condition)[:, 1:].double().cpu()
-        nats -= float(log_probs[is_text].sum())
-        num_tokens += int(is_text.sum())
-        num_bytes += int(sizes[:, 1:].sum())
+    for tokens, log_probs in documents_log_probs(model, data, split, num):
+        nats -= float(log_probs.sum())
+        num_tokens += len(tokens)
+        num_bytes += int(data.tokenizer.num_bytes[tokens].sum())
     return TextLikelihood(nats, num_tokens, num_bytes)
+
+
+@torch.no_grad()
+def documents_log_probs(
+    model: TextModel, data: TextDataModule, split: Any, num: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The tokens of each document with its end, int64 (L,), cut after the context, and their ln p, float64 (L,).
+
+    Args:
+        model: it gets the labels of the documents if it takes them.
+        data: by document.
+        split: train, val or test.
+        num: documents, the first of the split; None for all.
+    """
+    windows = document_windows(data, split)
+    num = len(windows) if num is None else min(num, len(windows))
+    for start in range(0, num, data.batch_size):
+        batch = windows.__getitems__(range(start, min(start + data.batch_size, num)))
+        condition = [batch.labels.to(model.device)] if model.num_classes else []
+        log_probs = model.log_probs(batch.tokens.clamp(min=0).to(model.device), *condition)[:, 1:].double().cpu()
+        for tokens, row in zip(batch.tokens[:, 1:], log_probs, strict=True):
+            yield tokens[tokens >= 0], row[tokens >= 0]
+
+
+def until(tokens: list[int], end: int | None) -> list[int]:
+    """The tokens before the first `end`."""
+    return tokens[: tokens.index(end)] if end in tokens else tokens
+
+
+def first_of_documents(split: TokenSplit, num: int, num_tokens: int) -> list[np.ndarray]:
+    """The first `num_tokens` tokens, without the end, of `num` documents spread evenly over a split."""
+    chosen = np.linspace(0, len(split.documents) - 1, num).astype(int)
+    spans = [split.documents[i] for i in chosen]
+    return [split.tokens[span.start : min(span.stop - 1, span.start + num_tokens)] for span in spans]
 
 
 def excerpts_of(split: TokenSplit, num: int, num_tokens: int) -> list[np.ndarray]:
