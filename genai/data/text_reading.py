@@ -94,7 +94,9 @@ def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
             )
         for row in reader:
             if None in row:  # the values that have no column
-                raise UserError(f"{path}, line {reader.line_num}, has more values than columns: put texts with commas in quotes")
+                raise UserError(
+                    f"{path}, line {reader.line_num}, has more values than columns: put texts with commas in quotes"
+                )
             rows.append(tuple(row[name] or "" for name in columns))
     except csv.Error as error:
         line = reader.line_num

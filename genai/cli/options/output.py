@@ -26,10 +26,10 @@ class OutputOptions(Options):
     force: bool = False
 
     @staticmethod
-    def add_to(parser: VerbParser, what: str = "the PNG to write") -> None:
-        """Add the options; `what` describes --out in the help."""
+    def add_to(parser: VerbParser, what: str = "the PNG to write", more: str = "") -> None:
+        """Add the options; `what` describes --out in the help, `more` stands at the end."""
         group = parser.add_argument_group("output")
-        default = "a new file in RUN/samples (zoo entry: in the current folder)"
+        default = f"a new file in RUN/samples (zoo entry: in the current folder){more}"
         group.add_argument("--out", metavar="PATH", help=f"{what}; default: {default}")
         group.add_argument("--force", action="store_true", help="overwrite --out")
 

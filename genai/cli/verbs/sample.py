@@ -51,7 +51,7 @@ def parser() -> VerbParser:
     LabelOptions.add_sample_options(verb)
     SamplerOptions.add_to(verb)
     TokenOptions.add_to(verb)
-    OutputOptions.add_to(verb, "grid.png, folder/ (one PNG per image) or samples.npz; of text samples.txt")
+    OutputOptions.add_to(verb, "grid.png, folder/ (one PNG per image) or samples.npz; of text samples.txt", "; no file of text")
     return verb
 
 
