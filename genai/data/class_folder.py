@@ -33,7 +33,9 @@ class ClassFolder(Photos):
         self.num_classes = len(self.class_names)
 
     def recipe(self) -> Recipe:
-        options = {"path": str(self.path), "shape": self.image_shape, "strict": self.strict, "classes": self.class_names}
+        options: dict[str, Any] = {"path": str(self.path), "shape": self.image_shape}
+        options |= {"strict": self.strict, "classes": self.class_names}
+        options |= {} if self.bit_depth is None else {"bit_depth": self.bit_depth}
         return Recipe(options, identity(self.path), self.build)
 
     def plan(self) -> Plan:

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 from genai.data.arrays import check_subset
 from genai.data.base import ImageDataModule
 from genai.data.cache import Recipe, Writer
+from genai.errors import check_at_least
 
 VAL, TEST = 350, 350
 
@@ -42,6 +43,7 @@ class Digits(ImageDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        check_at_least("size", size, 1)
         check_subset(exclude, num_train, self.num_classes, class_shares)
         self.size = size
         self.image_shape = (1, size, size)

@@ -141,8 +141,15 @@ def load_parts(root: str, image_column: str, label_column: str | None) -> dict[s
 
 
 def label_texts(part: Any, column: str) -> list[str]:
-    """The labels of a split as text: the names of its classes if the dataset has them."""
+    """The labels of a split as text: the names of its classes if the dataset has them.
+
+    Raises:
+        UserError: a row has no label; the hub's mark for that is None or -1.
+    """
     names = getattr(part.features[column], "names", None)
+    missing = [row for row, value in enumerate(part[column]) if value is None or (names and not 0 <= value < len(names))]
+    if missing:
+        raise UserError(f"row {missing[0]} of {len(part):,} has no {column}: leave such rows out, or set label_column: null")
     values = part.with_format("numpy")[column] if names is None else part[column]
     return [names[value] if names else str(value) for value in values]
 

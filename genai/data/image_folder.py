@@ -10,7 +10,6 @@ from genai.data.photos import Photos, Plan, identity, split_by_group, split_by_h
 from genai.data.sources import find_source
 from genai.errors import UserError
 
-BIT_DEPTHS = range(8, 17)
 RULES = 3  # version of the rules: which files are images, in which split, with which values
 
 
@@ -25,8 +24,6 @@ class ImageFolder(Photos):
     Args:
         root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
         group_by: `image`, or `folder` to keep all images of a folder in one split: of one person, say, if each has a folder.
-        bit_depth: 8 to 16: the bits that are used of integers of 16; by default, the smallest depth of 8, 10, 12, 14 and 16
-            that the largest value of all images fits in.
 
     Raises:
         UserError: an option is out of range.
@@ -39,14 +36,10 @@ class ImageFolder(Photos):
         root: str,
         *,
         group_by: Literal["image", "folder"] = "image",
-        bit_depth: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(root=root, **options)
         self.group_by = group_by
-        if bit_depth is not None and bit_depth not in BIT_DEPTHS:
-            raise UserError(f"bit_depth {bit_depth} is out of range: use 8 to 16")
-        self.bit_depth = bit_depth
 
     def recipe(self) -> Recipe:
         path = self.find()

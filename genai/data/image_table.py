@@ -55,23 +55,25 @@ class ImageTable(Photos):
     def recipe(self) -> Recipe:
         options: dict[str, Any] = {"path": str(self.path), "table": str(self.table), "columns": self.columns}
         options |= {"shape": self.image_shape, "strict": self.strict}
+        options |= {} if self.bit_depth is None else {"bit_depth": self.bit_depth}
         return Recipe(options, [identity(self.path), cache.identity(self.table)], self.build)
 
     def plan(self) -> Plan:
         names, ignored = archives.list_files(self.path)
-        known = [name for name in names if name in self.rows]
+        row_of = {name: image_name(name) for name in names}  # tar writes ./1.png
+        known = [name for name in names if row_of[name] in self.rows]
         if len(known) < 3:
             raise UserError(
                 f"{self.table} names {len(known)} of the {len(names)} images of {self.path}, and training needs three: write "
                 "the path of each image inside of the source, such as cats/1.png, into the first column"
             )
         if self.label_kind == "class":
-            indices = class_indices([self.rows[name][0] for name in known], self.class_names)
+            indices = class_indices([self.rows[row_of[name]][0] for name in known], self.class_names)
             labels: dict[str, object] = dict(zip(known, map(int, indices), strict=True))
         else:
-            labels = {name: [float(value) for value in self.rows[name]] for name in known}
-        skipped = [f"{name}: no row in {self.table.name}" for name in names if name not in self.rows]
-        if absent := sorted(set(self.rows) - set(names)):
+            labels = {name: [float(value) for value in self.rows[row_of[name]]] for name in known}
+        skipped = [f"{name}: no row in {self.table.name}" for name in names if row_of[name] not in self.rows]
+        if absent := sorted(set(self.rows) - set(row_of.values())):
             print(
                 f"{self.name}: {self.table.name} names {len(absent)} files that are no images of {self.path}: {absent[0]}, ..."
             )

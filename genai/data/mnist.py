@@ -16,7 +16,7 @@ from torchvision import datasets
 from genai.data import cache
 from genai.data.arrays import check_subset
 from genai.data.base import ImageDataModule, data_roots
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
 
 Variant = Literal["mnist", "fashion", "stacked"]
 DIGITS = tuple("0123456789")
@@ -72,6 +72,7 @@ class MNIST(ImageDataModule):
         super().__init__(**options)
         self.variant = variant
         self.size = size
+        check_at_least("num_triples", num_triples, 1)
         self.num_triples = num_triples
         self.name = "stacked-mnist" if variant == "stacked" else variant
         self.class_names = class_names(variant)

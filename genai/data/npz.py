@@ -116,6 +116,9 @@ def to_channels_first(images: np.ndarray, layout: Layout, path: Path) -> np.ndar
     raise UserError(f"{path} has images {shape}: give (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels")
 
 
+OVERSHOOT = 0.02  # of images in [0, 1] after a filter
+
+
 def to_uint8_array(images: np.ndarray, path: Path) -> np.ndarray:
     """uint8, or floats in [0, 1] or [-1, 1] -> uint8.
 
@@ -129,5 +132,5 @@ def to_uint8_array(images: np.ndarray, path: Path) -> np.ndarray:
     if images.dtype.kind != "f" or not -1 <= low <= high <= 1:  # NaN as well
         fix = "give uint8, or floats in [0, 1] or [-1, 1]"
         raise UserError(f"{path} has images {images.dtype} from {low:g} to {high:g}: {fix}")
-    scaled = (images + 1) / 2 if low < 0 else images
-    return (scaled * 255).round().astype(np.uint8)
+    scaled = (images + 1) / 2 if low < -OVERSHOOT else images  # a filter leaves [0, 1] by a little
+    return (scaled.clip(0, 1) * 255).round().astype(np.uint8)

@@ -12,7 +12,7 @@ from PIL import Image
 from genai.data import cache
 from genai.data.base import ImageDataModule, data_roots
 from genai.data.decoding import to_array
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
 
 PEOPLE = tuple(f"person {i}" for i in range(40))
 NUM_IMAGES, NUM_PIXELS = 400, 64 * 64
@@ -42,6 +42,7 @@ class Olivetti(ImageDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        check_at_least("size", size, 1)
         self.size = size
         self.channels = channels
         self.labels = labels

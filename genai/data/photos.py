@@ -21,6 +21,7 @@ from genai.data.file_types import describe_ignored
 from genai.errors import UserError
 
 VAL_SHARE, TEST_SHARE = 0.1, 0.1
+BIT_DEPTHS = range(8, 17)
 SMALL_RANGE, NEARLY_CONSTANT = 64, 1.0  # in units of 0..255: of a whole set, and the standard deviation within an image
 WINDOW, WINDOW_BYTES = 64, 2**26  # images, and bytes of their files, in memory at once; one may be larger by itself
 
@@ -53,13 +54,24 @@ class Photos(ImageDataModule):
         size: of the square images, in pixels.
         channels: 3, or 1 for grey.
         strict: refuse a source with images that cannot be read.
+        bit_depth: 8 to 16: the bits that are used of integers of 16; by default, the smallest depth of 8, 10, 12, 14 and 16
+            that has room for the largest value of all files.
     """
 
     padding = "border"
-    bit_depth: int | None = None
 
-    def __init__(self, size: int = 64, channels: Literal[1, 3] = 3, strict: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        size: int = 64,
+        channels: Literal[1, 3] = 3,
+        strict: bool = False,
+        bit_depth: int | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
+        if bit_depth is not None and bit_depth not in BIT_DEPTHS:
+            raise UserError(f"bit_depth {bit_depth} is out of range: use 8 to 16")
+        self.bit_depth = bit_depth
         if size < 1:
             raise UserError(f"size {size} is out of range: use 1 or more")
         self.size = size

@@ -41,8 +41,8 @@ def classes_of(labels: Iterable[object], source: object) -> tuple[str, ...]:
         raise UserError(f"{source} has {len(names)} different labels, and classes are 2 to {MAX_CLASSES}: choose other labels")
     if odd := next((name for name in sorted(names) if name != visible(name)), None):
         raise UserError(f"{source} has the label {odd!r}, with a control character: rename it")
-    is_number = all(name.isdecimal() for name in names)
-    return tuple(sorted(names, key=lambda name: (int(name), "") if is_number else (0, name)))
+    is_number = all(name.removeprefix("-").isdecimal() for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name) if is_number else 0, name)))
 
 
 def class_indices(labels: Sequence[object], names: Sequence[str]) -> np.ndarray:

@@ -50,6 +50,7 @@ class UTKFace(Photos):
 
     def recipe(self) -> Recipe:
         options = {"where": self.name, "shape": self.image_shape, "labels": self.labels, "strict": self.strict}
+        options |= {} if self.bit_depth is None else {"bit_depth": self.bit_depth}
         return Recipe(options, identity(self.find()), self.build)
 
     def find(self) -> Path:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from genai.metrics.precision_recall import BLOCK, squared_radii
+from genai.metrics.precision_recall import BLOCK, ROUNDING, squared_radii
 from genai.metrics.protocol import Comparison
 from genai.metrics.registry import metric
 
@@ -28,9 +28,11 @@ def density_and_coverage(samples: Tensor, reference: Tensor, neighbours: int) ->
     """
     x, centres = samples.double(), reference.double()
     offsets = centres.square().sum(dim=1) - squared_radii(centres, neighbours)  # (M,)
+    largest = centres.square().sum(dim=1).max()
     hits, covered = 0, torch.zeros(len(centres), dtype=torch.bool)
     for block in x.split(BLOCK):
-        inside = torch.addmm(offsets, block, centres.T, alpha=-2) <= -block.square().sum(dim=1, keepdim=True)  # (n, M)
+        norms = block.square().sum(dim=1, keepdim=True)
+        inside = torch.addmm(offsets, block, centres.T, alpha=-2) <= ROUNDING * (norms + largest) - norms  # (n, M)
         hits += int(inside.sum())
         covered |= inside.any(dim=0)
     return hits / (neighbours * len(x)), covered.double().mean().item()

@@ -89,11 +89,17 @@ BASELINES: dict[str, Callable[[int], Any]] = {
 }
 
 
-def baseline(name: str, images: np.ndarray, labels: np.ndarray, test_images: np.ndarray) -> Tensor:
-    """Class probabilities (M, K) of uint8 `test_images` (M, C, H, W), by a baseline fitted on `images` (N, C, H, W)."""
+def baseline(name: str, images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, num_classes: int) -> Tensor:
+    """Class probabilities (M, K) of uint8 `test_images` (M, C, H, W), by a baseline fitted on `images` (N, C, H, W).
+
+    A class without training images has probability 0.
+    """
     model = BASELINES[name](len(images))
     model.fit(pixels(images), labels)
-    return torch.from_numpy(model.predict_proba(pixels(test_images)))
+    found = model.predict_proba(pixels(test_images))
+    p = np.zeros((len(found), num_classes), found.dtype)
+    p[:, model.classes_] = found
+    return torch.from_numpy(p)
 
 
 def pixels(images: np.ndarray) -> np.ndarray:

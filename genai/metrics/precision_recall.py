@@ -21,6 +21,9 @@ def recall(sets: Comparison) -> float:
     return share_inside(sets.real.pool, sets.generated.pool, sets.protocol.neighbours)
 
 
+ROUNDING = 1e-9  # of the squared norms: the two sides are summed in another order, and duplicates lie on the sphere
+
+
 def share_inside(points: Tensor, manifold: Tensor, neighbours: int = 3) -> float:
     """Share, in [0, 1], of `points` (N, D) that lie in the manifold of `manifold` (M, D), in float64.
 
@@ -30,7 +33,8 @@ def share_inside(points: Tensor, manifold: Tensor, neighbours: int = 3) -> float
     x, centres = points.double(), manifold.double()
     offsets = centres.square().sum(dim=1) - squared_radii(centres, neighbours)  # (M,)
     lowest = [torch.addmm(offsets, block, centres.T, alpha=-2).amin(dim=1) for block in x.split(BLOCK)]
-    return (torch.cat(lowest) <= -x.square().sum(dim=1)).double().mean().item()
+    norms = x.square().sum(dim=1)
+    return (torch.cat(lowest) <= ROUNDING * (norms + centres.square().sum(dim=1).max()) - norms).double().mean().item()
 
 
 def squared_radii(points: Tensor, neighbours: int) -> Tensor:

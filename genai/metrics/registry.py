@@ -18,7 +18,7 @@ import genai.metrics
 from genai.metrics.protocol import Comparison
 
 ARROWS = {"higher": "↑", "lower": "↓"}
-METRICS_VERSION = 1  # raised when the values of any metric change, so that cached floors are computed again
+METRICS_VERSION = 2  # raised when the values of any metric change, so that cached floors are computed again
 
 
 class Estimate(NamedTuple):
@@ -62,7 +62,9 @@ class Metric:
     def _format(self, value: float) -> str:
         if not math.isfinite(value):
             return str(value)
-        return format(int(value) if self.format == "d" else self.scale * value, self.format).rstrip(".")
+        if self.format == "d":  # a count, or a mean of counts
+            return format(int(value), "d") if value == int(value) else format(value, ".4g")
+        return format(self.scale * value, self.format).rstrip(".")
 
 
 _declared: dict[str, Metric] = {}

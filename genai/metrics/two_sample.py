@@ -30,12 +30,14 @@ def classifier_accuracy(samples: Tensor, real: Tensor, seeds: tuple[int, ...] = 
     and tests on the other.
 
     Args:
-        samples, real: uint8 images (N, C, H, W) and (M, C, H, W), at least 4 each; the first min(N, M, 5,000) of each are used.
+        samples, real: uint8 images (N, C, H, W) and (M, C, H, W), at least 4 each; min(N, M, 5,000) of each are
+            used, chosen at random, since files are often in the order of their classes.
         seeds: of the halves, the initial weights and the order.
     """
     num = min(len(samples), len(real), MAX_IMAGES)
     with torch.inference_mode(False):  # `genai test` is in inference mode, and the networks are trained
-        images = torch.cat([samples[:num], real[:num]]).float() / 127.5 - 1
+        chosen = [part[torch.from_numpy(np.random.RandomState(0).permutation(len(part))[:num])] for part in (samples, real)]
+        images = torch.cat(chosen).float() / 127.5 - 1
         targets = torch.cat([torch.zeros(num), torch.ones(num)])
         accuracies = [held_out_accuracy(images, targets, seed) for seed in seeds]
     return Estimate(float(np.mean(accuracies)), float(np.std(accuracies)))

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -191,7 +192,8 @@ class ImageModel(VisionModel):
             rows = [min(i, len(seeds) - 1) for i in range(start, start + chunk)]
             part = None if condition is None else condition[rows].to(self.device)
             own = {name: v[rows].to(self.device) if isinstance(v, Tensor) else v for name, v in options.items()}
-            generated = self.generate([int(seeds[i]) for i in rows], part, **own)
+            with evaluating(self):  # a discriminator that chooses samples has batch normalisation or dropout
+                generated = self.generate([int(seeds[i]) for i in rows], part, **own)
             images.append(generated[: len(seeds) - start].float())
         return torch.cat(images) if images else torch.empty(0, *self.image_shape, device=self.device)
 
@@ -199,6 +201,19 @@ class ImageModel(VisionModel):
         """Generate as many images as the batch has, with its labels if the model is conditional: (N, C, H, W) in [-1, 1]."""
         seeds = [batch_idx * 2**20 + i for i in range(len(batch[0]))]
         return self.sample(seeds, batch[1] if self.conditional else None).cpu()
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """All parts of a module in evaluation mode; afterwards each is in the mode that it was in."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def networks_of(module: nn.Module) -> Iterator[nn.Module]:

@@ -168,6 +168,8 @@ def resolve(verb: str, request: Request) -> Resolved:
     if request.run is None and not request.configs:
         raise UserError(f"genai {verb} needs a RUN: `genai runs` lists the runs")
     run = runs.find(request.run or experiment_name(request.configs[0]))
+    if run.is_exported and request.checkpoint is not None:
+        raise UserError(f"{run.path} is a zoo entry with one set of weights: leave --checkpoint out")
     checkpoint = None if run.is_exported else run.checkpoint(request.checkpoint or "best")
     return with_run(run, checkpoint, request)
 
@@ -180,6 +182,10 @@ def resolve_fit(request: Request) -> Resolved:
         return resumed(runs.find(request.resume, trained=False), request)
     if cluster.is_requeued() and (earlier := run_of_job(command_line(["genai", "fit", *request.given]))):
         return resumed(earlier, Request(None, None, None, request.trust, (), None, False, (), request.changed_data))
+    if request.checkpoint is not None:
+        raise UserError("--checkpoint names where --resume RUN goes on: add it, or use --init_from RUN for initial weights")
+    if request.changed_data:
+        raise UserError("--changed_data has no effect without --resume: leave it out")
     if request.configs and request.experiment is None:
         return Resolved([*request.rest, "--experiment", experiment_name(request.configs[0])])
     return Resolved(list(request.rest))

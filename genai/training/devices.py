@@ -44,7 +44,12 @@ def check_accelerator(trainer: Any) -> None:
 
 
 def check_precision(trainer: Any) -> None:
-    """Raise UserError for 16-mixed on a CPU, where torch would silently compute in bfloat16."""
+    """Raise UserError for 16-mixed on a CPU, where torch would silently compute in bfloat16, and for weights of 16 bits.
+
+    Averaged weights of 16 bits would round away the small step of each update.
+    """
+    if str(trainer.precision) in ("16-true", "bf16-true"):
+        raise UserError(f"precision {trainer.precision} would freeze the averaged weights: use bf16-mixed or 16-mixed")
     on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.cuda.is_available())
     if on_cpu and str(trainer.precision) in HALF:
         raise UserError(f"precision {trainer.precision} needs a GPU: use --trainer.precision bf16-mixed or 32 on a CPU")

@@ -169,6 +169,8 @@ class GenaiCLI(LightningCLI):
                 self.policy.check_parsed(self.options.get(section))
         if self.options.run_dir is None:
             check_experiment(self.options.experiment)
+        if self.options.trainer.barebones:
+            raise UserError("--trainer.barebones leaves out the checkpoints and metrics of a run: leave it out")
         check_accelerator(self.options.trainer)
         check_precision(self.options.trainer)
         if self.options.checkpoint_every_n_steps is not None:
@@ -217,7 +219,7 @@ class GenaiCLI(LightningCLI):
             kwargs["default_root_dir"] = str(run_dir)
         try:
             return super().instantiate_trainer(**kwargs)
-        except MisconfigurationException as error:  # more devices than there are, say
+        except (MisconfigurationException, ValueError) as error:  # more devices than there are, say
             raise UserError(f"the trainer refuses its options: {error}") from None
 
     def check_fit(self, has_callbacks: bool) -> None:

@@ -17,6 +17,7 @@ from genai.training.arguments import parse
 from genai.training.callbacks.preemption import Stopped
 from genai.training.callbacks.pruning import ReportScores
 from genai.training.lightning_cli import GenaiCLI
+from genai.training.record import command_line
 from genai.training.search import as_options, with_preset
 from genai.training.study import Study, StudySettings
 
@@ -96,7 +97,7 @@ def run_trials(study: Study, settings: StudySettings, scoring: Scoring, num_tria
 def run_seeds(study: Study, num_seeds: int) -> bool:
     """Train the best trial's options again with `num_seeds` other seeds, in runs/NAME, and score each on the test split.
 
-    Seeds that are there already are not repeated. False if another process does this.
+    Seeds that are there already, of the same options, are not repeated. False if another process does this.
     """
     lock = FileLock(study.folder / "winner.lock", timeout=0)
     try:
@@ -106,7 +107,7 @@ def run_seeds(study: Study, num_seeds: int) -> bool:
     with lock:
         for seed in range(FIRST_SEED, FIRST_SEED + num_seeds):
             words = [*study.best_command()[1:], f"--experiment={study.name}", f"--seed_everything={seed}"]
-            if not is_scored(study.name, seed):
+            if not is_scored(study.name, words):
                 print(f"best trial with seed {seed}", flush=True)
                 run_dir = fit(words)
                 with quiet():
@@ -114,10 +115,11 @@ def run_seeds(study: Study, num_seeds: int) -> bool:
     return True
 
 
-def is_scored(experiment: str, seed: int) -> bool:
-    """Whether a run of this seed has test scores."""
+def is_scored(experiment: str, words: Sequence[str]) -> bool:
+    """Whether a run of these options, which name its seed, has test scores."""
+    command = command_line(["genai", "fit", *words, *QUIET])
     found = [run for run in runs.all_runs() if run.path.parent.name == experiment]
-    return any("test" in run.scores() and run.record().get("seed") == seed for run in found)
+    return any("test" in run.scores() and run.record().get("command") == command for run in found)
 
 
 def fit(arguments: list[str], callbacks: Sequence[L.Callback] = ()) -> Path:

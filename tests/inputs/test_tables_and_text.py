@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import tarfile
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +14,12 @@ import pytest
 from PIL import Image
 
 from genai.cli import main
+from genai.data.class_folder import ClassFolder
+from genai.data.huggingface import label_texts
 from genai.data.image_table import ImageTable
 from genai.data.mnist import MNIST
-from genai.data.npz import Npz
+from genai.data.npz import Npz, to_uint8_array
+from genai.data.sources import classes_of
 from genai.data.text_files import TextFiles
 from genai.errors import UserError
 from genai.models.gan.gan import GAN
@@ -238,3 +242,56 @@ def test_a_folder_that_was_deleted_is_one_line(tmp_path: Path, capsys: pytest.Ca
     finally:
         os.chdir(before)
     assert "does not exist any more" in capsys.readouterr().err
+
+
+def test_a_tar_of_a_folder_is_read_like_the_folder(pictures: Path, tmp_path: Path) -> None:
+    """`tar -C pictures .` names the files ./00.png."""
+    with tarfile.open(tmp_path / "pictures.tar.gz", "w:gz") as archive:
+        archive.add(pictures, ".")
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["file,label", *ROWS]) + "\n")
+    data = ImageTable(str(tmp_path / "pictures.tar.gz"), table=str(table), size=8, channels=1)
+    folder = ImageTable(str(pictures), table=str(table), size=8, channels=1)
+    assert [len(data.split(name)) for name in ("train", "val", "test")] == [
+        len(folder.split(name)) for name in ("train", "val", "test")
+    ]
+    assert sorted(data.split("train").labels) == sorted(folder.split("train").labels)
+
+
+def test_floats_a_little_below_zero_are_in_the_unit_interval(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((30, 8, 8)).astype(np.float32)
+    images[0, 0, 0], images[0, 0, 1] = -1e-3, 0.0
+    assert to_uint8_array(images, tmp_path).min() == 0
+    assert to_uint8_array(2 * images - 1 if images.min() >= 0 else np.clip(2 * images - 1, -1, 1), tmp_path)[0, 0, 1] == 0
+
+
+def test_the_order_of_classes_does_not_depend_on_hashes() -> None:
+    assert classes_of(["2", "1", "01", "001"], "x") == ("001", "01", "1", "2")
+    assert classes_of(["3", "-1", "-10"], "x") == ("-10", "-1", "3")
+
+
+@pytest.mark.parametrize(
+    ("names", "values"), [(["cat", "dog"], [0, 1, -1]), (["cat", "dog"], [0, None, 1]), (None, [4, None, 5])]
+)
+def test_rows_without_a_label_are_refused(names: list[str] | None, values: list[int | None]) -> None:
+    class Part(dict):  # of a Hugging Face dataset
+        def __len__(self) -> int:
+            return len(values)
+
+    part = Part(label=values)
+    part.features = {"label": SimpleNamespace(names=names)}
+    with pytest.raises(UserError, match="has no label"):
+        label_texts(part, "label")
+
+
+def test_the_bit_depth_of_folders_of_classes(tmp_path: Path) -> None:
+    for i in range(12):
+        path = tmp_path / "photos" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 999, np.uint16)).save(path)
+    read = {
+        depth: ClassFolder(str(tmp_path / "photos"), size=8, channels=1, bit_depth=depth).split("train").images[0].max()
+        for depth in (None, 12)
+    }
+    assert read[None] == round(255 * 999 / 1023)
+    assert read[12] == round(255 * 999 / 4095)

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from genai.data.digits import Digits
 from genai.metrics.density_coverage import density_and_coverage
 from genai.metrics.features import Features, load_extractor
 from genai.metrics.fid import frechet_distance
 from genai.metrics.fid_infinity import extrapolated_distance
 from genai.metrics.haze import haze
+from genai.metrics.precision_recall import share_inside
 from genai.metrics.protocol import Comparison
 from genai.metrics.two_sample import classifier_accuracy
 from tests.metrics.helpers import random_features, random_images, write_network
@@ -77,3 +79,15 @@ def test_a_classifier_tells_a_shifted_set_apart_and_not_the_same_one() -> None:
     assert shifted.value > 0.9
     assert shifted.std is not None
     assert classifier_accuracy(other, images[200:]) == shifted
+
+
+def test_images_in_the_order_of_their_classes_are_not_told_apart() -> None:
+    images, labels = Digits().split("train").batch(range(1000))
+    accuracy = classifier_accuracy(images[labels.argsort()], Digits().split("test").batch(range(350)).images, seeds=(0,))
+    assert accuracy.value < 0.62
+
+
+def test_duplicates_lie_in_their_own_manifold() -> None:
+    x = torch.randn(200, 64, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 0)
+    assert share_inside(x, x, 3) == 1
+    assert density_and_coverage(x, x, 3)[1] == 1

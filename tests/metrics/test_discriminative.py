@@ -36,7 +36,16 @@ def test_baselines_learn_digits(name: str) -> None:
     """What each reaches on 350 test digits, less three points; probabilities sum to one."""
     data = Digits()
     train, test = data.split("train"), data.split("test")
-    probabilities = baseline(name, train.images, train.labels, test.images)
+    probabilities = baseline(name, train.images, train.labels, test.images, 10)
     assert probabilities.sum(1).numpy() == pytest.approx(1, abs=1e-5)
     least = {"naive Bayes": 0.83, "QDA": 0.95, "logistic regression": 0.93}[name]
     assert classification(probabilities, torch.as_tensor(test.labels)).accuracy > least
+
+
+def test_a_baseline_keeps_the_columns_of_classes_without_training_images() -> None:
+    data = Digits(exclude=[7])
+    train, test = data.split("train"), data.split("test")
+    probabilities = baseline("logistic regression", train.images, train.labels, test.images, 10)
+    assert probabilities.shape == (len(test), 10)
+    assert (probabilities[:, 7] == 0).all()
+    assert classification(probabilities, torch.as_tensor(test.labels)).accuracy > 0.8

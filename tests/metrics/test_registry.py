@@ -118,3 +118,9 @@ def test_a_metric_that_does_not_apply_is_left_out(tmp_path):
     assert next(d for d in all_metrics() if d.name == "count").text(scores) == "50"
     assert isinstance(Estimate(1.0, 0.5).std, float)
     assert torch.isfinite(torch.tensor(list(scores.values()))).all()
+
+
+def test_a_mean_of_counts_has_decimals() -> None:
+    (modes,) = (metric for metric in all_metrics() if metric.title == "Modes")
+    assert modes.text({modes.name: 10.0}) == "10"
+    assert modes.text({modes.name: 9.8, f"{modes.name}_std": 0.45}, with_std=True) == "9.8 ± 0.45"

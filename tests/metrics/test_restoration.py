@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,3 +23,12 @@ def test_an_image_is_nearest_to_itself_and_psnr_is_its_formula() -> None:
     assert noisy.psnr < shifted.psnr
     assert noisy.ssim < shifted.ssim
     assert noisy.feature_distance > shifted.feature_distance
+
+
+def test_an_image_restored_exactly_leaves_the_mean_finite() -> None:
+    images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    other = images.clone()
+    other[1, 0, 0, 0] ^= 16
+    found = fidelity(other, images, load_extractor("digits"))
+    mse = 256 / 64
+    assert found.psnr == pytest.approx(np.mean([10 * np.log10(255**2 * 64), 10 * np.log10(255**2 / mse)]), abs=1e-3)

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from genai import load
+from genai.data.digits import Digits
 from genai.errors import UserError
+from genai.images import to_float
 from genai.models.conditions import drop_condition
 from genai.models.diffusion.conditioning_image import Downsampled, Masked
 from genai.models.diffusion.diffusion import Diffusion
@@ -280,3 +283,13 @@ def test_a_reverse_trajectory_is_about_as_bright_at_every_level() -> None:
     passed = ideal().reverse_trajectory([1, 2, 3], sampler="adaptive")
     assert float(passed[0].std()) == pytest.approx(1.0, abs=0.1)
     assert float(passed.std(dim=(2, 3, 4)).max()) < 1.2
+
+
+def test_noise_levels_and_steps_are_checked() -> None:
+    for settings in ({"sigma_min": 0.0}, {"sigma_min": 80.0}, {"sigma_max": float("inf")}):
+        with pytest.raises(UserError, match="sigma_min"):
+            Sampling(**settings)
+    model: Any = load("zoo/digits-diffusion")
+    images = to_float(Digits().split("test").batch(range(2)).images)
+    with pytest.raises(UserError, match="steps"):
+        model.likelihood(images, [0, 1], torch.tensor([0, 1]), steps=1)

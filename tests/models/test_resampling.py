@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from genai.errors import UserError
 from genai.models.gan.gan import GAN
 from genai.models.gan.resampling import Resampling
+from genai.networks.dcgan import DCGANDiscriminator
+from genai.networks.mlp import MLPGenerator
 
 MEAN, DEVIATION = 1.0, 0.5  # of real images, one pixel; generated ones are standard normal
 
@@ -95,3 +97,16 @@ def test_the_number_of_candidates_is_a_sampling_option() -> None:
 def test_invalid_settings_are_refused(options: Any) -> None:
     with pytest.raises(UserError, match="is out of range: use"):
         Resampling(**options)
+
+
+def test_sampling_leaves_the_discriminator_as_it_was() -> None:
+    """Batch normalisation neither reads nor changes the statistics of the samples, in a fit's gallery too."""
+    torch.manual_seed(0)
+    discriminator = partial(DCGANDiscriminator, width=8, normalisation="batch")
+    model = GAN((1, 8, 8), 0, MLPGenerator, discriminator, resampling=Resampling(4)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    mode = {name: part.training for name, part in model.named_modules()}
+    first = model.sample(range(8))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert {name: part.training for name, part in model.named_modules()} == mode
+    assert torch.equal(first, model.eval().sample(range(8)))

@@ -169,3 +169,43 @@ def test_classes_go_by_their_names(workspace: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "GAN Digits"
+
+
+def test_a_checkpoint_waits_for_the_step_of_accumulated_gradients(workspace: Path) -> None:
+    options = ["--trainer.limit_train_batches", "4", "--trainer.accumulate_grad_batches", "2", "--trainer.max_epochs", "1"]
+    run = fit(*options, "--checkpoint_every_n_steps", "1", "--trainer.limit_val_batches", "0")
+    previous = torch.load(run.checkpoint("previous"), weights_only=True)
+    assert (previous["global_step"], previous["images_seen"]) == (1, 128)  # after the second batch, not after the third
+
+
+def test_the_last_epoch_can_be_the_best(workspace: Path) -> None:
+    options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--evaluation.num_samples", "50"]
+    assert main(["fit", *family("gan"), *options, "--evaluation.every_n_epochs", "2"]) == 0
+    assert runs.find("digits-gan").checkpoint("best").is_file()
+
+
+@pytest.mark.parametrize("options", [["--averages.every_n_epochs", "0"], ["--trainer.log_every_n_steps", "0"]])
+def test_zero_is_never(options: list[str], workspace: Path) -> None:
+    fit("--trainer.limit_train_batches", "2", *options)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["test", "zoo/digits-diffusion", "--checkpoint", "other.ckpt"], "one set of weights"),
+        (["fit", *family("gan"), "--checkpoint", "other.ckpt"], "--resume"),
+        (["fit", *family("gan"), "--changed_data"], "--resume"),
+        (["fit", *family("gan"), "--trainer.precision", "bf16-true"], "would freeze the averaged weights"),
+        (["fit", *family("gan"), "--trainer.barebones", "true"], "--trainer.barebones leaves out"),
+        (["fit", *family("gan"), "--data.init_args.size", "0"], "size 0"),
+        (["sample", "zoo/digits-diffusion", "--num", "1", "--steps", "0"], "steps"),
+    ],
+)
+def test_what_has_no_effect_or_no_sense_is_one_line(
+    command: list[str], words: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (workspace / "runs").exists()

@@ -133,5 +133,5 @@ def baseline_rows(data: Sequence[ImageDataModule], images: Tensor, labels: Tenso
         train = own.split("train")
         for name in BASELINES:
             began = time.perf_counter()
-            probabilities = baseline(name, np.asarray(train.images), np.asarray(train.labels), images.numpy())
+            probabilities = baseline(name, np.asarray(train.images), np.asarray(train.labels), images.numpy(), own.num_classes)
             yield scored(name, len(train), probabilities, labels, began)

@@ -62,7 +62,7 @@ def parser() -> VerbParser:
     verb.add_argument("--num", type=positive, metavar="N", help=f"number of test images (default: {NUM_IMAGES})")
     about = f"importance samples per image, for a bound (default: {NUM_SAMPLES})"
     verb.add_argument("--samples", type=positive, metavar="N", help=about)
-    verb.add_argument("--steps", type=positive, metavar="N", help=f"steps of an ODE solver (default: {NUM_STEPS})")
+    verb.add_argument("--steps", type=positive, metavar="N", help=f"noise levels of an ODE solver (default: {NUM_STEPS})")
     verb.add_argument("--unconditional", action="store_true", help="use the null condition instead of the images' labels")
     about = "seed of dequantisation, binarisation, probes and importance samples (default: 0)"
     add_seed_option(verb, about, default=None)

@@ -21,6 +21,7 @@ from genai.data.avatars.rendering import ATTRIBUTES, CHOICES, VERSION, attribute
 from genai.data.base import ImageDataModule, Split
 from genai.data.cache import Recipe, Writer
 from genai.data.words import CaptionTokens
+from genai.errors import check_at_least
 
 __all__ = ["ATTRIBUTES", "CHOICES", "Avatars", "attributes", "caption", "render"]
 
@@ -54,6 +55,8 @@ class Avatars(ImageDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        check_at_least("size", size, 1)
+        check_at_least("num_images", num_images, 1)
         self.size = size
         self.num_images = num_images
         self.image_shape = (3, size, size)

@@ -144,7 +144,11 @@ class DenoisingModel(ImageModel, WarmStart):
         generator = torch.Generator().manual_seed(batch_idx)
         u = stratified_uniform(len(x_0), generator=generator, shuffle=False)
         n = torch.randn(x_0.shape, generator=generator).to(x_0)
-        image = None if self.conditioning_image is None else self.conditioning_image(x_0)
+        image = None
+        if self.conditioning_image is not None:
+            with torch.random.fork_rng([x_0.device] if x_0.is_cuda else []):
+                torch.manual_seed(batch_idx)
+                image = self.conditioning_image(x_0)
         sigma = self.noise(u.to(x_0))
         weight = self.weighting(sigma, self.preconditioning(sigma))
         denoise = self.denoiser(self.averaged, self.encode_condition(labels), image)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
 from genai.models.capabilities import LikelihoodEstimate
 from genai.models.diffusion import editing, process
 from genai.models.diffusion.conditioning_image import Downsampled, Masked, with_known
@@ -147,8 +147,13 @@ class Diffusion(DenoisingModel):
             images: (N, C, H, W) in [-1, 1], of 256 values per pixel.
             seeds: of the dequantisation noise and of Hutchinson's probe, one for each image.
             condition: of the images, see `sample`; None for no condition.
-            steps: steps of Heun's method, of two evaluations of the network and its gradient each.
+            steps: noise levels, at least 2; from each to the next is a step of Heun's method, of two evaluations of the network
+                and its gradient.
+
+        Raises:
+            UserError: there are fewer than 2 steps.
         """
+        check_at_least("steps", steps, 2)
         random = SeededRandom(seeds, self.device)
         x = dequantise(images.to(self.device), random.uniform(self.image_shape).to(images.dtype))
         probe = random.normal(self.image_shape).sign()
@@ -184,8 +189,10 @@ class Diffusion(DenoisingModel):
     ) -> Tensor:
         """The initial noise (N, C, H, W) of images (N, C, H, W), see `process.initial_noise`.
 
-        From levels below `sigma_min`, rounding to 8 bits, clipping and compression would become most of the noise.
+        From levels below `sigma_min`, rounding to 8 bits, clipping and compression would become most of the noise. `steps` are
+        noise levels, at least 2.
         """
+        check_at_least("steps", steps, 2)
         denoise = self.denoiser(self.averaged, self.encode_condition(condition))
         sigmas = karras(steps, sigma_min, self.sampling.sigma_max)[:-1].flip(0)
         return process.initial_noise(denoise, images.to(self.device), sigmas, restore_from)

@@ -1,5 +1,6 @@
 """How a diffusion model samples: the sampler with its options, the noise levels, the guidance."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ class Sampling:
         sampler_options: keyword arguments of the sampler, such as {churn: 20} of heun.
 
     Raises:
-        UserError: there is no such sampler, schedule or option, or less than 1 step.
+        UserError: there is no such sampler, schedule or option, less than 1 step, or the noise levels are out of range.
     """
 
     sampler: str = "dpmpp"
@@ -47,6 +48,8 @@ class Sampling:
             if value not in known:
                 raise UserError(f"there is no {what} {value!r}: choose from {', '.join(known)}")
         check_at_least("steps", self.steps, 1)
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise UserError(f"sigma_min {self.sigma_min} and sigma_max {self.sigma_max}: use 0 < sigma_min < sigma_max")
         parse_options(self.sampler, self.sampler_options)
 
     def override(self, **settings: Any) -> "Sampling":

@@ -6,8 +6,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from safetensors.torch import save
 from torch import Tensor
 
+from genai.errors import check_at_least
 from genai.files import write_atomically
 from genai.models.ema import Averaged, PowerAveraged
+from genai.training.callbacks.epochs import is_kth_or_last
 from genai.training.callbacks.run_directory import run_dir_of
 
 
@@ -17,16 +19,19 @@ class Averages(L.Callback):
     From such snapshots `genai average` makes an average of any length.
 
     Args:
-        every_n_epochs: k; the last epoch always has a snapshot.
+        every_n_epochs: k; the last epoch always has a snapshot; 0: never.
+
+    Raises:
+        UserError: k is below 0.
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:
+        check_at_least("averages.every_n_epochs", every_n_epochs, 0)
         self.every_n_epochs = every_n_epochs
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         averages = [module for module in pl_module.modules() if isinstance(module, PowerAveraged)]
-        epoch = trainer.current_epoch + 1
-        is_due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        is_due = is_kth_or_last(trainer, self.every_n_epochs)
         run_dir = run_dir_of(trainer)
         if not averages or not is_due or not trainer.is_global_zero or run_dir is None:
             return

@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from genai.errors import UserError, WriteError
 from genai.files import open_atomically, temporary_beside
 from genai.runs.loading import read_checkpoint, write_digest
-from genai.training.callbacks.preemption import Stopped, log_batch, validation_may_follow
+from genai.training.callbacks.epochs import is_kth_or_last
+from genai.training.callbacks.preemption import Stopped, is_accumulating, log_batch, validation_may_follow
 from genai.training.loggers import MetricsCSV
 from genai.training.restoring import check_like
 
@@ -82,7 +83,8 @@ class LastCheckpoint(Checkpoint):
     """Writes last.ckpt after each epoch, every n training batches, and when a signal stops the run.
 
     A checkpoint that is due before a validation is written after it: Lightning would skip the validation of a run that is
-    resumed between the two.
+    resumed between the two. One that is due while gradients are accumulated is written after the optimiser's step: a
+    checkpoint has no gradients.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -103,12 +105,12 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.is_due(trainer) and not validation_may_follow(trainer, batch_idx):
+        if self.is_due(trainer) and not is_accumulating(trainer) and not validation_may_follow(trainer, batch_idx):
             log_batch(trainer)  # a resumed run does not repeat this batch, so its row has to be written before the checkpoint
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.sanity_checking and trainer.state.fn == "fit" and self.is_due(trainer):
+        if not trainer.sanity_checking and trainer.state.fn == "fit" and self.is_due(trainer) and not is_accumulating(trainer):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -138,7 +140,16 @@ def num_batches(trainer: L.Trainer) -> int:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint under another name, so that the user can add a ModelCheckpoint with the same options."""
+    """Lightning's ModelCheckpoint under another name, so that the user can add a ModelCheckpoint with the same options.
+
+    The last epoch counts too, since it is scored, whether or not it is a k-th one.
+    """
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        every = self._every_n_epochs
+        self._every_n_epochs = 1 if is_kth_or_last(trainer, every) else every
+        super().on_validation_end(trainer, pl_module)
+        self._every_n_epochs = every
 
 
 class CheckRestored(L.Callback):

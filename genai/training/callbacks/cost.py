@@ -16,6 +16,7 @@ from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.runs import Run, merge_json
 from genai.training.callbacks.announcement import trained_network
+from genai.training.callbacks.preemption import Stopped
 from genai.training.callbacks.run_directory import run_dir_of
 
 COUNTED_STEPS = 4  # of each optimiser; their mean is the cost of a step
@@ -117,12 +118,22 @@ class Cost(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")
+        if isinstance(exception, Stopped):
+            self.write(trainer, pl_module, {})
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self.flops is not None:
             self.flops.close()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        sampling: dict[str, Any] = {}
+        if isinstance(pl_module, ImageModel) and trainer.world_size == 1 and run_dir_of(trainer) is not None:
+            labels = trainer.datamodule.split("val").batch([0]).labels if pl_module.conditional else None  # type: ignore[attr-defined]
+            sampling["sample_flops"] = sample_flops(pl_module, labels)
+        self.write(trainer, pl_module, sampling)
+
+    def write(self, trainer: L.Trainer, pl_module: L.LightningModule, sampling: dict[str, Any]) -> None:
+        """Add the cost since `on_train_start`, and that of a sample, to the run's metrics.json."""
         run_dir = run_dir_of(trainer)
         if run_dir is None or not trainer.is_global_zero:
             return
@@ -134,10 +145,7 @@ class Cost(L.Callback):
             cost["step_flops"] = {name: trainer.world_size * mean for name, mean in means.items()}
             total = sum(cost["step_flops"].get(name, 0) * steps for name, steps in self.flops.steps.items())
             cost["train_flops"] = before.get("train_flops", 0) + total
-        if isinstance(pl_module, ImageModel) and trainer.world_size == 1:
-            labels = trainer.datamodule.split("val").batch([0]).labels if pl_module.conditional else None  # type: ignore[attr-defined]
-            cost["sample_flops"] = sample_flops(pl_module, labels)
-        merge_json(run_dir / "metrics.json", {"cost": before | cost})
+        merge_json(run_dir / "metrics.json", {"cost": before | cost | sampling})
 
 
 def is_countable(model: nn.Module) -> bool:

@@ -7,6 +7,7 @@ import lightning as L
 
 from genai.errors import UserError
 from genai.runs import Run, merge_json
+from genai.training.callbacks.preemption import Stopped
 from genai.training.callbacks.run_directory import run_dir_of
 
 SECONDS_BETWEEN_READINGS = 15
@@ -40,7 +41,10 @@ class Energy(L.Callback):
         merge_json(run_dir / "metrics.json", {"cost": cost | {"energy_kwh": energy, "energy_source": source(self.tracker)}})
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self.tracker.stop()
+        if isinstance(exception, Stopped):
+            self.on_train_end(trainer, pl_module)
+        else:
+            self.tracker.stop()
 
 
 def make_tracker() -> Any:

@@ -20,6 +20,7 @@ from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
 from genai.runs import merge_json
 from genai.training.callbacks.cost import name_of
+from genai.training.callbacks.epochs import is_kth_or_last
 from genai.training.callbacks.preemption import stop_if_signalled
 from genai.training.callbacks.run_directory import overrides_of, run_dir_of
 
@@ -129,11 +130,7 @@ class EvaluateSamples(L.Callback):
 
     def _is_due(self, trainer: L.Trainer) -> bool:
         """Whether the current epoch is evaluated."""
-        if trainer.state.fn != "fit":
-            return True
-        epoch = trainer.current_epoch + 1
-        is_last = epoch == trainer.max_epochs or trainer.should_stop or trainer.global_step == trainer.max_steps
-        return self.every_n_epochs > 0 and (epoch % self.every_n_epochs == 0 or is_last)
+        return trainer.state.fn != "fit" or is_kth_or_last(trainer, self.every_n_epochs)
 
     def _evaluate(self, trainer: L.Trainer, model: L.LightningModule, split: str) -> None:
         """Sample, measure on the first process, and report."""

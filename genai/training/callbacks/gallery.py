@@ -12,6 +12,7 @@ from genai.errors import UserError
 from genai.images import grid, save_png, to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
+from genai.training.callbacks.epochs import is_kth_or_last, is_last_epoch
 from genai.training.callbacks.evaluation import step_of
 from genai.training.callbacks.run_directory import run_dir_of
 
@@ -43,7 +44,7 @@ class Gallery(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch, run_dir = trainer.current_epoch + 1, run_dir_of(trainer)
         if not isinstance(pl_module, ImageModel) or not self.is_due(
-            epoch, epoch if trainer.should_stop else trainer.max_epochs
+            epoch, epoch if is_kth_or_last(trainer, self.every_n_epochs) else trainer.max_epochs
         ):
             return
         if not trainer.is_global_zero or run_dir is None:
@@ -57,7 +58,7 @@ class Gallery(L.Callback):
         for logger in tracked:
             text = f"epoch {epoch}, {int(pl_module.images_seen):,} images, seed {self.seed}"
             logger.log_image("samples", [str(path)], step=step_of(trainer), caption=[text])
-        if epoch == trainer.max_epochs or trainer.should_stop:
+        if is_last_epoch(trainer):
             names = [str(name) for name in getattr(getattr(trainer, "datamodule", None), "class_names", ())]
             captions = [""] * self.num if condition is None else labels_in_words(condition, names)
             for logger in tracked:

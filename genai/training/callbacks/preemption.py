@@ -84,7 +84,7 @@ class Preemption(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if is_due(trainer, batch_idx) and not validation_may_follow(trainer, batch_idx):
+        if is_due(trainer, batch_idx) and not is_accumulating(trainer) and not validation_may_follow(trainer, batch_idx):
             self.check(trainer, after_batch=True)
 
     def on_validation_batch_end(
@@ -144,7 +144,12 @@ def log_batch(trainer: L.Trainer) -> None:
 
 def is_due(trainer: L.Trainer, batch_idx: int) -> bool:
     """Whether the processes compare their signals after this batch; a single process always looks."""
-    return trainer.world_size == 1 or batch_idx % AGREE_EVERY == 0
+    return trainer.world_size == 1 or batch_idx // trainer.accumulate_grad_batches % AGREE_EVERY == 0
+
+
+def is_accumulating(trainer: L.Trainer) -> bool:
+    """Whether the gradients of the last training batch wait for those of the next ones."""
+    return trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def validation_may_follow(trainer: L.Trainer, batch_idx: int) -> bool:

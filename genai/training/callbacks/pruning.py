@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 
 from genai.errors import UserError
+from genai.training.callbacks.epochs import is_kth_or_last
 
 
 class ReportScores(L.Callback):
@@ -38,7 +39,7 @@ class ReportScores(L.Callback):
         self.num_validations += 1
         is_by_epochs = trainer.check_val_every_n_epoch is not None
         now = trainer.current_epoch + 1 if is_by_epochs else self.num_validations
-        if is_by_epochs and now % self.every_n_epochs:
+        if is_by_epochs and not is_kth_or_last(trainer, self.every_n_epochs):
             return
         score = float(trainer.callback_metrics[self.monitor])
         if not math.isfinite(score):

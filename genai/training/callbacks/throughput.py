@@ -32,7 +32,8 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         images_seen = int(getattr(pl_module, "images_seen", 0))
-        if (batch_idx + 1) % log_interval(trainer) or images_seen == self.images:
+        interval = log_interval(trainer)
+        if not interval or (batch_idx + 1) % interval or images_seen == self.images:
             return
         speed = (images_seen - self.images) / (time.perf_counter() - self.start)
         for logger in trainer.loggers:
