@@ -63,7 +63,7 @@ def test_markdown_and_json_say_the_same(runs: Path, capsys: pytest.CaptureFixtur
     assert main(["compare", "one@seeds", "two", "--markdown"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| test split | one@seeds | two |"
-    assert lines[2].startswith("| FID ↓ | 3.1 ± 0.1 (")
+    assert lines[2].startswith("| FID ↓ | 3.100 ± 0.1000 (")
     assert "| training, min | 2.0 | 3.0 |" in lines
     assert main(["compare", "one@seeds", "two", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -95,7 +95,7 @@ def test_runs_lists_data_features_seed_and_minutes(runs: Path, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:7] == ["run", "kimg", "fid", "data", "features", "seed", "minutes"]
     assert lines[3].split()[0] == "one/run-2"
-    assert lines[3].split()[2:7] == ["3.1", "digits", "digits", "2", "3.0"]
+    assert lines[3].split()[2:7] == ["3.100", "digits", "digits", "2", "3.0"]
 
 
 def test_text_models_are_compared_without_a_picture(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:

@@ -25,7 +25,7 @@ def test_an_entry_is_small_and_complete(entry: Path) -> None:
     assert sum(path.stat().st_size for path in entry.iterdir()) < 10e6
     card, test = (entry / "README.md").read_text(), json.loads((entry / "metrics.json").read_text())["test"]
     name, title, form = (
-        ("bits_per_byte", "bits per byte", ".3f") if "bits_per_byte" in test["scores"] else ("fid", "FID", ".4g")
+        ("bits_per_byte", "bits per byte", ".3f") if "bits_per_byte" in test["scores"] else ("fid", "FID", "#.4g")
     )
     assert f"| {title} ↓ | {test['scores'][name]:{form}} | {test['floor'][name]:{form}} |" in card
 
