@@ -4,7 +4,7 @@ import lightning as L
 
 
 def is_last_epoch(trainer: L.Trainer) -> bool:
-    """Whether the fit ends with this epoch: by `max_epochs`, `max_steps`, or a stop that was asked for."""
+    """Whether the fit ends with this epoch: by `max_epochs`, `max_steps`, or because a callback stops it."""
     is_last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
     return is_last or bool(trainer.should_stop)
 
