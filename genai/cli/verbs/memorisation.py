@@ -78,8 +78,9 @@ def run(arguments: list[str]) -> None:
     print(f"{options.num:,} samples; {len(train):,} training and {len(held):,} test images of {data.name}")
     show_neighbours(share, copies, of_held, to_train, to_held)
     if data.exclude or data.class_shares is not None:
-        print("note: training images have other class shares than test images, by exclude or class_shares: what tells classes")
-        print("apart also tells training images from test images, so only the copies of one image show memorisation")
+        print("note: by exclude or class_shares, training images have other class shares than")
+        print("test images. What tells classes apart also tells these apart, so that only the")
+        print("copies of one image show memorisation.")
     show_membership(source, train, held, options.num, options.levels or NUM_LEVELS, options.seed)
     picture = worst(samples, to_train, to_held)
     save_png(picture, path, {"Model": type(source.model).__name__, "Run": source.run.name, "Verb": "memorisation"})
