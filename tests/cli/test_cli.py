@@ -77,6 +77,7 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str, workspace: Path
     assert not (workspace / "runs").exists()
 
 
+@pytest.mark.slow
 def test_printed_config_is_a_valid_config(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = []
     for config in (DIGITS, "printed.yaml"):
@@ -192,6 +193,7 @@ def test_filmstrip_lays_epochs_side_by_side(trained: Path, workspace: Path, caps
     assert "no sample grid of epoch 60" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_second_fit_leaves_the_first_alone(workspace: Path) -> None:
     fit = ["fit", "-c", DIGITS, *TINY, "--trainer.max_epochs", "1", "--evaluation.every_n_epochs", "0"]
     fit += ["--trainer.limit_train_batches", "2"]
@@ -286,6 +288,7 @@ def test_metrics_csv_has_images_seen_as_its_axis(trained: Path) -> None:
     assert json.loads((trained / "run.json").read_text())["tracker_id"]
 
 
+@pytest.mark.slow
 def test_a_conditional_model_samples_the_given_labels(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*TINY, "--trainer.max_epochs", "1", "--evaluation.every_n_epochs", "0", "--model.init_args.conditional", "true"]
     options += ["--trainer.limit_train_batches", "2"]

@@ -170,6 +170,7 @@ def test_pictures_are_never_overwritten(place: Path, runs: Path, capsys: pytest.
     assert "ends in .png" in refused(capsys, "inpaint", "plain", "test/0", "--out", "folder.png")
 
 
+@pytest.mark.slow
 def test_labels_and_prompts_are_the_condition(place: Path) -> None:
     plain = done("vary", "classes", "test/0", "--num", "2")
     asked = done("vary", "classes", "test/0", "--num", "2", "--label", "4")
@@ -432,6 +433,7 @@ def test_guidance_within_an_interval(place: Path) -> None:
     assert np.array_equal(plain, sampled("classes", "--num", "3", "--guidance", "3", "--guidance-interval", "90,100"))
 
 
+@pytest.mark.slow
 def test_autoguidance_by_another_run(place: Path) -> None:
     plain = sampled("plain", "--num", "3")
     by_itself = sampled("plain", "--num", "3", "--guidance", "3", "--autoguidance", "plain")

@@ -64,6 +64,7 @@ def test_heads_of_a_transformer_of_text(workspace: Path, capsys: pytest.CaptureF
     assert max(map(len, output.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_layers_that_a_direction_changes(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["explain", "zoo/avatars-cr3gan", "--direction", "glasses", "--num", "8", "--out", "layers.png"]
     assert main(arguments) == 0

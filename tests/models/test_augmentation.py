@@ -250,6 +250,7 @@ def saved_p(run: Path) -> float:
     return float(torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]["augmentation.p"])
 
 
+@pytest.mark.slow
 def test_a_fit_moves_p_by_the_images_it_saw_and_a_resumed_one_goes_on_from_there(workspace: Path) -> None:
     """A target below -1 is always exceeded: of 17 batches of 64 images an epoch, p moves after every fourth."""
     adaptive = [

@@ -28,6 +28,7 @@ def test_the_true_consistency_function_has_no_loss() -> None:
     assert float(loss.max()) < 1e-4
 
 
+@pytest.mark.slow
 def test_one_step_samples_a_gaussian_after_tuning() -> None:
     """D(x; sigma) = a(sigma) x: one step of a denoiser has far too small a standard deviation, consistency the right one."""
     torch.manual_seed(0)

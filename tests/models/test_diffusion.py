@@ -208,6 +208,7 @@ def test_absent_attributes_differ_from_the_null_condition() -> None:
     assert torch.equal(model.encode_condition(words), words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [tiny_unet, partial(DiT, dim=32, depth=2, num_heads=2, embedding_dim=16)])
 @pytest.mark.parametrize("preconditioning", [EDM(), XPrediction()])
 def test_denoisers_learn(network, preconditioning) -> None:

@@ -377,6 +377,7 @@ def test_a_step_that_is_not_finite_stops_the_fit_in_one_line(
     assert is_finite(run)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_broken_weights_is_not_called_good(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *FIT, "--trainer.max_epochs", "1"]) == 0
     run = runs.find("digits-gan").path
@@ -387,6 +388,7 @@ def test_a_checkpoint_with_broken_weights_is_not_called_good(workspace: Path, ca
     assert "last good checkpoint: none yet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_skipped_steps_are_counted_over_a_resumed_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, "generator", nan_gradient, range(EPOCH - 3, EPOCH + 3))
     skip = ["--model.init_args.skip_nonfinite", "true", "--trainer.log_every_n_steps", "1"]

@@ -156,6 +156,7 @@ def tiny_codes(**options: Any) -> CodeReinforce:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "steps"), [pytest.param(tiny_nft, 25, marks=[pytest.mark.slow, pytest.mark.long]), (tiny_codes, 40)]
 )
@@ -206,6 +207,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits/diffusion-rl", *OTHERS])
 def test_two_batches_of(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reward of MNIST's presets is that of the digits' classifier, since its values do not matter here."""

@@ -171,6 +171,7 @@ def few(steps: int, seed: int = 0) -> tuple[Reinforce, Sums]:
     return model, data
 
 
+@pytest.mark.slow
 def test_the_reward_rises_and_the_start_stays() -> None:
     model, data = few(0)
     before = {name: value.clone() for name, value in model.reference.state_dict().items()}

@@ -57,6 +57,7 @@ def test_a_candidate_is_chosen_with_its_probability() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 0.25])
 def test_the_optimal_discriminator_gives_the_distribution_of_the_data(factor: float) -> None:
     plain, kept = (gan(r, factor).sample(range(4000)) for r in (None, Resampling(64, sharpness=1 / factor)))

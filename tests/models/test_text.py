@@ -245,6 +245,7 @@ def losses(precision: str = "32", **options: Any) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_compiled_and_in_bfloat16_it_trains_the_same() -> None:
     plain = losses()
     assert plain[-1] < plain[0] - 0.01

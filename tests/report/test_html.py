@@ -45,6 +45,7 @@ def page(runs: Path) -> str:
     return path.read_text()
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_from_outside(page: str) -> None:
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)""", markup)
@@ -54,6 +55,7 @@ def test_the_page_loads_nothing_from_outside(page: str) -> None:
     assert len(page) < 3_000_000
 
 
+@pytest.mark.slow
 def test_a_run_without_scores_gets_one_line(page: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unscored = re.findall(r'<p class="unscored">(.*?)</p>', page)
     assert len(unscored) == 1
@@ -66,10 +68,12 @@ def test_a_run_without_scores_gets_one_line(page: str, runs: Path, capsys: pytes
     assert f"`genai test {runs / 'plain/run'}`" in lines[0]
 
 
+@pytest.mark.slow
 def test_paths_of_this_machine_are_left_out(page: str, runs: Path) -> None:
     assert str(runs) not in page
 
 
+@pytest.mark.slow
 def test_settings_that_differ_are_listed_and_others_are_not(page: str) -> None:
     table = page.partition('<table class="settings">')[2].partition("</table>")[0]
     rows = dict(re.findall(r"<tr><td>([^<]+)</td><td>([^<]*)</td>", table))
@@ -78,6 +82,7 @@ def test_settings_that_differ_are_listed_and_others_are_not(page: str) -> None:
     assert "run_dir" not in rows
 
 
+@pytest.mark.slow
 def test_each_epoch_has_a_frame(page: str) -> None:
     frames = re.findall(r"\[(\d+), \"data:image/webp", page)
     assert frames == ["1", "2"] * 2
@@ -115,6 +120,7 @@ def test_a_report_of_text_shows_texts_and_refuses_images(tmp_path: Path, capsys:
     assert not (tmp_path / "x.html").exists()
 
 
+@pytest.mark.slow
 def test_text_of_a_run_is_escaped(runs: Path, tmp_path: Path) -> None:
     record = runs / "scored/run/run.json"
     original = record.read_text()
@@ -126,6 +132,7 @@ def test_text_of_a_run_is_escaped(runs: Path, tmp_path: Path) -> None:
     assert "<script>alert" not in (tmp_path / "x.html").read_text()
 
 
+@pytest.mark.slow
 def test_out_must_be_html_and_new(runs: Path, page: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(runs / "scored/run")
     for out in (runs / "report.pdf", runs / "report.html"):
@@ -134,6 +141,7 @@ def test_out_must_be_html_and_new(runs: Path, page: str, capsys: pytest.CaptureF
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_nearest_images_by_hand() -> None:
     train = torch.tensor([0, 10, 100, 255], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 1, 2, 2).contiguous()
     split = ImageArray(train.numpy(), torch.zeros(4, dtype=torch.long).numpy())
@@ -142,6 +150,7 @@ def test_nearest_images_by_hand() -> None:
     assert found.images[0, :, 0, 0, 0].tolist() == [10, 0]
 
 
+@pytest.mark.slow
 def test_training_time_comes_from_the_cost_or_from_the_throughput() -> None:
     curves = {"images_per_second": [(100, 50.0), (300, 100.0)]}
     assert training_seconds({}, curves) == pytest.approx(100 / 50 + 200 / 100)
@@ -149,12 +158,14 @@ def test_training_time_comes_from_the_cost_or_from_the_throughput() -> None:
     assert training_seconds({}, {}) is None
 
 
+@pytest.mark.slow
 def test_frames_keep_the_first_and_the_last() -> None:
     paths = {epoch: Path(f"{epoch}.png") for epoch in range(1, 101)}
     assert list(spaced(paths, 5)) == [1, 26, 51, 75, 100]
     assert list(spaced(paths, 200)) == list(range(1, 101))
 
 
+@pytest.mark.slow
 def test_the_floor_of_a_metric_that_one_run_has_stands_alone() -> None:
     haze = next(metric for metric in all_metrics() if metric.name == "haze")
     runs = [SimpleNamespace(evaluation={"scores": scores, "floor": scores}) for scores in ({"haze": 0.25}, {}, {})]

@@ -101,6 +101,7 @@ def test_a_model_of_another_package_with_tied_weights_exports(
     assert main(["sample", "zoo/tied", "--num", "4", "--out", "four.npz", "--trust", "tests"]) == 0
 
 
+@pytest.mark.slow
 def test_validate_prints_the_scores(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*QUICK, "--evaluation.num_samples", "100"]
     assert main(["fit", "-c", DIGITS, *options, *SHORT, "--evaluation.every_n_epochs", "0"]) == 0

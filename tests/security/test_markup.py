@@ -157,6 +157,7 @@ def content_of(text: str, texts: list[str]) -> RunContent:
 IN_PAGE = [TEXTS[0], TEXTS[1], TEXTS[-1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", [[], IN_PAGE], ids=["images", "text"])
 def test_a_report_has_no_tag_or_script_of_a_name(texts: list[str], tmp_path: Path) -> None:
     """Whatever the runs are called, the page has the same tags and attributes, and runs its own scripts alone."""

@@ -66,6 +66,7 @@ def test_a_resumed_checkpoint_deletes_nothing_elsewhere(trained: Path, workspace
     assert (precious / "thesis.tex").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_keeps_its_best_checkpoint(trained: Path, workspace: Path) -> None:
     run = workspace / "runs/e/moved"
     shutil.copytree(trained, run)

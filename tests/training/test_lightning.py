@@ -87,6 +87,7 @@ def test_overfitting_sees_the_same_batches_in_each_epoch(workspace: Path) -> Non
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_max_time_ends_a_fit(workspace: Path) -> None:
     run = fit("--trainer.max_time", "00:00:00:02", "--trainer.max_epochs", "-1")
     assert images_seen(run) > 0
@@ -178,6 +179,7 @@ def test_a_checkpoint_waits_for_the_step_of_accumulated_gradients(workspace: Pat
     assert (previous["global_step"], previous["images_seen"]) == (1, 128)  # after the second batch, not after the third
 
 
+@pytest.mark.slow
 def test_the_last_epoch_can_be_the_best(workspace: Path) -> None:
     options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--evaluation.num_samples", "50"]
     assert main(["fit", *family("gan"), *options, "--evaluation.every_n_epochs", "2"]) == 0

@@ -58,6 +58,7 @@ def gan() -> GAN:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_checkpoint_of_the_command_line_rebuilds_its_model(name: str, workspace: Path) -> None:
     assert main(["fit", *family(name), *SHORT]) == 0

@@ -154,6 +154,7 @@ class Trial:
         return True
 
 
+@pytest.mark.slow
 def test_a_pruned_fit_ends_with_its_epoch_like_any_fit(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trial = Trial()
     report = ReportScores(trial, "val/fid", 2)

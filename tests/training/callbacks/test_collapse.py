@@ -177,6 +177,7 @@ def fit(model, *callbacks, epochs=2, **kwargs):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("enable_progress_bar", [False, True])
 def test_a_collapsed_fit_says_so_once_and_writes_table_and_chart(callbacks, tmp_path, capsys, enable_progress_bar):
     recorder = Recorder()
