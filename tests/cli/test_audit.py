@@ -23,6 +23,7 @@ def audited(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_planted_shares_are_found_and_balanced_ones_are_not(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     balanced = audited(capsys, "--out", "balanced.csv")
     assert "training images against equal shares: no difference found" in balanced

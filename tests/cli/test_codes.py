@@ -97,6 +97,7 @@ def table(path: str) -> list[dict[str, str]]:
 # -- reconstruct and denoise ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_originals_stand_over_reconstructions(place: Path) -> None:
     grid = done("reconstruct", "plain", "--num", "5")
     assert grid.shape == (2, 5, 8, 8)
@@ -164,6 +165,7 @@ def test_a_path_between_seeds_goes_through_their_samples(run: str, place: Path) 
     assert Image.open("pairs.gif").n_frames == 5
 
 
+@pytest.mark.slow
 def test_a_path_between_digits_keeps_the_class(place: Path) -> None:
     assert main(["interpolate", "zoo/mnist-cr3gan", "3", "8", "--points", "3", "--label", "7", "--out", "out.png"]) == 0
     grid = tiles(Image.open("out.png"), 28)
@@ -192,6 +194,7 @@ def test_ends_come_in_pairs(place: Path, capsys: pytest.CaptureFixture[str]) -> 
 # -- latents -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_manifold_rises_to_the_right_and_upwards(place: Path) -> None:
     grid = done("latents", "plain", "--side", "3")
     assert grid.shape == (3, 3, 8, 8)

@@ -232,6 +232,7 @@ def test_masks_that_cannot_be(place: Path, capsys: pytest.CaptureFixture[str]) -
 # -- upscale -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "factor"), [("plain", 2), ("plain", 4), ("classes", 2), ("upscaler", 2), ("inpainter", 4)])
 def test_an_image_is_downsampled_and_upscaled(run: str, factor: int, place: Path) -> None:
     grid = tiles(done("upscale", run, "test/5", "test/6", "--factor", str(factor), "--num", "2"))
@@ -424,6 +425,7 @@ def test_options_of_a_sampler(place: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_guidance_within_an_interval(place: Path) -> None:
     plain = sampled("classes", "--num", "3")
     guided = sampled("classes", "--num", "3", "--guidance", "3")

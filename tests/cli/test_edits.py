@@ -81,6 +81,7 @@ def test_a_predictor_is_a_feature_network_or_a_run() -> None:
     assert run.path == find(RUN).path
 
 
+@pytest.mark.slow
 def test_edits_are_measured_by_another_predictor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "has found these directions" in refused(capsys, "editing", RUN, "--predictor", "digits")
     assert main(["editing", RUN, "--num", "12", "--out", "scores.csv"]) == 0

@@ -17,6 +17,7 @@ DIGITS = "zoo/digits-diffusion"
 QUICK = ["--num", "100", "--steps", "3", "--levels", "4"]
 
 
+@pytest.mark.slow
 def test_copies_are_found_and_new_images_are_not(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def refused(capsys: pytest.CaptureFixture[str], run: Path, *arguments: str) -> s
     return error
 
 
+@pytest.mark.slow
 def test_a_prompt_is_what_every_image_says(faces: Path, workspace: Path) -> None:
     said, noise = sampled(faces, "--prompt", PROMPT, "--num", "5")
     assert said == [PROMPT] * 5

@@ -59,6 +59,7 @@ def test_the_realness_scores_are_the_models(gan: Path, workspace: Path, capsys: 
         assert f"{realness.mean():.3f} of {part[0]['kind']} images" in output
 
 
+@pytest.mark.slow
 def test_the_picture_lies_beside_the_table(gan: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(gan), "--realness", "--num", "4"]) == 0
     first = gan / "samples/realness-seed-0-num-4.csv"

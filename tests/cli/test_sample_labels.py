@@ -70,6 +70,7 @@ def test_classes(arguments: list[str], expected: list[int], digits: Path, worksp
     assert (said.sum(1) == 1).all()
 
 
+@pytest.mark.slow
 def test_attributes_are_those_of_training_images_in_turn(faces: Path, workspace: Path) -> None:
     said, labels = sampled(faces, "--num", "70")
     train = Avatars(**FACES).split("train").labels

@@ -68,6 +68,7 @@ def test_haze_is_the_difference_of_the_shares_of_nearly_black_pixels(tmp_path) -
     assert haze(Comparison(bare, bare, None, network, None)) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_classifier_tells_a_shifted_set_apart_and_not_the_same_one() -> None:
     """Images of one distribution: accuracy 0.5 within its spread. Images with a faint pattern: above 0.9."""
     images = random_images(400, seed=3)

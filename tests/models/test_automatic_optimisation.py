@@ -139,6 +139,7 @@ def test_a_fast_dev_run_and_a_learning_rate_monitor(build: Any, tmp_path: Path) 
     assert "train/lr" in (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()[0]
 
 
+@pytest.mark.slow
 @both
 def test_compile_leaves_the_metrics_alone(build: Any) -> None:
     model = build(compile="eager")

@@ -77,6 +77,7 @@ def test_a_refused_resume_changes_nothing(
     assert content(trained) == before
 
 
+@pytest.mark.slow
 def test_files_of_a_resumed_run_are_written_after_the_restore(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
