@@ -56,6 +56,7 @@ class CelebA(Photos):
         folder = find_folder(self.root)
         options = {"where": self.name, "shape": self.image_shape, "labels": self.labels, "strict": self.strict}
         options |= {"pose": True} if self.pose else {}
+        options |= {} if self.bit_depth is None else {"bit_depth": self.bit_depth}
         source = cache.identity(find_images(folder), *find_lists(folder, self.labels == "attributes", self.pose))
         return cache.Recipe(options, source, self.build)
 

@@ -45,7 +45,7 @@ class TextProtocol:
         data, fingerprint, split: the text: dataset, hash of its tokens, split.
         tokenizer, vocab_size, context_length: how it was read, in windows of context_length + 1 tokens side by side; of data by
             document, the first context_length tokens of each document.
-        num_tokens, num_bytes: that were scored.
+        num_tokens, num_bytes: of the split, or of what was scored of its documents.
         num_samples, sample_tokens, seed: of the samples, from the start of a text at temperature 1.
     """
 

@@ -15,6 +15,7 @@ from genai.errors import UserError
 from genai.models.autoregressive.autoregressive import Autoregressive
 from genai.networks.transformer import Transformer
 from genai.runs import Run, find
+from genai.runs.data import data_of
 from genai.runs.text import prompt_tokens, tokenizer_of
 from genai.training.callbacks.text_evaluation import until
 from genai.training.initialisation import initialise
@@ -130,6 +131,7 @@ def test_the_test_verb_scores_text(run: Run, capsys: pytest.CaptureFixture[str])
     )
     assert content["floor"]["longest_shared"] > 5
     assert content["protocol"]["num_samples"] == 2
+    assert content["protocol"]["num_tokens"] == len(data_of(run).split("test"))  # as in entries of the zoo, to be comparable
 
 
 def test_a_prompt_begins_after_the_end_of_a_document(run: Run) -> None:

@@ -116,7 +116,7 @@ def combined(p_values: Sequence[float]) -> float:
     """One p-value of N files that one key is tested in: twice the smaller of N min p (Bonferroni) and 2 median p (Rueger 1978).
 
     The p-values are those of one random key, so that alike files have alike p-values. Both bounds hold for any dependence
-    (Vovk & Wang 2020, arXiv:1212.4966, section 3).
+    (Vovk & Wang 2020, arXiv:1212.4966).
     """
     p = np.sort(p_values)
     return float(min(1.0, 2 * min(len(p) * p[0], len(p) / (k := -(-len(p) // 2)) * p[k - 1])))

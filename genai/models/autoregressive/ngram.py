@@ -13,8 +13,8 @@ class NGram(TextModel):
     """n-grams with modified Kneser-Ney smoothing.
 
     A training step counts a batch, of all devices together; there is no optimiser. n-grams across the border of two training
-    windows are not counted: choose windows much longer than n. Of data by
-    document, a window is a document, whose first tokens count too.
+    windows are not counted: choose windows much longer than n. Of data by document, a window is a document, and its first
+    tokens count too.
 
     Args:
         vocab_size: number of tokens, linked from the data.

@@ -161,7 +161,7 @@ class Diffusion(DenoisingModel):
         encoded = self.encode_condition(condition)
         densities = log_density(self.denoiser(self.averaged, encoded), x, sigmas, probe)
         num_dims = images[0].numel()
-        kind = f"probability-flow ODE with {steps} steps and Hutchinson's trace estimate, dequantised 8-bit pixels"
+        kind = f"probability-flow ODE at {steps} noise levels and Hutchinson's trace estimate, dequantised 8-bit pixels"
         return LikelihoodEstimate.of_log_prob(log_prob_of_8_bits(densities, num_dims), num_dims, kind)
 
     @torch.no_grad()

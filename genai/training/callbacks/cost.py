@@ -118,7 +118,7 @@ class Cost(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")
-        if isinstance(exception, Stopped):
+        if isinstance(exception, Stopped) and self.start:
             self.write(trainer, pl_module, {})
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

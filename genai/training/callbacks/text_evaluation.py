@@ -81,8 +81,10 @@ def score_text(model: TextModel, data: TextDataModule, split: Any, num_samples: 
         for row in (first_of_documents if data.by_document else excerpts_of)(held_out, num_samples, num_tokens)
     ]
     text = tokenizer.decode(training.tokens)
+    size = len(held_out), int(tokenizer.num_bytes[held_out.tokens].sum())
     if data.by_document:
         held_out_likelihood = document_likelihood(model, data, split, len(held_out.documents))
+        size = held_out_likelihood[1:]  # documents are cut after the context
         training_likelihood = document_likelihood(model, data, "train", len(held_out.documents))
     else:
         held_out_likelihood = likelihood(model, held_out.tokens, tokenizer.num_bytes)
@@ -94,8 +96,8 @@ def score_text(model: TextModel, data: TextDataModule, split: Any, num_samples: 
         tokenizer=tokenizer.kind,
         vocab_size=tokenizer.vocab_size,
         context_length=data.context_length,
-        num_tokens=held_out_likelihood.num_tokens,
-        num_bytes=held_out_likelihood.num_bytes,
+        num_tokens=size[0],
+        num_bytes=size[1],
         num_samples=num_samples,
         sample_tokens=num_tokens,
         seed=seed,
