@@ -47,4 +47,4 @@ def test_a_model_counts_bits_of_its_own_data() -> None:
     assert float(bits.mean()) == pytest.approx(entropy, abs=0.05)
     assert torch.equal(bits[3:4], model.likelihood(images[3:4], [3], steps=100).bits_per_dim)
     torch.testing.assert_close(estimate.nats, bits * 64 * math.log(2))
-    assert "100 steps" in estimate.kind
+    assert "100 noise levels" in estimate.kind
