@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     table = Table("preset", "batch", "precision", "steps/s", "images/s", "penalty's share", "time ×", "arithmetic ×")
-    presets = [config for config in options.configs if config.parent.name != "trainer"]
+    presets = [config for config in options.configs if config.parent.name not in ("sweeps", "trainer")]
     for config, precision in product(presets, options.precisions):
         cells = row(config, precision, options.seconds, options.rounds, options.device)
         if cells:

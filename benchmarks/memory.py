@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gan import Game
+from gan import TimedGAN
 from rich.console import Console
 from rich.table import Table
 
@@ -27,9 +27,9 @@ def images_per_second(config: Path, keeps: bool, seconds: float) -> float:
     if keeps:
         keep_freed_memory()
     cli: Any = GenaiCLI("fit", ["-c", str(config), "--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0"], [])
-    game = Game(cli.model, cli.datamodule.batch_size, bf16=False)
-    game.seconds(cli.model.objective, seconds / 5)
-    return len(game.real) / game.seconds(cli.model.objective, seconds)
+    timed = TimedGAN(cli.model, cli.datamodule.batch_size, bf16=False, device="cpu")
+    timed.seconds(cli.model.objective, seconds / 5)
+    return len(timed.real) / timed.seconds(cli.model.objective, seconds)
 
 
 def in_a_process(config: Path, keeps: bool, seconds: float) -> float:
