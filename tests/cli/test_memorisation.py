@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from genai.cli import main
+from genai.cli.verbs.memorisation import with_shares_of
 from genai.data.digits import Digits
 from genai.images import to_float
 from genai.models.diffusion.diffusion import Diffusion
@@ -37,6 +39,16 @@ def test_copies_are_found_and_new_images_are_not(
     copied = capsys.readouterr().out
     assert "100.0 % of the samples (p = 0.0005)" in copied
     assert "copies of one image  100.0 %" in copied
+
+
+def test_test_images_have_the_class_shares_of_the_training_images() -> None:
+    data = Digits(exclude=(0,), class_shares=(0, 4, 1, 1, 1, 1, 1, 1, 1, 1))
+    train, held = data.split("train"), data.split("test")
+    shares = [np.bincount(labels, minlength=10) / len(labels) for labels in (train.labels, held.labels)]
+    assert abs(shares[0] - shares[1]).max() > 0.1
+    found = with_shares_of(held, train.labels)
+    assert abs(shares[0] - np.bincount(found.labels, minlength=10) / len(found)).max() < 0.02
+    assert {image.tobytes() for image in found.images} <= {image.tobytes() for image in held.images}
 
 
 def test_denoising_errors_depend_on_the_seed_and_the_image_alone() -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from rich.progress import track
@@ -16,7 +17,7 @@ from genai.cli.options.arguments import VerbParser, positive, refuse
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed_option
 from genai.cli.options.sampling import SamplerOptions
-from genai.data.base import ImageArray
+from genai.data.arrays import ImageArray, with_shares
 from genai.errors import UserError
 from genai.images import grid, save_png, titled, to_float, to_uint8
 from genai.metrics.labels import cycle_labels
@@ -66,6 +67,9 @@ def run(arguments: list[str]) -> None:
         raise UserError("--num 1 is too small for a comparison: use 2 samples or more")
     data = source.data("fit")
     train, held = data.split("train"), data.split("test")
+    chosen = data.exclude or data.class_shares is not None or data.num_train is not None
+    if chosen and data.label_kind == "class":
+        held = with_shares_of(held, train.labels)
     if min(len(train), len(held)) < 2:
         raise UserError(f"{data.name} has {len(train)} training and {len(held)} test images: a comparison needs 2 of each")
     condition = cycle_labels(train.labels, options.num) if source.model.conditional else None
@@ -77,14 +81,18 @@ def run(arguments: list[str]) -> None:
     copies = share_of_copies(to_train.distances.numpy())
     print(f"{options.num:,} samples; {len(train):,} training and {len(held):,} test images of {data.name}")
     show_neighbours(share, copies, of_held, to_train, to_held)
-    if data.exclude or data.class_shares is not None:
-        print("note: by exclude or class_shares, training images have other class shares than")
-        print("test images. What tells classes apart also tells these apart, so that only the")
-        print("copies of one image show memorisation.")
+    if chosen and data.label_kind == "class":
+        print("test images: as many as have the class shares of the training images")
     show_membership(source, train, held, options.num, options.levels or NUM_LEVELS, options.seed)
     picture = worst(samples, to_train, to_held)
     save_png(picture, path, {"Model": type(source.model).__name__, "Run": source.run.name, "Verb": "memorisation"})
     print(f"wrote {path}")
+
+
+def with_shares_of(held: ImageArray, labels: np.ndarray) -> ImageArray:
+    """Test images with the class shares of training labels (N,): otherwise what tells classes apart looks like memorisation."""
+    rows = with_shares(held.labels, np.bincount(labels), len(held))
+    return ImageArray(held.images[rows], held.labels[rows])
 
 
 # -- neighbours ----------------------------------------------------------------------------------------------------------
