@@ -91,7 +91,7 @@ def run(arguments: list[str]) -> None:
 
 def with_shares_of(held: ImageArray, labels: np.ndarray) -> ImageArray:
     """Test images with the class shares of training labels (N,): otherwise what tells classes apart looks like memorisation."""
-    rows = with_shares(held.labels, np.bincount(labels), len(held))
+    rows = with_shares(held.labels, np.bincount(labels).tolist(), len(held))
     return ImageArray(held.images[rows], held.labels[rows])
 
 
