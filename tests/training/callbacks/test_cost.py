@@ -15,8 +15,8 @@ from genai.data.digits import Digits
 from genai.models.gan.gan import GAN
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 from genai.report.comparison import cost_texts, mean_cost
-from genai.training.callbacks.cost import Cost, is_countable, sample_flops
 from genai.training.callbacks import energy
+from genai.training.callbacks.cost import Cost, is_countable, sample_flops
 from genai.training.callbacks.energy import Energy, make_tracker, source
 from genai.training.callbacks.run_directory import RunDirectory
 
