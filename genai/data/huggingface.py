@@ -1,6 +1,6 @@
 """Images of a Hugging Face dataset: of the hub, a Parquet file or saved. Needs `pip install genai[datasets]`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,18 +8,20 @@ import numpy as np
 
 from genai.data import cache
 from genai.data.archives import Picture
-from genai.data.arrays import Split
+from genai.data.arrays import SPLITS, Split
 from genai.data.base import ImageDataModule
-from genai.data.photos import Decoder
+from genai.data.photos import Decoder, close_gaps, common_scales
 from genai.data.sources import class_indices, classes_of, find_source, split_rows
-from genai.errors import UserError
+from genai.errors import UserError, check_at_least
+
+RULES = 2  # version of the rules: which values images have
 
 
 class HuggingFace(ImageDataModule):
     """A dataset with a column of images, read with the library `datasets`; code of a dataset's author is never run.
 
     Where it has splits `train` and `test`, its test split is ours, and about a tenth of train is val (unless it has
-    `validation`). Otherwise all rows of its first split are divided, 80 / 10 / 10 %.
+    `validation`). Otherwise all rows of its first split are divided, 80 / 10 / 10 %. Images of 16 bits share one white level.
 
     Args:
         root: a .parquet file, a folder of `Dataset.save_to_disk`, or the name of a dataset of the hub (`ylecun/mnist`).
@@ -47,6 +49,7 @@ class HuggingFace(ImageDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
+        check_at_least("size", size, 1)
         self.image_shape = (channels, size, size)
         self.strict = strict
         self.image_column, self.label_column = image_column, label_column
@@ -59,28 +62,38 @@ class HuggingFace(ImageDataModule):
 
     def recipe(self) -> cache.Recipe:
         options: dict[str, Any] = {"root": self.root, "columns": [self.image_column, self.label_column]}
-        options |= {"shape": self.image_shape, "strict": self.strict}
+        options |= {"shape": self.image_shape, "strict": self.strict, "rules": RULES}
         return cache.Recipe(options, {name: part._fingerprint for name, part in self.parts.items()}, self.build)
 
     def build(self, writer: cache.Writer) -> None:
         """Decode the rows of each split into a cache entry; those that cannot be read are skipped."""
-        splits = self.rows()
-        images = writer.start(sum(map(len, splits.values())), self.image_shape)
+        rows = [(split, part, row) for split, members in self.rows().items() for part, row in members]
+        images = writer.start(len(rows), self.image_shape)
         decode = Decoder(self.image_shape[1], self.image_shape[0])
-        kept: list[tuple[str, int]] = []
-        counts = dict.fromkeys(splits, 0)
-        for split, rows in splits.items():
-            for part, row in rows:
-                picture = decode(named_picture(self.parts[part][row][self.image_column], f"{part}/{row}"))
-                if isinstance(picture, str):
-                    if self.strict:
-                        raise UserError(f"{self.root} has an image that cannot be read, {part}/{row} ({picture}): remove it")
-                    writer.skip(f"{part}/{row}: {picture}")
-                    continue
-                images[len(kept)] = picture
-                kept.append((part, row))
-                counts[split] += 1
-        writer.finish(self.labels_of(kept), counts)
+        failed = self.decode_rows(images, dict(enumerate(rows)), decode)
+        scales = common_scales(decode.depths.values())  # one white for all images of 16 bits
+        depths = {i: decode.depths.get(f"{part}/{row}") for i, (_, part, row) in enumerate(rows)}
+        others = {i: rows[i] for i, depth in depths.items() if depth and decode.scale(depth) != scales[depth.kind]}
+        failed |= self.decode_rows(images, others, Decoder(self.image_shape[1], self.image_shape[0], scales))
+        for problem in failed.values():
+            writer.skip(problem)
+        kept = [i for i in range(len(rows)) if i not in failed]
+        close_gaps(images, kept)
+        counts = {split: sum(rows[i][0] == split for i in kept) for split in SPLITS}
+        writer.finish(self.labels_of([rows[i][1:] for i in kept]), counts)
+
+    def decode_rows(self, images: np.ndarray, rows: Mapping[int, tuple[Split, str, int]], decode: Decoder) -> dict[int, str]:
+        """Decode the pictures of `rows` into their places in `images`; those that cannot be read, with the reason."""
+        failed = {}
+        for i, (_, part, row) in rows.items():
+            picture = decode(named_picture(self.parts[part][row][self.image_column], f"{part}/{row}"))
+            if not isinstance(picture, str):
+                images[i] = picture
+                continue
+            if self.strict:
+                raise UserError(f"{self.root} has an image that cannot be read, {part}/{row} ({picture}): remove it")
+            failed[i] = f"{part}/{row}: {picture}"
+        return failed
 
     def rows(self) -> dict[Split, list[tuple[str, int]]]:
         """The rows of each of our splits, as (split of the dataset, number)."""

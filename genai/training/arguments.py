@@ -49,7 +49,7 @@ class Request:
         checkpoint: the checkpoint of `--checkpoint`: best, last, previous or a file.
         trust: packages of `--trust`.
         configs: the YAML files of `-c`, in order.
-        experiment: the folder of `--experiment`.
+        experiment: the folder of `--experiment`, or of `experiment` in the last YAML file that has one.
         has_ckpt_path: whether Lightning's own `--ckpt_path` is given.
         rest: all arguments but RUN, --resume, --checkpoint, --trust and --changed_data, in order.
         changed_data: whether a run may be continued with other training images.
@@ -92,15 +92,14 @@ def parse(arguments: Sequence[str]) -> Request:
     run = words.pop(0) if words and not words[0].startswith("-") else None
     own, rest = own_parser().parse_known_args(words)
     seen, _ = shared.parse_known_args(rest)
-    for name in seen.config:
-        check_config(name)
+    experiments = [content.get("experiment") for content in map(check_config, seen.config)]
     return Request(
         run=run,
         resume=own.resume,
         checkpoint=own.checkpoint,
         trust=tuple(own.trust),
         configs=tuple(seen.config),
-        experiment=seen.experiment,
+        experiment=seen.experiment or next((n for n in reversed(experiments) if n and isinstance(n, str)), None),
         has_ckpt_path=seen.ckpt_path is not None,
         rest=tuple(rest),
         changed_data=own.changed_data,
@@ -122,8 +121,8 @@ def with_paths(arguments: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def check_config(name: str) -> None:
-    """Raise UserError for a `-c` file that does not hold the options of a run in YAML."""
+def check_config(name: str) -> dict[str, Any]:
+    """The content of a `-c` file; UserError where it does not hold the options of a run in YAML."""
     try:
         content = parse_bounded(read_bounded(Path(name), 4 * MAX_CHARACTERS).decode(), name)
     except (OSError, UnicodeDecodeError) as error:
@@ -134,6 +133,7 @@ def check_config(name: str) -> None:
         raise UserError(f"{name} has nothing below `{empty}`: write its options there, or remove the line")
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no `option: value` lines: see configs/digits/gan.yaml")
+    return content
 
 
 def empty_sections(config: dict[str, Any]) -> list[str]:
@@ -167,7 +167,7 @@ def resolve(verb: str, request: Request) -> Resolved:
         return Resolved(list(request.rest))
     if request.run is None and not request.configs:
         raise UserError(f"genai {verb} needs a RUN: `genai runs` lists the runs")
-    run = runs.find(request.run or experiment_name(request.configs[0]))
+    run = runs.find(request.run or request.experiment or experiment_name(request.configs[0]))
     if run.is_exported and request.checkpoint is not None:
         raise UserError(f"{run.path} is a zoo entry with one set of weights: leave --checkpoint out")
     checkpoint = None if run.is_exported else run.checkpoint(request.checkpoint or "best")

@@ -35,11 +35,13 @@ def is_requeued() -> bool:
 def requeue(stopped: Stopped) -> str:
     """Have SLURM queue this job again when its time is nearly over (SIGUSR1); returns a message for the user.
 
-    SLURM itself queues a job again that it preempts (SIGTERM).
+    SLURM itself queues a job again that it preempts (SIGTERM). Of a job array only this task is queued: the number of its last
+    task is that of the whole array.
     """
     if stopped.number != signal.SIGUSR1 or not job():
         return ""
-    number = os.environ["SLURM_JOB_ID"]
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    number = f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
     try:
         subprocess.run(["scontrol", "requeue", number], check=True, capture_output=True, text=True)
     except FileNotFoundError:

@@ -94,6 +94,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     try:
         if run_dir and runs.Run(run_dir).is_exported:
             import_weights(cli.model, runs.Run(run_dir))
+        if verb == "predict" and isinstance(cli.model, TextModel):
+            raise UserError("predict is for models of images: `genai sample RUN` generates text")
         if verb == "predict" and trainer.world_size > 1:
             raise UserError("predict works with one process: add --trainer.devices 1")
         if call.get("ckpt_path") and verb != "fit":

@@ -57,6 +57,7 @@ from genai.training.devices import (
     check_flags_of_manual_optimisation,
     check_precision,
     global_rank,
+    num_processes,
     strategy,
 )
 from genai.training.initialisation import initialise, load_reward
@@ -271,7 +272,8 @@ class GenaiCLI(LightningCLI):
             return found
         found.append(RunDirectory(run_dir, self.overrides))
         if self.subcommand == "fit":
-            found += [Preemption(), Cost(options.flops), *([Energy()] if options.energy else [])]
+            found += [Preemption(), Cost(options.flops)]
+            found += [Energy(num_processes(options.trainer) > 1)] if options.energy else []
             if options.trainer.enable_checkpointing is not False:
                 every_n_epochs = self._get(self.config_init, "evaluation").every_n_epochs
                 folder, every_n_steps = run_dir / "checkpoints", options.checkpoint_every_n_steps

@@ -70,13 +70,21 @@ def parameter(name: str, entry: Any, path: Path) -> Parameter:
         return Parameter(choices=tuple(v if isinstance(v, PRIMITIVE) else json.dumps(v) for v in entry["choices"]))
     if not isinstance(entry, dict) or not {"low", "high"} <= entry.keys() <= {"low", "high", "log"}:
         raise UserError(f"{path} has no range for {name}: {HOW}")
-    low, high, log = entry["low"], entry["high"], entry.get("log", False)
+    low, high, log = as_number(entry["low"]), as_number(entry["high"]), entry.get("log", False)
     numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
     if not numbers or not low < high or not isinstance(log, bool) or (log and low <= 0):
         raise UserError(f"{path} has the range {low} to {high} for {name}: use numbers, low below high, above 0 with `log`")
     if not (isinstance(low, int) and isinstance(high, int)):
         low, high = float(low), float(high)
     return Parameter(low, high, log)
+
+
+def as_number(bound: Any) -> Any:
+    """A bound as YAML 1.2 reads it: PyYAML takes 1e-4, which has no dot, for a text."""
+    try:
+        return float(bound) if isinstance(bound, str) else bound
+    except ValueError:
+        return bound
 
 
 def space_path(name: str | None, preset: Path) -> Path:

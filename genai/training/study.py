@@ -85,7 +85,7 @@ class Study:
         unit: `epoch` or `validation`: at which scores are reported.
 
     Raises:
-        UserError: a study of this name searches something else, cannot be read, or is not there.
+        UserError: a study of this name searches something else, cannot be read, or is not there; or an experiment has its name.
     """
 
     def __init__(self, name: str, settings: StudySettings | None, metric: str = "", unit: str = "epoch") -> None:
@@ -94,6 +94,9 @@ class Study:
         self.path = self.folder / "study.db"
         if settings is None and not self.path.is_file():
             raise UserError(f"there is no study {name} ({self.path}): `genai sweep -c PRESET --study {name}` begins one")
+        others = runs.runs_folder() / name
+        if not self.path.is_file() and any(map(runs.is_run, others.glob("*"))):
+            raise UserError(f"{others} has runs already, which would count as seeds of the best trial: choose another --study")
         make_folder(self.folder)
         try:
             check_database(self.path)

@@ -37,6 +37,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         return find("pydocs-gpt")
 
 
+def test_predict_names_the_verb_for_text(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run.path), "--tracker", "none"]) == 2
+    assert "`genai sample RUN` generates text" in capsys.readouterr().err
+
+
 def test_a_fit_validates_on_its_last_step_and_keeps_the_tokenizer(run: Run) -> None:
     header, *rows = (run.path / "metrics.csv").read_text().splitlines()
     assert header.startswith("tokens_seen,")

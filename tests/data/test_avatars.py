@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from genai.data.augment import Augment
 from genai.data.avatars import ATTRIBUTES, CHOICES, FIRST_SEED, Avatars, attributes, caption, render
 from genai.data.avatars.captions import MAX_WORDS, caption_words
 from genai.data.avatars.styles import STYLES, render_style
@@ -109,6 +110,11 @@ def test_a_caption_says_every_attribute_and_no_other() -> None:
         text = caption(has, seed) + " "
         assert {name for name in ATTRIBUTES if WORDS[name] in text} == {name for name in ATTRIBUTES if has[name]}, text
         assert text == caption(has, seed) + " "
+
+
+def test_flips_are_refused_because_the_side_of_a_tilt_is_a_label() -> None:
+    with pytest.raises(UserError, match=r"augment\.flip tilts heads"):
+        Avatars(augment=Augment(flip=True))
 
 
 def test_captions_vary_in_words() -> None:

@@ -149,6 +149,24 @@ def test_a_parquet_file_of_hugging_face(parquet: Path, monkeypatch: pytest.Monke
         HuggingFace(str(parquet), image_column="picture")
 
 
+def test_images_of_16_bits_of_hugging_face_keep_their_relative_brightness(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    values = (1000, 4000, 5000, 40000)
+    contents = [io.BytesIO() for _ in values]
+    for content, value in zip(contents, values, strict=True):
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(content, "PNG")
+    pictures = [{"bytes": content.getvalue(), "path": None} for content in contents]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    table = {"image": pictures * 3, "label": [*range(4)] * 3}
+    datasets.Dataset.from_dict(table, features).to_parquet(str(tmp_path / "scans.parquet"))
+    entry = HuggingFace(str(tmp_path / "scans.parquet"), size=8, channels=1).cache_entry()
+    assert {values[k]: image.mean() for k, image in zip(entry.labels, entry.images, strict=True)} == {
+        value: value // 257 for value in values
+    }
+    with pytest.raises(UserError, match="size"):
+        HuggingFace(str(tmp_path / "scans.parquet"), size=-1)
+
+
 def test_a_preset_trains_on_them(pets: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     quick = ["--trainer.fast_dev_run", "1", "--evaluation.every_n_epochs", "0", "--data.init_args.batch_size", "4"]

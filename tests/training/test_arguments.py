@@ -22,6 +22,16 @@ def test_every_way_to_name_a_config_names_the_experiment(words: list[str]) -> No
         parse([word.replace(GAN, "nope.yaml") for word in words])
 
 
+def test_a_config_may_name_its_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    for content, expected in (("experiment: thesis", "thesis"), ("experiment: null", None)):
+        path.write_text(f"{content}\n")
+        request = parse(["-c", GAN, "-c", str(path)])
+        assert request.experiment == expected
+        assert ("--experiment" in resolve("fit", request).arguments) == (expected is None)
+    assert parse(["-c", str(path), "--experiment", "other"]).experiment == "other"
+
+
 @pytest.mark.parametrize("words", [["-c", GAN], [f"-c{GAN}"], [f"-c={GAN}"], ["--config", GAN], [f"--config={GAN}"]])
 def test_lightning_reads_every_one_of_them(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -17,7 +17,7 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE"
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*SLURM, *TORCHRUN, "SLURM_RESTART_COUNT"):
+    for name in (*SLURM, *TORCHRUN, "SLURM_RESTART_COUNT", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -71,6 +71,10 @@ def test_a_job_is_queued_again_for_its_time_alone(tmp_path: Path, monkeypatch: p
     script.write_text("#!/bin/sh\necho not allowed >&2\nexit 1\n")
     script.chmod(0o755)
     assert cluster.requeue(Stopped(signal.SIGUSR1)) == "; job 7 was not queued again: not allowed"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")  # SLURM would queue all tasks of the array 7
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    script.write_text("#!/bin/sh\necho not $1 $2 >&2\nexit 1\n")
+    assert cluster.requeue(Stopped(signal.SIGUSR1)) == "; job 7_3 was not queued again: not requeue 7_3"
     assert not cluster.is_requeued()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
     assert cluster.is_requeued()

@@ -53,6 +53,12 @@ def test_a_space_that_makes_no_sense_is_refused(text: str, words: str, tmp_path:
         read_space(path)
 
 
+def test_a_bound_may_be_written_without_a_dot(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("x: {low: 1e-4, high: 1E-2, log: true}\n")
+    assert read_space(path) == {"x": Parameter(1e-4, 1e-2, log=True)}
+
+
 def test_every_shipped_space_can_be_read() -> None:
     folder = Path(__file__).parents[2] / "configs/sweeps"
     found = [path for path in folder.glob("*.yaml") if not path.name.startswith("wandb-")]
@@ -139,6 +145,18 @@ def test_another_question_needs_another_study(workspace: Path) -> None:
     Path("runs/bad-trials/study.db").write_text("no database " * 100)
     with pytest.raises(UserError, match="choose another --study"):
         Study("bad", SETTINGS)
+
+
+def test_a_new_study_is_not_called_like_an_experiment(workspace: Path) -> None:
+    run = runs.create("digits-gan").path
+    Study("digits-gan", SETTINGS)  # a fit that failed has left an empty folder
+    for name in ("run.json", "config.yaml"):
+        (run / name).write_text("")
+    Study("digits-gan", SETTINGS)  # the seeds of its best trial
+    (run.parent).rename("runs/digits-cgan")
+    with pytest.raises(UserError, match="runs/digits-cgan has runs already"):
+        Study("digits-cgan", SETTINGS)
+    assert not Path("runs/digits-cgan-trials").exists()
 
 
 class Trial:

@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -20,9 +22,10 @@ from genai.data.digits import Digits
 from genai.errors import UserError
 from genai.models.gan.gan import GAN
 from genai.models.gan.objectives import Relativistic
-from genai.models.optimization import split_batch
+from genai.models.optimization import ImagesSeenLR, build_optimizer, split_batch
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 from genai.training.callbacks.announcement import describe_step, images_per_batch
+from genai.training.callbacks.options import OptimizerOptions
 from tests.families import FAMILIES, family
 
 NUM_STEPS = 20
@@ -159,3 +162,26 @@ def test_a_penalised_discriminator_is_not_compiled() -> None:
     moves(model)
     assert model.generator._compiled_call_impl is not None
     assert model.discriminator._compiled_call_impl is None
+
+
+def test_a_learning_rate_changed_on_resuming_follows_the_schedule_from_the_first_step() -> None:
+    model, network = SimpleNamespace(images_seen=0), torch.nn.Linear(1, 1)
+
+    def start(lr: float) -> Any:
+        optimizer = build_optimizer(lambda parameters: torch.optim.SGD(parameters, lr), network)
+        scheduler = ImagesSeenLR(optimizer, lambda: 0.1 if model.images_seen else 1.0)
+        return SimpleNamespace(optimizers=[optimizer], lr_scheduler_configs=[SimpleNamespace(scheduler=scheduler)])
+
+    first, before = start(1.0), OptimizerOptions()
+    before.on_fit_start(first, L.LightningModule())
+    model.images_seen = 1000
+    first.optimizers[0].param_groups[0]["lr"] = 0.1  # by the schedule
+    model.images_seen = 0  # the Trainer builds the optimisers before it restores the model
+    resumed, after = start(2.0), OptimizerOptions()
+    after.load_state_dict(before.state_dict())
+    after.on_fit_start(resumed, L.LightningModule())
+    model.images_seen = 1000
+    resumed.optimizers[0].load_state_dict(first.optimizers[0].state_dict())
+    resumed.lr_scheduler_configs[0].scheduler.load_state_dict({})
+    after.on_train_start(resumed, L.LightningModule())
+    assert resumed.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.2)

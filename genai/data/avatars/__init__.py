@@ -21,7 +21,7 @@ from genai.data.avatars.rendering import ATTRIBUTES, CHOICES, VERSION, attribute
 from genai.data.base import ImageDataModule, Split
 from genai.data.cache import Recipe, Writer
 from genai.data.words import CaptionTokens
-from genai.errors import check_at_least
+from genai.errors import UserError, check_at_least
 
 __all__ = ["ATTRIBUTES", "CHOICES", "Avatars", "attributes", "caption", "render"]
 
@@ -41,6 +41,9 @@ class Avatars(ImageDataModule):
         size: of the square images, in pixels. At 64 all attributes are visible; at 32 eyebrows and closed eyes are lost.
         num_images: training images.
         labels: `attributes` (N, 16), or `captions`, sentences that name all attributes, as tokens (N, 48); same images.
+
+    Raises:
+        UserError: a number is out of range, or `augment.flip`, which tilts heads to the other side.
     """
 
     name = "avatars"
@@ -57,6 +60,10 @@ class Avatars(ImageDataModule):
         super().__init__(**options)
         check_at_least("size", size, 1)
         check_at_least("num_images", num_images, 1)
+        if self.augment.flip:
+            raise UserError(
+                "augment.flip tilts heads to the other side, which is a label: set data.init_args.augment.flip to false"
+            )
         self.size = size
         self.num_images = num_images
         self.image_shape = (3, size, size)

@@ -5,6 +5,8 @@ from typing import Any
 import lightning as L
 from torch.optim import Optimizer
 
+from genai.models.optimization import ImagesSeenLR
+
 OPTIMIZER_CLASSES = "optimizer_classes"
 """The key of a checkpoint for the names of its optimisers' classes, which their states do not tell."""
 
@@ -28,6 +30,9 @@ class OptimizerOptions(L.Callback):
         for optimizer, then, now in zip(trainer.optimizers, self.saved, self.configured, strict=False):
             for group, old, new in zip(optimizer.param_groups, then, now, strict=False):
                 group.update({name: value for name, value in new.items() if old.get(name) != value})
+        for config in trainer.lr_scheduler_configs:  # a configured learning rate is that of the first image
+            if isinstance(config.scheduler, ImagesSeenLR):
+                config.scheduler.load_state_dict({})
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[OPTIMIZER_CLASSES] = [type(optimizer).__name__ for optimizer in trainer.optimizers]

@@ -15,8 +15,9 @@ from genai.data.digits import Digits
 from genai.models.gan.gan import GAN
 from genai.networks.mlp import MLPDiscriminator, MLPGenerator
 from genai.report.comparison import cost_texts, mean_cost
+from genai.training.callbacks import energy
 from genai.training.callbacks.cost import Cost, is_countable, sample_flops
-from genai.training.callbacks.energy import make_tracker, source
+from genai.training.callbacks.energy import Energy, make_tracker, source
 from genai.training.callbacks.run_directory import RunDirectory
 
 BATCH, LATENT, HIDDEN, PIXELS = 64, 10, 16, 64
@@ -93,6 +94,27 @@ def test_energy_says_what_was_estimated() -> None:
     rapl._mode = "intel_rapl"
     assert source(SimpleNamespace(_hardware=[rapl, GPU()])) == "measured"
     assert source(SimpleNamespace(_hardware=[CPU(), GPU()])) == "estimated (processor of 90 W by its load)"
+
+
+@pytest.mark.parametrize(("local_rank", "expected"), [(0, 3.0), (1, None)])
+def test_the_first_process_of_each_node_measures_the_energy(
+    local_rank: int, expected: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = SimpleNamespace(start=lambda: started.append(local_rank), stop=lambda: None, _hardware=[])
+    tracker.final_emissions_data = SimpleNamespace(energy_consumed=1.5)
+    started: list[int] = []
+    modes: list[str] = []
+    monkeypatch.setattr(energy, "make_tracker", lambda mode: modes.append(mode) or tracker)
+    both = SimpleNamespace(root_device=torch.device("cpu"), reduce=lambda own, reduce_op: own + 1.5)  # of two nodes
+    trainer: Any = SimpleNamespace(local_rank=local_rank, is_global_zero=local_rank == 0, strategy=both)
+    trainer.callbacks = [RunDirectory(tmp_path)]
+    callback = Energy(several=True)
+    callback.on_fit_start(trainer, L.LightningModule())
+    callback.on_train_end(trainer, L.LightningModule())
+    assert modes == ["machine"]
+    assert started == ([0] if local_rank == 0 else [])
+    path = tmp_path / "metrics.json"
+    assert (json.loads(path.read_text())["cost"]["energy_kwh"] if path.is_file() else None) == expected
 
 
 @pytest.mark.slow
