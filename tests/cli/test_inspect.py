@@ -138,3 +138,4 @@ def test_a_certificate_for_another_use_is_refused(
     Path("root.pem").write_text(root_first + "-----BEGIN PRIVATE" + chain[2].split("-----BEGIN PRIVATE")[1])
     assert main([*ONE, "--out", "a.png", "--sign", "root.pem"]) == 2
     assert "C2PA refuses the certificate" in capsys.readouterr().err
+    assert not Path("a.png").exists()
