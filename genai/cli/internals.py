@@ -153,7 +153,7 @@ def explain_heads(source: LoadedRun, num: int) -> Explained:
 
 
 def validation_windows(data: TextDataModule, length: int, num: int) -> Tensor:
-    """At most `num` windows of the validation text, spread evenly over it: (N, L) int64; documents as in training, -1 after them.
+    """At most `num` windows spread evenly over the validation text: (N, L) int64; documents as in training, -1 after the end.
 
     Raises:
         UserError: the text has fewer than four windows.

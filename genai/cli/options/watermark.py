@@ -59,8 +59,8 @@ def check_markable(source: LoadedRun) -> None:
         )
     if source.model.conditional and not has_null_condition(model):
         raise UserError(
-            f"{source.run.path} is a conditional {type(model).__name__}, whose latents cannot be found again in an image without "
-            "its label: watermarks need an unconditional GAN, a VAE or a diffusion model"
+            f"{source.run.path} is a conditional {type(model).__name__}, whose latents cannot be found again in an image "
+            "without its label: watermarks need an unconditional GAN, a VAE or a diffusion model"
         )
     z = model.latents(image_seeds(1, NUM_CHECKED))
     if float((z.mean(dim=0).abs()).max()) > TOLERANCE or float((z.std(dim=0) - 1).abs().max()) > TOLERANCE:

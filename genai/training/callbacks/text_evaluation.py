@@ -128,9 +128,7 @@ def document_likelihood(model: TextModel, data: TextDataModule, split: Any, num:
 
 
 @torch.no_grad()
-def documents_log_probs(
-    model: TextModel, windows: DocumentWindows, num: int | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def documents_log_probs(model: TextModel, windows: DocumentWindows, num: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """The tokens of each document with its end, int64 (L,), cut after the context, and their ln p, float64 (L,).
 
     Args:
