@@ -21,7 +21,7 @@ from genai.control.layer_changes import layer_changes, restored
 from genai.control.predictors import load_predictor
 from genai.control.spaces import BATCH_SIZE, edit_space
 from genai.control.word_maps import attends_to_words, cross_attention, intersection, shares_of, word_effect
-from genai.data.text import TextDataModule
+from genai.data.text import TextDataModule, document_windows
 from genai.errors import UserError
 from genai.images import annotated, to_float, to_uint8
 from genai.metrics.reference import subset_indices
@@ -134,12 +134,7 @@ def explain_heads(source: LoadedRun, num: int) -> Explained:
         raise UserError(f"{source.run.path} has no attention heads: `genai tokens` shows what it predicts")
     data = source.data()
     assert isinstance(data, TextDataModule)
-    length = source.model.context_length
-    tokens = torch.from_numpy(data.split("val").tokens.astype(np.int64))
-    count = len(tokens) // length
-    if count < 4:
-        raise UserError(f"{data.name} has {len(tokens)} tokens for validation, fewer than 4 windows of {length}")
-    windows = tokens[: count * length].view(count, length)[torch.linspace(0, count - 1, min(num, count)).long()]
+    windows = validation_windows(data, source.model.context_length, num)
     found = erase_heads(network, windows.to(source.model.device), SHARE)
     depth, heads = found.single.shape
     rows = [[f"block {block + 1}", *(f"{value:+.3f}" for value in found.single[block])] for block in range(depth)]
@@ -155,6 +150,23 @@ def explain_heads(source: LoadedRun, num: int) -> Explained:
     )
     where = f"the {found.num} heads with the largest rise"
     return Explained(picture, verdict_lines(found.important, found.random, "the loss of other windows", where))
+
+
+def validation_windows(data: TextDataModule, length: int, num: int) -> Tensor:
+    """At most `num` windows spread evenly over the validation text: (N, L) int64; documents as in training, -1 after the end.
+
+    Raises:
+        UserError: the text has fewer than four windows.
+    """
+    documents = document_windows(data, "val") if data.by_document else None
+    tokens = torch.from_numpy(data.split("val").tokens.astype(np.int64))
+    count = len(tokens) // length if documents is None else len(documents)
+    if count < 4:
+        raise UserError(f"{data.name} has {len(tokens)} tokens for validation, fewer than 4 windows of {length}")
+    chosen = torch.linspace(0, count - 1, min(num, count)).long()
+    if documents is not None:
+        return documents.__getitems__(chosen.tolist()).tokens
+    return tokens[: count * length].view(count, length)[chosen]
 
 
 # -- layers that a direction changes -------------------------------------------------------------------------------------

@@ -8,14 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from genai.cli.options.run import LoadedRun
 from genai.cli.options.text import file_texts
-from genai.data.text import TextDataModule
+from genai.data.text import TextDataModule, document_windows
+from genai.data.token_cache import Span, TokenSplit
 from genai.data.tokenizers import TextTokenizer
+from genai.data.windows import DocumentWindows
 from genai.errors import UserError
 from genai.metrics.tables import WrappedTable
 from genai.runs import merge_json
+from genai.runs.data import data_of
 from genai.runs.text import tokenizer_of
 from genai.training.callbacks.text_evaluation import documents_log_probs
 
@@ -35,7 +39,7 @@ def text_likelihood(source: LoadedRun, file: str | None, split: str, stride: int
     """Print -ln p of a split or a file in every unit; that of a split is written to RUN/metrics.json.
 
     Text is read in windows, and its first token, which has nothing before it, is not counted. Data by document are read as in
-    training: each document by itself, cut after the context, with its label.
+    training: each document by itself, cut after the context, with its label; a file is one document, or one for each sample.
 
     Raises:
         UserError: the file or the split cannot be read, --stride is given for documents, or a file has no label.
@@ -43,42 +47,53 @@ def text_likelihood(source: LoadedRun, file: str | None, split: str, stride: int
     tokenizer = tokenizer_of(source.run)
     began = time.perf_counter()
     length = source.model.context_length
+    windows = None
     if file is None:
         data = source.data()
         assert isinstance(data, TextDataModule)
         if data.tokenizer.spec() != tokenizer.spec():
             raise UserError(f"the text of {data.name} has changed since {source.run.path} was trained: name a FILE instead")
-        name = f"{data.name}/{split}"
+        name, part = f"{data.name}/{split}", data.split(split)  # type: ignore[arg-type]
+        tokens, ends = torch.from_numpy(part.tokens.astype(np.int64)), [span.stop for span in part.documents]
         if data.by_document:
-            if stride is not None:
-                raise UserError(f"--stride has no effect on {data.name}, whose documents are read one by one: leave it out")
-            rows = list(documents_log_probs(source.model, data, split))
-            tokens, log_probs = (torch.cat(part) for part in zip(*rows, strict=True))
-            units = measure_units(
-                log_probs.numpy(), tokens.numpy(), np.cumsum([len(row) for row, _ in rows]).tolist(), tokenizer
-            )
-            show_units(units, name, "documents", time.perf_counter() - began)
-            print(f"context: the document, its first {length} tokens")
-            write(source, summary(units) | {"text": name})
-            return
-        part = data.split(split)  # type: ignore[arg-type]
-        tokens = torch.from_numpy(part.tokens.astype(np.int64))
-        ends = [span.stop for span in part.documents]
+            windows = document_windows(data, split)  # type: ignore[arg-type]
     else:
         if source.model.num_classes:
             raise UserError(f"{source.run.path} is conditional on a label, and a FILE has none: leave it out for a split")
-        tokens, name, ends = torch.cat(file_texts(file, tokenizer)), file, list[int]()
+        texts = file_texts(file, tokenizer)
+        tokens, name, ends = torch.cat(texts), file, list[int]()
+        if getattr(data_of(source.run, source.trust), "by_document", False):
+            windows = windows_of(texts, tokenizer, length)
+    about: dict[str, Any] = {"text": name}
+    if windows is None:
+        log_probs, tokens, ends = source.model.text_log_probs(tokens, stride)[1:], tokens[1:], [end - 1 for end in ends]
+        about["stride"] = stride = stride or length
+        context = f"{length - stride + 1} to {length} tokens (--stride {stride})"
+    else:
+        if stride is not None:
+            raise UserError(f"--stride has no effect on {name}, whose documents are read one by one: leave it out")
+        rows = list(documents_log_probs(source.model, windows))
+        tokens, log_probs = (torch.cat(values) for values in zip(*rows, strict=True))
+        ends = np.cumsum([len(row) for row, _ in rows]).tolist()
+        context = f"the document, its first {length} tokens"
     what = "documents" if len(ends) > 1 else "parts"
     if what == "parts":
-        num_parts = max(1, min(NUM_PARTS, len(tokens) - 1))  # each with a token that is counted
-        ends = np.linspace(1, len(tokens), num_parts + 1)[1:].astype(int).tolist()
-    log_probs = source.model.text_log_probs(tokens, stride).numpy()
-    units = measure_units(log_probs[1:], tokens[1:].numpy(), [end - 1 for end in ends], tokenizer)
+        num_parts = max(1, min(NUM_PARTS, len(tokens)))  # each with a token
+        ends = np.linspace(0, len(tokens), num_parts + 1)[1:].astype(int).tolist()
+    units = measure_units(log_probs.numpy(), tokens.numpy(), ends, tokenizer)
     show_units(units, name, what, time.perf_counter() - began)
-    stride = stride or length
-    print(f"context: {length - stride + 1} to {length} tokens (--stride {stride})")
+    print(f"context: {context}")
     if file is None:
-        write(source, summary(units) | {"text": name, "stride": stride})
+        write(source, summary(units) | about)
+
+
+def windows_of(texts: Sequence[Tensor], tokenizer: TextTokenizer, length: int) -> DocumentWindows:
+    """Texts, tokens (L,) each, as documents."""
+    assert tokenizer.end is not None  # data by document have it
+    rows = [np.append(text.numpy(), tokenizer.end) for text in texts]
+    stops = np.cumsum([len(row) for row in rows]).tolist()
+    spans = tuple(Span("", stop - len(row), stop, "") for row, stop in zip(rows, stops, strict=True))
+    return DocumentWindows(TokenSplit(np.concatenate(rows), spans), tokenizer.end, tokenizer.num_bytes, length)
 
 
 def write(source: LoadedRun, result: dict[str, Any]) -> None:
@@ -106,7 +121,7 @@ def mean_of(units: Units, per: str) -> tuple[float, float]:
 
 
 def summary(units: Units) -> dict[str, Any]:
-    """Nats, bits and their standard errors by unit."""
+    """Nats and their standard errors by unit."""
     return {f"nats_per_{per[:-1]}": mean_of(units, per) for per in ("tokens", "characters", "bytes")}
 
 

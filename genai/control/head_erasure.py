@@ -50,9 +50,10 @@ def without_heads(network: Transformer, heads: Iterable[Head]) -> Iterator[None]
 
 @torch.no_grad()
 def loss_of_windows(network: Transformer, tokens: Tensor) -> Tensor:
-    """Mean -ln p of the tokens of each window (N, L), in nats: (N,)."""
-    log_p = network(tokens[:, :-1]).float().log_softmax(dim=-1)  # (N, L, V): the first position predicts the first token
-    return -log_p.gather(2, tokens[..., None])[..., 0].mean(dim=1)
+    """Mean -ln p of the tokens of each window (N, L), -1 after the end of a document, in nats: (N,)."""
+    inputs, is_text = tokens.clamp(min=0), tokens >= 0
+    log_p = network(inputs[:, :-1]).float().log_softmax(dim=-1)  # (N, L, V): the first position predicts the first token
+    return -(log_p.gather(2, inputs[..., None])[..., 0] * is_text).sum(dim=1) / is_text.sum(dim=1)
 
 
 def erase_heads(network: Transformer, tokens: Tensor, share: float = 0.2) -> HeadErasure:
@@ -60,7 +61,7 @@ def erase_heads(network: Transformer, tokens: Tensor, share: float = 0.2) -> Hea
 
     Args:
         network: of several heads.
-        tokens: windows (N, L) int64 of a text.
+        tokens: windows (N, L) int64 of a text; -1 after the end of a document.
         share: of all heads that is erased together.
 
     Raises:

@@ -64,7 +64,7 @@ class Certificate:
 
     @classmethod
     def read(cls, path: Path) -> "Certificate":
-        """Read a PEM file with the certificates and the unencrypted private key.
+        """Read a PEM file with the certificates and the unencrypted private key, and sign a picture of one pixel with it.
 
         Raises:
             UserError: c2pa-python is not installed, there is no such file, or it has no usable certificate and key.
@@ -95,10 +95,18 @@ class Certificate:
             algorithm = algorithms.get(public_type(private) or object, "")
         if not algorithm:
             raise UserError(f"{path} has a key that C2PA does not know: use an elliptic curve (P-256), RSA or Ed25519")
-        return cls(chain, key, algorithm)
+        certificate = cls(chain, key, algorithm)
+        pixel = io.BytesIO()
+        Image.new("L", (1, 1)).save(pixel, "PNG")
+        certificate.signed(pixel.getvalue(), FORMATS[".png"])
+        return certificate
 
     def sign(self, path: Path) -> None:
-        """Add content credentials to an image file of genai: that a model made it, signed.
+        """Add content credentials to an image file of genai: that a model made it, signed."""
+        write_atomically(path, self.signed(path.read_bytes(), FORMATS[path.suffix]))
+
+    def signed(self, content: bytes, kind: str) -> bytes:
+        """The bytes of an image of the media type `kind`, with content credentials.
 
         Raises:
             UserError: the certificate is not one for signing content.
@@ -107,19 +115,19 @@ class Certificate:
         created = {"action": "c2pa.created", "digitalSourceType": GENERATED}
         manifest = {
             "claim_generator_info": [{"name": "genai", "version": __version__}],
-            "format": FORMATS[path.suffix],
+            "format": kind,
             "assertions": [{"label": "c2pa.actions", "data": {"actions": [created]}}],
         }
         signed = io.BytesIO()
         try:
             signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(self.algorithm.encode(), self.chain, self.key, None))
-            c2pa.Builder(manifest).sign(signer, FORMATS[path.suffix], io.BytesIO(path.read_bytes()), signed)
+            c2pa.Builder(manifest).sign(signer, kind, io.BytesIO(content), signed)
         except c2pa.C2paError as error:
             raise UserError(
                 f"C2PA refuses the certificate ({str(error).splitlines()[0]}): it needs the key usage digitalSignature and the "
                 "extended key usage emailProtection or documentSigning"
             ) from None
-        write_atomically(path, signed.getvalue())
+        return signed.getvalue()
 
 
 def public_type(key: Any) -> type | None:

@@ -101,6 +101,10 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert "no direction 'age': choose from thick" in refused(capsys, "edit", RUN, "--set", "age=1")
     assert "no direction 'age': choose from thick" in refused(capsys, "editing", RUN, "--attributes", "age")
+    for other, words in (("zoo/mnist-cr3gan", "of 1x28x28, not of 1x8x8"), (RUN, "is unconditional")):
+        assert words in refused(capsys, "editing", RUN, "--conditional", other)
+    assert "cannot sample images" in refused(capsys, "editing", RUN, "--conditional", "zoo/shakespeare-gpt")
+    assert "use 2 samples or more" in refused(capsys, "editing", RUN, "--num", "1")
     assert "not NAME=STEP" in refused(capsys, "edit", RUN, "--set", "glasses")
     assert "not a number" in refused(capsys, "edit", RUN, "--set", "glasses=much")
     assert "which cannot decode latents" in refused(capsys, "directions", "zoo/mnist-vqvae", "--out", "x.safetensors")

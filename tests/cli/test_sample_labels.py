@@ -9,8 +9,11 @@ import torch
 from PIL import Image
 
 from genai.cli import main
+from genai.cli.options.labels import null_condition
+from genai.cli.options.run import RunOptions
 from genai.data.avatars import ATTRIBUTES, Avatars
 from genai.data.digits import Digits
+from genai.errors import UserError
 from genai.runs import write_json
 from genai.training.callbacks.gallery import gallery_condition
 from genai.training.record import label_record
@@ -194,3 +197,11 @@ def test_a_gan_of_attributes_trains_samples_and_records(workspace: Path) -> None
 def test_two_numbers_of_images_are_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "zoo/mnist-cr3gan", "--num", "8", "--per-label", "3"]) == 2
     assert "leave one of them out" in capsys.readouterr().err
+
+
+def test_a_conditional_gan_has_no_null_condition() -> None:
+    with pytest.raises(UserError, match="a conditional GAN, which needs a label: add --label"):
+        null_condition(RunOptions("zoo/mnist-cr3gan").load(), 2)
+    found = null_condition(RunOptions("zoo/digits-diffusion").load(), 2)
+    assert found is not None
+    assert found.tolist() == [-1, -1]

@@ -193,8 +193,19 @@ def test_documents_are_scored_as_in_training(workspace: Path, capsys: pytest.Cap
     assert main([*fit, "--experiment", "sums", "--trainer.max_epochs", "1", "--best_metric", "val/loss"]) == 0
     path = find("sums").path
     assert main(["test", str(path), *QUIET, "--evaluation.num_samples", "8"]) == 0
+    capsys.readouterr()
     assert main(["likelihood", str(path)]) == 0
-    assert "its first" in capsys.readouterr().out
+    of_split = capsys.readouterr().out
+    assert "its first" in of_split
+    part, tokenizer = data_of(find("sums")).split("test"), tokenizer_of(find("sums"))
+    texts = [tokenizer.text(part.tokens[span.start : span.stop]) for span in part.documents]
+    Path("sums.txt").write_text("".join(f"--- seed 0, sample {i} ---\n{text}\n" for i, text in enumerate(texts)))
+    assert main(["likelihood", str(path), "sums.txt"]) == 0
+    of_file = capsys.readouterr().out
+    assert of_file.replace("sums.txt:", "sums/test:").split("; ")[0] == of_split.split("; ")[0]  # all but the seconds
+    Path("one.txt").write_text(texts[0])
+    assert main(["likelihood", str(path), "one.txt"]) == 0
+    assert f"{len(texts[0]) + 1} tokens" in capsys.readouterr().out  # with the end of the document
     content = json.loads((path / "metrics.json").read_text())
     assert content["likelihood"]["nats_per_token"][0] == pytest.approx(content["test"]["scores"]["nats_per_token"])
     assert content["test"]["protocol"]["num_tokens"] > 100

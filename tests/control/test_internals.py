@@ -1,14 +1,18 @@
 """Maps of words against a planted answer, erased heads, restored layers, integrated gradients of a linear score."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from genai.cli.internals import validation_windows
 from genai.control.explanations import gradient_maps, top_share
 from genai.control.head_erasure import erase_heads, loss_of_windows, without_heads
 from genai.control.layer_changes import layer_changes, restored
 from genai.control.spaces import EditSpace, Points
 from genai.control.word_maps import intersection
+from genai.data.arithmetic import Sums
 from genai.data.avatars.masks import attribute_mask
 from genai.networks.attention import Attention
 from genai.networks.transformer import Transformer
@@ -53,6 +57,19 @@ def test_erasing_all_heads_is_a_network_without_attention() -> None:
         nn.init.zeros_(block.get_submodule("attention").get_submodule("project").weight)  # type: ignore[arg-type]
     assert torch.allclose(erased, loss_of_windows(network, tokens), atol=1e-6)
     assert erase_heads(network, tokens).single.abs().max() < 1e-6
+
+
+def test_heads_are_erased_on_documents_as_in_training(workspace: Path) -> None:
+    data = Sums(num_sums=100, context_length=14)
+    windows = validation_windows(data, data.context_length, 4)
+    tokenizer = data.tokenizer
+    assert (windows[:, 0] == tokenizer.end).all()
+    assert tokenizer.text([token for token in windows[0, 1:].tolist() if token >= 0]).endswith("\n")
+    network = Transformer(tokenizer.vocab_size, data.context_length, dim=8, depth=1, num_heads=2)
+    nn.init.normal_(network.logits.weight)
+    row = windows[0][windows[0] >= 0]  # a document alone, without padding
+    assert len(row) < windows.shape[1]
+    assert torch.allclose(loss_of_windows(network, windows)[0], loss_of_windows(network, row[None])[0], atol=1e-6)
 
 
 class Halves(nn.Module):

@@ -18,6 +18,7 @@ from genai.data.base import ImageArray
 from genai.data.words import decode
 from genai.errors import UserError
 from genai.images import check_number
+from genai.models.capabilities import Decodes, Encodes
 from genai.models.seeds import image_seeds
 from genai.runs import Run
 from genai.runs.data import data_of
@@ -186,13 +187,23 @@ def null_condition(source: LoadedRun, num: int) -> Tensor | None:
     """`num` null conditions, which make a conditional model unconditional: (num,), (num, K) or (num, L).
 
     None for an unconditional model.
+
+    Raises:
+        UserError: the model has no null condition.
     """
     if not source.model.conditional:
         return None
+    if not has_null_condition(source.model):
+        raise UserError(f"{source.run.path} is a conditional {type(source.model).__name__}, which needs a label: add --label")
     kind = label_kind(source)
     if kind == "text":
         return torch.zeros_like(label_examples(source.run)[:1]).repeat(num, 1)
     return torch.full((num,), -1) if kind == "class" else torch.full((num, source.model.num_classes), 0.5)
+
+
+def has_null_condition(model: Any) -> bool:
+    """Whether a conditional model works without a condition too: a GAN does not, it is never trained without."""
+    return isinstance(model, Encodes) or not isinstance(model, Decodes)
 
 
 def label_kind(source: LoadedRun) -> str:

@@ -69,7 +69,8 @@ def file_texts(name: str, tokenizer: TextTokenizer) -> list[Tensor]:
     if not path.is_file():
         raise UserError(f"there is no file {path}: name a text file in UTF-8")
     content = read_text(path)
-    texts = HEADING.split(content)[1:] if HEADING.match(content) else [content]
+    samples = [text.removesuffix("\n") for text in HEADING.split(content)[1:]]  # what `genai sample` adds to each
+    texts = samples if HEADING.match(content) else [content]
     try:
         rows = [torch.from_numpy(tokenizer.encode(text)) for text in texts]
     except UserError as error:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genai.cli.options.labels import null_condition
+from genai.cli.options.labels import has_null_condition, null_condition
 from genai.cli.options.run import LoadedRun
 from genai.control.inversion import latents_of
 from genai.errors import UserError
@@ -56,6 +56,11 @@ def check_markable(source: LoadedRun) -> None:
         raise UserError(
             f"{source.run.path} is a {type(model).__name__}, whose noise cannot be found again in an image: watermarks need a "
             "diffusion model, a GAN, a VAE or a model of text"
+        )
+    if source.model.conditional and not has_null_condition(model):
+        raise UserError(
+            f"{source.run.path} is a conditional {type(model).__name__}, whose latents cannot be found again in an image "
+            "without its label: watermarks need an unconditional GAN, a VAE or a diffusion model"
         )
     z = model.latents(image_seeds(1, NUM_CHECKED))
     if float((z.mean(dim=0).abs()).max()) > TOLERANCE or float((z.std(dim=0) - 1).abs().max()) > TOLERANCE:

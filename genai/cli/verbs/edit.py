@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, finite, positive, refuse
 from genai.cli.options.images import IMAGE_HELP, note_other_size, read_images
-from genai.cli.options.labels import LabelOptions, edit_condition, label_kind, sample_condition
+from genai.cli.options.labels import LabelOptions, edit_condition, has_null_condition, label_kind, sample_condition
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.run import DECODE, LoadedRun, RunOptions, add_seed_option
 from genai.control.condition_edits import edited_condition
@@ -88,7 +88,8 @@ def run(arguments: list[str]) -> None:
             note_other_size(name, source.model.image_shape[-1])
         pictures = read_images(options.images, source)
         samples = space.points(image_seeds(options.seed, SAMPLES), sample_condition(labels, SAMPLES, source))
-        inverted = invert(space, pictures, samples, edit_condition(labels, len(pictures), source))
+        own = edit_condition(labels, len(pictures), source) if has_null_condition(source.model) else None
+        inverted = invert(space, pictures, samples, own)
         points, first = inverted.points, [pictures, space.decode(inverted.points)]
         heads = ["picture", "inverted", *heads]
         for name, rmse in zip(options.images, inverted.rmse.tolist(), strict=True):

@@ -4,6 +4,7 @@ Group: inspect
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,7 +21,7 @@ from genai.cli.options.arguments import VerbParser, positive
 from genai.cli.options.labels import LabelOptions, condition_or_labels, label_kind
 from genai.cli.options.output import OutputOptions
 from genai.cli.options.predictor import add_predictor_option
-from genai.cli.options.run import DECODE, LoadedRun, RunOptions, add_seed_option
+from genai.cli.options.run import DECODE, SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed_option
 from genai.control.condition_edits import with_word, without_word
 from genai.control.direction_files import check_space, load_directions
 from genai.control.edit_scores import (
@@ -37,7 +38,6 @@ from genai.control.edit_scores import (
 )
 from genai.control.predictors import PIXELS, AttributePredictor, accuracy, exclusive_attributes, load_predictor
 from genai.control.spaces import edit_space
-from genai.data.base import ImageArray
 from genai.errors import UserError
 from genai.escaping import in_chart
 from genai.files import write_csv
@@ -77,6 +77,8 @@ def parser() -> VerbParser:
 def run(arguments: list[str]) -> None:
     """Print the table, write both files, and the scores to RUN/metrics.json."""
     options = parser().parse(arguments)
+    if options.num < 2:
+        raise UserError("--num 1 is too small to measure edits: use 2 samples or more")
     run = RunOptions.from_namespace(options)
     table, picture = OutputOptions.from_namespace(options).table_and_picture(run.find(), "editing")
     source = run.load(DECODE)
@@ -89,6 +91,7 @@ def run(arguments: list[str]) -> None:
     if not names:
         raise UserError("there are no supervised directions to measure: find some with `genai directions`, and a larger --num")
     directions = [found.named(name) for name in names]
+    other = load_conditional(replace(run, run=options.conditional, checkpoint="best"), source) if options.conditional else None
     data = source.data("fit")
     predictor = load_predictor(options.predictor or PIXELS, data, source.trust)
     if predictor.sha256 == found.predictor_sha256:
@@ -109,9 +112,8 @@ def run(arguments: list[str]) -> None:
         "edits": measure_directions(space, points, before, directions, predictor),
         "random": measure_directions(space, points[:few], Before(*(x[:few] for x in before)), as_random(directions), predictor),
     }
-    if options.conditional:
-        other = RunOptions(options.conditional, "best", run.device, run.trust).load()
-        results["conditional"] = measure_conditional(other, seeds, real, names, predictor)
+    if other is not None:
+        results["conditional"] = measure_conditional(other, seeds, names, predictor)
     reference = predictor.embed(real.batch(range(min(len(real), 5000))).images)
     sets = {"samples": before.images} | {name: result.images for name, result in results.items()}
     num = min(filter(None, map(len, sets.values())))
@@ -133,21 +135,26 @@ def run(arguments: list[str]) -> None:
         merge_json(source.run.path / "metrics.json", {"editing": {**about, "fid": fids, "scores": scores}})
 
 
+def load_conditional(run: RunOptions, source: LoadedRun) -> LoadedRun:
+    """The run of --conditional; UserError unless its model is conditional and generates images of the same shape."""
+    other = run.load(SAMPLE_IMAGES)
+    if not other.model.conditional:
+        raise UserError(f"{other.run.path} is unconditional: name another model with --conditional")
+    shape, wanted = ("x".join(map(str, one.model.image_shape)) for one in (other, source))
+    if shape != wanted:
+        raise UserError(f"{other.run.path} generates images of {shape}, not of {wanted}: name a model of the same data")
+    return other
+
+
 def measure_conditional(
-    source: LoadedRun, seeds: Sequence[int], split: ImageArray, names: Sequence[str], predictor: AttributePredictor
+    source: LoadedRun, seeds: Sequence[int], names: Sequence[str], predictor: AttributePredictor
 ) -> Measured:
-    """Scores of a conditional model that samples the same noise with the labels of `split`, and with one of them changed.
+    """Scores of a conditional model that samples the same noise with labels of its data, and with one of them changed.
 
-    A model of captions uses its own validation images; the word of the attribute is added or left out.
-
-    Raises:
-        UserError: the model is unconditional.
+    The labels are those of validation images. The word of the attribute is added to a caption or left out.
     """
-    if not source.model.conditional:
-        raise UserError(f"{source.run.path} is unconditional: name another model with --conditional")
-    if label_kind(source) == "text":
-        split = source.data("fit").split("val")
-    labels, record = torch.from_numpy(split.labels[np.arange(len(seeds)) % len(split)].copy()), source.run.record()
+    split, record = source.data("fit").split("val"), source.run.record()
+    labels = torch.from_numpy(split.labels[np.arange(len(seeds)) % len(split)].copy())
     own = record["class_names"]
     num_classes = len(own) if label_kind(source) == "class" else 0
     exclusive = exclusive_attributes(own, num_classes, record.get("label_exclusive", ()))

@@ -97,9 +97,9 @@ def run(arguments: list[str]) -> None:
     metadata = {"Model": type(source.model).__name__, "Run": source.run.name, "Seed": str(options.seed)}
     metadata |= row_metadata(labels, texts, source) | ({"Shares": labels.shares} if labels.shares else {})
     metadata |= {} if options.watermark is None else {"Watermark": "genai detect finds it with the key"}
-    write(Samples(images, condition, texts), path, labels.per_label, metadata)
+    written = write(Samples(images, condition, texts), path, labels.per_label, metadata)
     if certificate is not None:
-        for picture in [path] if path.suffix == ".png" else sorted(path.glob("*.png")):
+        for picture in written:
             certificate.sign(Path(picture))
     rows = f" (rows: {metadata['Rows']})" if "Rows" in metadata and path.suffix == ".png" else ""
     print(f"wrote {path}{rows}")
@@ -131,16 +131,19 @@ def row_metadata(labels: LabelOptions, texts: list[str] | None, source: LoadedRu
     return {}
 
 
-def write(samples: Samples, path: Path, columns: int | None, metadata: dict[str, str]) -> None:
-    """Write what the path's suffix says: .png a grid, .npz arrays; otherwise a folder of PNGs."""
+def write(samples: Samples, path: Path, columns: int | None, metadata: dict[str, str]) -> list[Path]:
+    """Write what the path's suffix says: .png a grid, .npz arrays; otherwise a folder of PNGs. Returns the files."""
     if path.suffix == ".png":
         save_png(grid(samples.images, columns), path, metadata)
-    elif path.suffix == ".npz":
+        return [path]
+    if path.suffix == ".npz":
         write_npz(samples, path)
-    else:
-        for i, image in enumerate(samples.images):
-            own = {"Index": str(i)} | ({} if samples.texts is None else {"Label": samples.texts[i]})
-            save_png(to_pil(image), path / f"{i:05d}.png", metadata | own)
+        return [path]
+    pictures = [path / f"{i:05d}.png" for i in range(len(samples.images))]
+    for i, (picture, image) in enumerate(zip(pictures, samples.images, strict=True)):
+        own = {"Index": str(i)} | ({} if samples.texts is None else {"Label": samples.texts[i]})
+        save_png(to_pil(image), picture, metadata | own)
+    return pictures
 
 
 def write_npz(samples: Samples, path: Path) -> None:

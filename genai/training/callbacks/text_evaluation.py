@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genai.data.text import TextDataModule, document_windows
 from genai.data.token_cache import TokenSplit
+from genai.data.windows import DocumentWindows
 from genai.metrics.text import TextComparison, TextLikelihood, TextProtocol, TextResult, compute_text_scores
 from genai.models.seeds import image_seeds
 from genai.models.text import TextModel
@@ -20,6 +21,7 @@ from genai.training.callbacks.evaluation import describe_sizes, network_sizes
 from genai.training.callbacks.run_directory import overrides_of, run_dir_of
 
 SAMPLE_TOKENS = 512
+BATCH_SIZE = 64  # documents
 
 
 class EvaluateText(L.Callback):
@@ -116,9 +118,9 @@ def likelihood(model: TextModel, tokens: np.ndarray, num_bytes: np.ndarray) -> T
 
 
 def document_likelihood(model: TextModel, data: TextDataModule, split: Any, num: int) -> TextLikelihood:
-    """Of the first `num` documents of a split; see `documents_log_probs`."""
+    """Of `num` documents spread evenly over a split; see `documents_log_probs`."""
     nats, num_tokens, num_bytes = 0.0, 0, 0
-    for tokens, log_probs in documents_log_probs(model, data, split, num):
+    for tokens, log_probs in documents_log_probs(model, document_windows(data, split), num):
         nats -= float(log_probs.sum())
         num_tokens += len(tokens)
         num_bytes += int(data.tokenizer.num_bytes[tokens].sum())
@@ -126,21 +128,18 @@ def document_likelihood(model: TextModel, data: TextDataModule, split: Any, num:
 
 
 @torch.no_grad()
-def documents_log_probs(
-    model: TextModel, data: TextDataModule, split: Any, num: int | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def documents_log_probs(model: TextModel, windows: DocumentWindows, num: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """The tokens of each document with its end, int64 (L,), cut after the context, and their ln p, float64 (L,).
 
     Args:
         model: it gets the labels of the documents if it takes them.
-        data: by document.
-        split: train, val or test.
-        num: documents, the first of the split; None for all.
+        windows: the documents.
+        num: documents, spread evenly over them; None for all.
     """
-    windows = document_windows(data, split)
     num = len(windows) if num is None else min(num, len(windows))
-    for start in range(0, num, data.batch_size):
-        batch = windows.__getitems__(range(start, min(start + data.batch_size, num)))
+    chosen = np.linspace(0, len(windows) - 1, num).astype(int).tolist()
+    for start in range(0, num, BATCH_SIZE):
+        batch = windows.__getitems__(chosen[start : start + BATCH_SIZE])
         condition = [batch.labels.to(model.device)] if model.num_classes else []
         log_probs = model.log_probs(batch.tokens.clamp(min=0).to(model.device), *condition)[:, 1:].double().cpu()
         for tokens, row in zip(batch.tokens[:, 1:], log_probs, strict=True):
