@@ -260,9 +260,8 @@ def accuracy(predictor: AttributePredictor, split: ImageArray, label_names: Sequ
 
 def class_log_odds(logits: Tensor) -> Tensor:
     """Logits (N, K) of classes -> ln p_k / (1 - p_k), (N, K)."""
-    others = logits[:, None, :].expand(-1, logits.shape[1], -1)  # (N, K, K)
-    is_own = torch.eye(logits.shape[1], dtype=torch.bool)
-    return logits - others.masked_fill(is_own, -torch.inf).logsumexp(dim=2)
+    others = (torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1) for k in range(logits.shape[1]))
+    return logits - torch.stack([rest.logsumexp(dim=1) for rest in others], dim=1)
 
 
 @torch.no_grad()
