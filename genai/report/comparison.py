@@ -18,6 +18,7 @@ from genai.metrics.registry import Metric, all_metrics, text_metrics
 from genai.metrics.tables import WrappedTable
 from genai.metrics.text import TextProtocol
 from genai.runs import Run, all_runs, find
+from genai.terminal import visible
 
 SEEDS = "@seeds"
 COSTS = {  # of `cost_of`: title, scale, format
@@ -55,15 +56,16 @@ def short_name(run: Run) -> str:
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:
-    """A different name for each run: its experiment or zoo entry if that is enough, else also the folder of the run.
+    """A different name for each run: its experiment or zoo entry if that is enough, else also the folder of the run, or its path.
 
     Raises:
         UserError: a run is named twice.
     """
-    short = [short_name(run) for run in runs]
-    names = [name if short.count(name) == 1 else run.name for name, run in zip(short, runs, strict=True)]
-    if len(set(names)) < len(names):
+    if len({run.path.resolve() for run in runs}) < len(runs):
         raise UserError("a run is named twice: name each run once")
+    names = [short_name(run) for run in runs]
+    for longer in (lambda run: run.name, lambda run: visible(str(run.path))):
+        names = [name if names.count(name) == 1 else longer(run) for name, run in zip(names, runs, strict=True)]
     return names
 
 
@@ -97,10 +99,15 @@ def is_scored(run: Run) -> bool:
 
 
 def find_groups(words: Sequence[str]) -> list[Group]:
-    """`find_group` of each different word; runs of one experiment have their full names."""
+    """`find_group` of each different word; single runs have the names of `distinct_names`.
+
+    Raises:
+        UserError: see `find_group`; or a run is named twice.
+    """
     groups = [find_group(word) for word in dict.fromkeys(words)]
-    names = [group.name for group in groups]
-    return [replace(group, name=group.runs[0].name) if names.count(group.name) > 1 else group for group in groups]
+    single = [group.runs[0] for group in groups if len(group.runs) == 1]
+    names = dict(zip(single, distinct_names(single), strict=True))
+    return [replace(group, name=names[group.runs[0]]) if len(group.runs) == 1 else group for group in groups]
 
 
 def protocol_of(test: Mapping[str, Any]) -> Protocol | TextProtocol:
