@@ -2,10 +2,12 @@
 
 import csv
 import io
+import math
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from scipy.stats import ttest_ind
@@ -159,6 +161,11 @@ def rows_of(groups: Sequence[Group]) -> list[dict[str, Any]]:
         }
         rows.append({"metric": metric.name, "groups": cells})
     return rows
+
+
+def stdev(values: Sequence[float]) -> float:
+    """The standard deviation of a sample of two values or more; NaN where one of them is infinite or NaN."""
+    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:

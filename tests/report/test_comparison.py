@@ -100,6 +100,14 @@ def test_no_test_without_a_spread() -> None:
     assert welch([1.0, 1.1, 0.9], [5.0, 5.1, 4.9]) < 0.001  # type: ignore[operator]
 
 
+def test_a_score_that_is_no_number_has_no_spread(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(runs / "three/run-0", 0, float("inf"))
+    write(runs / "three/run-1", 1, 1.0)
+    assert main(["compare", "one@seeds", "three@seeds", "--csv"]) == 0
+    rows = {(row["metric"], row["group"]): row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert [rows["fid", "three@seeds"][key] for key in ("mean", "std", "p")] == ["inf", "nan", "nan"]
+
+
 def test_runs_lists_data_features_seed_and_minutes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "one"]) == 0
     lines = capsys.readouterr().out.splitlines()
