@@ -58,7 +58,7 @@ def short_name(run: Run) -> str:
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:
-    """A different name for each run: its experiment or zoo entry if that is enough, else also the folder of the run, or its path.
+    """A different name for each run: its experiment or zoo entry if that is enough, else with the folder of the run, or its path.
 
     Raises:
         UserError: a run is named twice.
@@ -119,6 +119,12 @@ def protocol_of(test: Mapping[str, Any]) -> Protocol | TextProtocol:
         return TextProtocol(**values) if "tokenizer" in values else Protocol(**values)
     except TypeError as error:
         raise DamagedFileError(f"metrics.json is damaged (its protocol is none: {error})") from None
+
+
+def protocol_key(test: Mapping[str, Any]) -> tuple[str, str]:
+    """The protocol of an evaluation in one line, and the content of its data: datasets of the user's own share their names."""
+    protocol = protocol_of(test)
+    return protocol.describe(), protocol.fingerprint
 
 
 def check_protocols(groups: Sequence[Group]) -> None:
