@@ -58,7 +58,7 @@ def short_name(run: Run) -> str:
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:
-    """A different name for each run: its experiment or zoo entry if that is enough, else with the folder of the run, or its path.
+    """A different name for each run: its experiment or zoo entry if that is enough, else also its folder, or its path.
 
     Raises:
         UserError: a run is named twice.
