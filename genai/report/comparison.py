@@ -2,10 +2,12 @@
 
 import csv
 import io
+import math
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from scipy.stats import ttest_ind
@@ -18,6 +20,7 @@ from genai.metrics.registry import Metric, all_metrics, text_metrics
 from genai.metrics.tables import WrappedTable
 from genai.metrics.text import TextProtocol
 from genai.runs import Run, all_runs, find
+from genai.terminal import visible
 
 SEEDS = "@seeds"
 COSTS = {  # of `cost_of`: title, scale, format
@@ -55,15 +58,16 @@ def short_name(run: Run) -> str:
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:
-    """A different name for each run: its experiment or zoo entry if that is enough, else also the folder of the run.
+    """A different name for each run: its experiment or zoo entry if that is enough, else also its folder, or its path.
 
     Raises:
         UserError: a run is named twice.
     """
-    short = [short_name(run) for run in runs]
-    names = [name if short.count(name) == 1 else run.name for name, run in zip(short, runs, strict=True)]
-    if len(set(names)) < len(names):
+    if len({run.path.resolve() for run in runs}) < len(runs):
         raise UserError("a run is named twice: name each run once")
+    names = [short_name(run) for run in runs]
+    for longer in (lambda run: run.name, lambda run: visible(str(run.path))):
+        names = [name if names.count(name) == 1 else longer(run) for name, run in zip(names, runs, strict=True)]
     return names
 
 
@@ -97,10 +101,15 @@ def is_scored(run: Run) -> bool:
 
 
 def find_groups(words: Sequence[str]) -> list[Group]:
-    """`find_group` of each different word; runs of one experiment have their full names."""
+    """`find_group` of each different word; single runs have the names of `distinct_names`.
+
+    Raises:
+        UserError: see `find_group`; or a run is named twice.
+    """
     groups = [find_group(word) for word in dict.fromkeys(words)]
-    names = [group.name for group in groups]
-    return [replace(group, name=group.runs[0].name) if names.count(group.name) > 1 else group for group in groups]
+    single = [group.runs[0] for group in groups if len(group.runs) == 1]
+    names = dict(zip(single, distinct_names(single), strict=True))
+    return [replace(group, name=names[group.runs[0]]) if len(group.runs) == 1 else group for group in groups]
 
 
 def protocol_of(test: Mapping[str, Any]) -> Protocol | TextProtocol:
@@ -110,6 +119,12 @@ def protocol_of(test: Mapping[str, Any]) -> Protocol | TextProtocol:
         return TextProtocol(**values) if "tokenizer" in values else Protocol(**values)
     except TypeError as error:
         raise DamagedFileError(f"metrics.json is damaged (its protocol is none: {error})") from None
+
+
+def protocol_key(test: Mapping[str, Any]) -> tuple[str, str]:
+    """The protocol of an evaluation in one line, and the content of its data: datasets of the user's own share their names."""
+    protocol = protocol_of(test)
+    return protocol.describe(), protocol.fingerprint
 
 
 def check_protocols(groups: Sequence[Group]) -> None:
@@ -152,6 +167,11 @@ def rows_of(groups: Sequence[Group]) -> list[dict[str, Any]]:
         }
         rows.append({"metric": metric.name, "groups": cells})
     return rows
+
+
+def stdev(values: Sequence[float]) -> float:
+    """The standard deviation of a sample of two values or more; NaN where one of them is infinite or NaN."""
+    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:

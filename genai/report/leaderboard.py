@@ -15,7 +15,7 @@ from genai.files import write_atomically
 from genai.metrics.protocol import Protocol
 from genai.metrics.registry import Metric, all_metrics, text_metrics
 from genai.metrics.text import TextProtocol
-from genai.report.comparison import protocol_of
+from genai.report.comparison import protocol_key, protocol_of
 from genai.runs import REPOSITORY, Run, is_run
 from genai.runs.files import check_types
 from genai.shipped import preset_name
@@ -58,7 +58,7 @@ def entries(zoo: Path) -> list[Entry]:
 
     def place(entry: Entry) -> tuple[Any, ...]:
         score = entry.test["scores"].get("bits_per_byte" if entry.is_text else "fid", math.inf)
-        return entry.is_text, entry.protocol.data, entry.protocol.describe(), score
+        return entry.is_text, entry.protocol.data, protocol_key(entry.test), score
 
     return sorted(found, key=place)
 
@@ -117,7 +117,7 @@ def cell(metric: Metric, entry: Entry, group: list[Entry]) -> str:
 def leaderboard(zoo: Path) -> str:
     """The whole page."""
     lines = [HEADER]
-    for _, group in groupby(entries(zoo), key=lambda entry: entry.protocol.describe()):
+    for _, group in groupby(entries(zoo), key=lambda entry: protocol_key(entry.test)):
         lines += section(list(group))
     return "\n".join(lines).rstrip() + "\n"
 

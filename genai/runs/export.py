@@ -38,7 +38,7 @@ FILES = (  # of a zoo entry
     "weights.safetensors",
 )
 DIRECTIONS = "directions.safetensors"  # of `genai directions`
-Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, protocol of a test) -> its test entry of metrics.json
+Rescore = Callable[[Model, dict[str, Any]], dict[str, Any]]  # (model, test entry of metrics.json) -> the same of this model
 
 CARD = """\
 # {name}
@@ -207,10 +207,20 @@ def scores_of_test(run: Run, model: Model) -> dict[str, Any]:
 
 
 def choose_dtype(dtype: str, model: Model, test: dict[str, Any], rescore: Rescore) -> tuple[str, dict[str, Any]]:
-    """The type to store weights in, and the test scores of the weights stored like that."""
+    """The type to store weights in, and the test scores of the weights stored like that.
+
+    Raises:
+        UserError: the weights would be chosen by scores of another protocol, because the data or the feature network differ.
+    """
     if dtype == "float32":
         return dtype, test
-    measured = test | rescore(rounded(model), test["protocol"])
+    measured = test | rescore(rounded(model), test)
+    if dtype == "auto" and measured["protocol"] != test["protocol"]:
+        differing = ", ".join(name for name, value in test["protocol"].items() if measured["protocol"].get(name) != value)
+        raise UserError(
+            f"the test cannot be repeated for bfloat16, its protocol would differ ({differing}): run `genai test` again first, "
+            "or add --dtype float32"
+        )
     if dtype == "bfloat16" or same_scores(test["scores"], measured["scores"]):
         return "bfloat16", measured
     print("bfloat16 would change the scores by more than 1 %: keeping float32")

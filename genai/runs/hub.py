@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from genai.errors import UserError
 from genai.escaping import code, literal, literals, one_line
@@ -29,8 +30,9 @@ CARD = """\
 
 ## Use
 
-    pip install genai
     genai sample hf://{repository} {options}
+
+This needs genai {version}, installed from its repository: the package `genai` on PyPI is another program.
 
 ```python
 import genai
@@ -100,7 +102,7 @@ def download(name: str) -> Run:
     """
     repository, _, revision = name.removeprefix(PREFIX).partition("@")
     check_name(repository)
-    folder = cache_folder() / "hub" / repository
+    folder = cache_folder() / "hub" / (f"{repository}@{quote(revision, safe='')}" if revision else repository)
     options: dict[str, Any] = {"revision": revision or None, "local_dir": folder, "allow_patterns": list(FILES)}
     options["endpoint"] = os.environ.get("HF_ENDPOINT")
     hub = imported()

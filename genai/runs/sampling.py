@@ -53,8 +53,19 @@ def sample(
                 f"{run.path} is a {type(loaded).__name__}, which generates no images: name a run of a model of images"
             )
         model = loaded
+        check_label(run, model, label)
         label = default_condition(run, model, num) if label is None else label
     return model.sample(image_seeds(seed, num), make_condition(model, label, num, names), **options)
+
+
+def check_label(run: Run, model: ImageModel, label: Any) -> None:
+    """Raise UserError for a class as `label` of a run whose labels are attributes or captions."""
+    kind = run.record().get("label_kind", "class")
+    if label is None or not model.conditional or kind not in ("attributes", "text"):
+        return
+    if isinstance(label, str) or torch.as_tensor(label).ndim != 2:
+        what = f"attributes (num, {model.num_classes}) of 0 and 1" if kind == "attributes" else "captions (num, L) as words"
+        raise UserError(f"{run.path} has no classes: give `label` as {what}, or leave it out")
 
 
 def default_condition(run: Run, model: ImageModel, num: int, kind: str | None = None) -> Tensor | None:

@@ -54,3 +54,11 @@ def test_a_run_without_scores_is_listed(tmp_path: Path, capsys: pytest.CaptureFi
         (folder / file).write_bytes((REPOSITORY / "zoo/digits-diffusion" / file).read_bytes())
     assert main(["runs", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == ["digits-gan/new", "digits", "0"]
+
+
+def test_the_folder_of_an_experiment_and_a_zoo_of_ones_own_are_listed(
+    runs: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in runs:
+        assert main(["runs", str(run.path.parent)]) == 0
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:2]] == [run.name]

@@ -84,3 +84,10 @@ def test_labels_of_another_kind_are_refused() -> None:
     images, labels = Digits().split("train").batch(range(20))
     with pytest.raises(UserError, match="the labels have shape"):
         genai.evaluate(images, "digits", labels=torch.nn.functional.one_hot(labels, 10))
+
+
+def test_a_device_that_is_not_there_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", str(folder / "x.npz"), "--against", "digits", "--device", "nowhere"]) == 2
+    error = capsys.readouterr().err
+    assert "the device nowhere cannot be used here" in error
+    assert error.count("\n") == 1

@@ -36,6 +36,7 @@ VAE, GPT, PIXELS = "zoo/mnist-vae", "zoo/shakespeare-gpt", "zoo/mnist-pixels"
         (["interpolate", VAE, "3", "8", "--seed", "0"], "--seed"),
         (["anomalies", VAE, "digits", "--score", "codes", "--seed", "0"], "--seed"),
         (["classify", GPT, "--seed", "0"], "--seed"),
+        (["export", VAE, "a.onnx", "--onnx", "--dtype", "bfloat16"], "--dtype"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

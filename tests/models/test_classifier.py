@@ -24,6 +24,7 @@ from genai.metrics.features.trained import WEIGHTS
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
 from genai.networks.convnet import ConvNet
+from genai.runs import Run
 from tests.families import TRUST, family
 
 SHAPE = (1, 8, 8)
@@ -266,3 +267,8 @@ def test_a_network_without_features_is_refused(workspace: Path, capsys: pytest.C
     Path("mine.md").write_text("notes")
     assert main(["export-features", "digits-features", "mine.safetensors", "--checkpoint", "last", *TRUST]) == 2
     assert "mine.md exists: choose another name, or replace it with --force" in capsys.readouterr().err
+
+
+def test_the_card_has_the_training_time_that_the_run_recorded(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"cost": {"seconds": 120.0}}')
+    assert export_features.minutes(Run(tmp_path)) == 2.0

@@ -84,10 +84,28 @@ def test_two_runs_of_an_experiment_have_their_full_names(runs: Path) -> None:
     assert [group.name for group in find_groups(["one/run-0", "one/run-1", "two"])] == ["one/run-0", "one/run-1", "two"]
 
 
+def test_runs_of_one_name_in_two_folders_are_two(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(runs.parent / "elsewhere/one/run-0", 0, 9.0)
+    assert main(["compare", "one/run-0", "elsewhere/one/run-0", "--csv"]) == 0
+    rows = [row for row in csv.DictReader(io.StringIO(capsys.readouterr().out)) if row["metric"] == "fid"]
+    assert [float(row["mean"]) for row in rows] == [3.0, 9.0]
+    assert rows[1]["group"] == "elsewhere/one/run-0"
+    assert main(["compare", "one/run-0", "runs/one/run-0", "--csv"]) == 2
+    assert "named twice" in capsys.readouterr().err
+
+
 def test_no_test_without_a_spread() -> None:
     assert welch([1.0], [2.0, 3.0]) is None
     assert welch([1.0, 1.0], [2.0, 2.0]) is None
     assert welch([1.0, 1.1, 0.9], [5.0, 5.1, 4.9]) < 0.001  # type: ignore[operator]
+
+
+def test_a_score_that_is_no_number_has_no_spread(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(runs / "three/run-0", 0, float("inf"))
+    write(runs / "three/run-1", 1, 1.0)
+    assert main(["compare", "one@seeds", "three@seeds", "--csv"]) == 0
+    rows = {(row["metric"], row["group"]): row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert [rows["fid", "three@seeds"][key] for key in ("mean", "std", "p")] == ["inf", "nan", "nan"]
 
 
 def test_runs_lists_data_features_seed_and_minutes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """`genai report`: what the page says of a run, and that it needs no network."""
 
 import html
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,11 @@ from genai.metrics.registry import all_metrics
 from genai.models.seeds import image_seeds
 from genai.report.html.content import read_run, training_seconds
 from genai.report.html.nearest import nearest
-from genai.report.html.page import score_row, write_report
+from genai.report.html.page import score_row, score_tables, write_report
 from genai.report.html.pictures import spaced
 from genai.runs import find, load
 from genai.runs.text import tokenizer_of
+from genai.shipped import ZOO
 from tests.families import TRUST, family
 
 
@@ -170,3 +172,12 @@ def test_the_floor_of_a_metric_that_one_run_has_stands_alone() -> None:
     haze = next(metric for metric in all_metrics() if metric.name == "haze")
     runs = [SimpleNamespace(evaluation={"scores": scores, "floor": scores}) for scores in ({"haze": 0.25}, {}, {})]
     assert score_row(haze, runs) == [haze.heading, "0.2500", "", "", "0.2500"]  # type: ignore[arg-type]
+
+
+def test_data_of_one_name_and_other_content_have_their_own_tables() -> None:
+    test = json.loads((ZOO / "digits-diffusion/metrics.json").read_text())["test"]
+    changed = test | {"protocol": test["protocol"] | {"fingerprint": "0123456789ab"}}
+    runs = [SimpleNamespace(name=name, evaluation=own) for name, own in (("a", test), ("b", changed), ("c", test))]
+    tables = score_tables(runs)  # type: ignore[arg-type]
+    assert [table["runs"] for table in tables] == [["b"], ["a", "c"]]
+    assert tables[0]["protocol"].endswith("content of the data 0123456789ab")

@@ -11,7 +11,7 @@ import yaml
 
 import genai
 from genai.cli import main
-from genai.runs import REPOSITORY
+from genai.runs import REPOSITORY, find
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 ENTRY = "zoo/mnist-gan"
@@ -75,6 +75,7 @@ def test_the_card_has_the_hubs_header_and_scores_with_floors(hub: Path) -> None:
     for heading in ("## Use", "## Scores", "## Data and licence", "## Intended use"):
         assert heading in body
     assert "hf://someone/digits" in body
+    assert "pip install" not in body  # another program has this name on PyPI
 
 
 def test_a_model_of_text_has_a_card_of_text(hub: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,3 +121,10 @@ def test_without_a_network_there_is_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all("check the network" in line for line in lines)
+
+
+def test_each_revision_has_its_own_folder(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["push", ENTRY, "someone/digits"]) == 0
+    names = ["hf://someone/digits", "hf://someone/digits@v1", "hf://someone/digits@refs/pr/2"]
+    assert len({find(name).path for name in names}) == 3
+    assert find(names[1]).name == "someone/digits@v1"

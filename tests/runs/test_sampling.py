@@ -53,3 +53,11 @@ def test_attributes_without_a_label_are_those_of_training_images(monkeypatch: py
     monkeypatch.setattr(ImageModel, "sample", lambda self, seeds, condition: conditions.append(condition))
     genai.sample("zoo/avatars-cr3gan", num=3)
     assert torch.equal(conditions[0], label_examples(find("zoo/avatars-cr3gan"))[:3].float())
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("avatars-cr3gan", "smile"), ("avatars-cr3gan", 3), ("avatars-diffusion", "smiling")]
+)
+def test_a_class_is_no_label_of_attributes_or_captions(name: str, label: int | str) -> None:
+    with pytest.raises(UserError, match="has no classes: give `label` as"):
+        genai.sample(f"zoo/{name}", num=2, label=label)

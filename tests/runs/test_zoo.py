@@ -9,8 +9,10 @@ import yaml
 
 import genai
 from genai.cli import main
+from genai.errors import UserError
 from genai.networks.mlp import MLPGenerator
-from genai.runs import REPOSITORY, find
+from genai.runs import REPOSITORY, Run, find
+from genai.runs.export import choose_dtype
 from genai.training import launch
 from tests.cli.test_cli import DIGITS, QUICK
 
@@ -107,3 +109,13 @@ def test_validate_prints_the_scores(workspace: Path, capsys: pytest.CaptureFixtu
     assert main(["fit", "-c", DIGITS, *options, *SHORT, "--evaluation.every_n_epochs", "0"]) == 0
     assert main(["validate", "digits-gan", *options]) == 0
     assert "val split" in capsys.readouterr().out
+
+
+def test_the_type_of_weights_is_not_chosen_by_scores_of_another_protocol() -> None:
+    test = Run(REPOSITORY / "zoo/digits-diffusion").scores()["test"]
+    other = test | {"protocol": test["protocol"] | {"weights_sha256": "0"}}
+    model = genai.load("zoo/digits-diffusion")
+    assert choose_dtype("auto", model, test, lambda model, test: test)[0] == "bfloat16"
+    with pytest.raises(UserError, match="weights_sha256"):
+        choose_dtype("auto", model, test, lambda model, test: other)
+    assert choose_dtype("bfloat16", model, test, lambda model, test: other) == ("bfloat16", other)

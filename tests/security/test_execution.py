@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import genai
@@ -389,3 +390,18 @@ def test_a_config_that_would_fill_the_memory_is_refused_at_once(text: str, stran
         genai.load(run, "last")
     assert time.monotonic() - started < 5
     assert "\n" not in str(error.value)
+
+
+def test_metrics_of_a_stranger_import_nothing(stranger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The feature network of the scores, with which an export measures them again."""
+    entry, model = REPOSITORY / "zoo/digits-diffusion", genai.load("zoo/digits-diffusion")
+    (stranger / "checkpoints").mkdir(parents=True)
+    torch.save({"state_dict": model.state_dict(), "images_seen": model.images_seen}, stranger / "checkpoints/last.ckpt")
+    for file in ("config.yaml", "run.json", "metrics.json"):
+        (stranger / file).write_bytes((entry / file).read_bytes())
+    metrics = json.loads((stranger / "metrics.json").read_text())
+    metrics["test"]["protocol"]["features"] = "payload.opt"
+    (stranger / "metrics.json").write_text(json.dumps(metrics))
+    assert main(["export", str(stranger), "zoo/theirs"]) == 2
+    assert "names payload.opt" in capsys.readouterr().err
+    assert not Path("owned").exists()

@@ -26,6 +26,7 @@ from genai.metrics.features.trained import weights_path
 from genai.models.capabilities import Classifies
 from genai.models.classifier.classifier import Classifier, classification_loss
 from genai.models.classifier.metrics import ClassifierMetrics
+from genai.report.comparison import cost_of
 from genai.runs import Run
 from genai.runs.redaction import Redaction
 from genai.runs.terms import TERMS
@@ -182,7 +183,9 @@ def card(name: str, run: Run, model: Classifier, about: dict[str, str], scores: 
 
 
 def minutes(run: Run) -> float:
-    """From the start of a run to its last checkpoint."""
+    """Wall-clock time of the training; where the run did not record it, from its start to its last checkpoint."""
+    if "seconds" in (cost := cost_of(run)):
+        return float(cost["seconds"]) / 60
     started = datetime.fromisoformat(run.record()["started"]).timestamp()
     return (run.checkpoint("last").stat().st_mtime - started) / 60
 

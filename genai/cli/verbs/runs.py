@@ -63,8 +63,9 @@ def runs_of(name: str) -> list[Run]:
     for path in (Path(name), runs_folder() / name, SHIPPED / name):
         if is_run(path):
             return [Run(path)]
-    found = [run for run in all_runs() if run.path.parent.name == name]
-    found = found or list(all_runs(Path(name))) or [run for run in zoo_entries() if Path(name).resolve() == run.path.parent]
+    found = [run for run in all_runs() if run.path.parent.name == name] or list(all_runs(Path(name)))
+    for folder in (Path(name), SHIPPED / name):  # of an experiment, or a zoo
+        found = found or [Run(path) for path in sorted(folder.glob("*")) if is_run(path)]
     if not found:
         raise UserError(f"there are no runs in {name}: `genai runs` lists all")
     return found

@@ -19,7 +19,7 @@ from genai.errors import UserError
 from genai.metrics.features import trained
 from genai.metrics.features.network import FeatureNetwork, Features, concatenate, extract
 
-__all__ = ["FeatureNetwork", "Features", "concatenate", "default_features", "extract", "load_extractor"]
+__all__ = ["FeatureNetwork", "Features", "concatenate", "default_features", "extract", "is_import_path", "load_extractor"]
 
 MODULES = {path.stem.replace("_", "-"): path.stem for path in Path(__file__).parent.glob("*.py")}
 OWN = {name: stem for name, stem in MODULES.items() if stem not in ("__init__", "network", "trained")}
@@ -42,13 +42,18 @@ def load_extractor(name_or_path: str, weights: str | Path | None = None) -> Feat
     if name_or_path in OWN:
         network: FeatureNetwork = importlib.import_module(f"genai.metrics.features.{OWN[name_or_path]}").load(path)
         return network
-    if IMPORT_PATH.fullmatch(name_or_path) and not name_or_path.endswith(".safetensors"):
+    if is_import_path(name_or_path):
         return from_import_path(name_or_path, path)
     if path is None and not name_or_path.endswith(".safetensors") and name_or_path not in trained.names():
         raise UserError(
             f"there is no feature network `{name_or_path}`: choose {', '.join(names())} or the path of a .safetensors file"
         )
     return trained.load(name_or_path, path)
+
+
+def is_import_path(name: str) -> bool:
+    """Whether `load_extractor` would import the module in the name of a feature network, and call a function of it."""
+    return name not in OWN and bool(IMPORT_PATH.fullmatch(name)) and not name.endswith(".safetensors")
 
 
 def from_import_path(name: str, weights: Path | None) -> FeatureNetwork:

@@ -66,8 +66,15 @@ class FeatureNetwork:
         return self.task == "class" and bool(self.class_names)
 
     def to(self, device: torch.device | str) -> "FeatureNetwork":
-        """Move the network to `device`, in place."""
-        self.embed.to(device)
+        """Move the network to `device`, in place.
+
+        Raises:
+            UserError: there is no such device.
+        """
+        try:
+            self.embed.to(device)
+        except (RuntimeError, AssertionError) as error:  # torch's own ways to say that there is no such device
+            raise UserError(f"the device {device} cannot be used here ({str(error).splitlines()[0]}): try `cpu`") from None
         return self
 
     def __call__(self, images: Tensor) -> Features:

@@ -19,7 +19,7 @@ from genai import __version__
 from genai.files import write_atomically
 from genai.images import grid
 from genai.metrics.registry import Metric, all_metrics, text_metrics
-from genai.report.comparison import protocol_of
+from genai.report.comparison import protocol_key
 from genai.report.html import charts
 from genai.report.html.content import NUM_TOKENS, Nearest, RunContent, differing
 from genai.report.html.pictures import data_uri, read_grid, spaced
@@ -92,7 +92,7 @@ def make_charts(runs: Sequence[RunContent], unit: str) -> dict[str, figure]:
     if metric is None:
         return figures
     scored = [run for run in runs if run.evaluation and metric.name in run.evaluation["scores"]]
-    alike = [run for run in scored if protocol(run) == protocol(scored[0])]
+    alike = [run for run in scored if protocol_key(run.evaluation) == protocol_key(scored[0].evaluation)]
     if len(alike) > 1:  # one point shows nothing
         milliseconds = [1000 * run.sampling_seconds for run in alike]
         figures["sampling"] = charts.against(metric, alike, milliseconds, f"sampling time, ms per {sample_unit(alike[0])}")
@@ -103,11 +103,6 @@ def make_charts(runs: Sequence[RunContent], unit: str) -> dict[str, figure]:
     return figures
 
 
-def protocol(run: RunContent) -> str:
-    """What the scores of a run depend on besides the model, in one line; empty without scores."""
-    return protocol_of(run.evaluation).describe() if run.evaluation else ""
-
-
 def sample_unit(run: RunContent) -> str:
     """What a sample is."""
     return f"text of {NUM_TOKENS} tokens" if run.texts else "image"
@@ -116,12 +111,14 @@ def sample_unit(run: RunContent) -> str:
 def score_tables(runs: Sequence[RunContent]) -> list[dict[str, Any]]:
     """A table for each protocol: its line, its runs, and rows of metric, score of each run, floor."""
     tables = []
-    scored = sorted((run for run in runs if run.evaluation), key=protocol)
-    for line, group in groupby(scored, key=protocol):
-        own = list(group)
+    scored = sorted((run for run in runs if run.evaluation), key=lambda run: protocol_key(run.evaluation))
+    groups = [(key, list(group)) for key, group in groupby(scored, key=lambda run: protocol_key(run.evaluation))]
+    lines = [line for (line, _), _ in groups]
+    for (line, fingerprint), own in groups:
+        content = f"; content of the data {fingerprint}" if lines.count(line) > 1 else ""
         measured = [metric for metric in known_metrics() if any(metric.name in run.evaluation["scores"] for run in own)]
         rows = [score_row(metric, own) for metric in measured]
-        tables.append({"protocol": line, "runs": [run.name for run in own], "rows": rows})
+        tables.append({"protocol": line + content, "runs": [run.name for run in own], "rows": rows})
     return tables
 
 
