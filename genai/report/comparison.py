@@ -112,6 +112,17 @@ def find_groups(words: Sequence[str]) -> list[Group]:
     return [replace(group, name=names[group.runs[0]]) if len(group.runs) == 1 else group for group in groups]
 
 
+def note_other_checkpoint(run: Run, test: Mapping[str, Any], images_seen: int) -> None:
+    """Print a line on stderr where scores are not those of the weights that generate the samples beside them."""
+    if test and test["images_seen"] != images_seen:
+        print(
+            f"genai: the scores of {run.path} are those of a checkpoint after {test['images_seen']:,} "
+            f"{'tokens' if run.is_text else 'images'}, its samples come from one after {images_seen:,}: "
+            "`genai test` with the same --checkpoint measures it",
+            file=sys.stderr,
+        )
+
+
 def protocol_of(test: Mapping[str, Any]) -> Protocol | TextProtocol:
     """What the scores of an evaluation depend on; DamagedFileError where it does not say so."""
     values = test.get("protocol", {})

@@ -3,6 +3,7 @@
 import itertools
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -169,6 +170,20 @@ def few(steps: int, seed: int = 0) -> tuple[Reinforce, Sums]:
     )
     model.initialise_from({name: torch.randn_like(value) / 4 for name, value in model.network.state_dict().items()})
     return model, data
+
+
+def test_a_prompt_does_not_hold_the_end_of_its_document() -> None:
+    model, data = few(0)
+    data.prepare_data()
+    data.setup("fit")
+    model.trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    end, tokens = data.tokenizer.end, torch.zeros(2, 12, dtype=torch.long) + 3
+    tokens[:, 0] = end
+    assert model.prompts_of([tokens]).shape == (2, 7)
+    for value in (end, -1):
+        tokens[1, 6] = value
+        with pytest.raises(UserError, match="shorter than 6 prompt_tokens"):
+            model.prompts_of([tokens])
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from scipy.stats import ttest_ind
 from genai.cli import main
 from genai.cli.options.run import LoadedRun
 from genai.errors import UserError
-from genai.report.comparison import check_protocols, find_group, find_groups, welch
+from genai.report.comparison import check_protocols, find_group, find_groups, note_other_checkpoint, welch
+from genai.runs import Run
 from genai.shipped import ZOO
 
 FIDS = {"one": (3.0, 3.2, 3.1), "two": (2.0, 2.5, 2.2)}
@@ -114,6 +115,15 @@ def test_runs_lists_data_features_seed_and_minutes(runs: Path, capsys: pytest.Ca
     assert lines[0].split()[:7] == ["run", "kimg", "fid", "data", "features", "seed", "minutes"]
     assert lines[3].split()[0] == "one/run-2"
     assert lines[3].split()[2:7] == ["3.100", "digits", "digits", "2", "3.0"]
+
+
+def test_samples_of_another_checkpoint_than_the_scores_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(ZOO / "digits-diffusion")
+    note_other_checkpoint(run, {"images_seen": 7_000}, 7_000)
+    note_other_checkpoint(run, {}, 7_000)
+    assert capsys.readouterr().err == ""
+    note_other_checkpoint(run, {"images_seen": 7_000}, 9_000)
+    assert "after 7,000 images, its samples come from one after 9,000" in capsys.readouterr().err
 
 
 def test_text_models_are_compared_without_a_picture(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:

@@ -16,6 +16,7 @@ from genai.cli import main
 from genai.data.arrays import ImageArray
 from genai.metrics.registry import all_metrics
 from genai.models.seeds import image_seeds
+from genai.report.html.charts import MAX_POINTS, curve
 from genai.report.html.content import read_run, training_seconds
 from genai.report.html.nearest import nearest
 from genai.report.html.page import score_row, score_tables, write_report
@@ -165,6 +166,14 @@ def test_frames_keep_the_first_and_the_last() -> None:
     paths = {epoch: Path(f"{epoch}.png") for epoch in range(1, 101)}
     assert list(spaced(paths, 5)) == [1, 26, 51, 75, 100]
     assert list(spaced(paths, 200)) == list(range(1, 101))
+
+
+def test_a_long_curve_keeps_the_first_and_the_last_point() -> None:
+    run = SimpleNamespace(name="a", curves={"loss": [(i, float(i)) for i in range(2 * MAX_POINTS - 1)]})
+    chart = curve("loss", [run], None, "images")  # type: ignore[list-item]
+    found = chart.renderers[0].data_source.data["y"]
+    assert len(found) == MAX_POINTS
+    assert (found[0], found[-1]) == (0, 2 * MAX_POINTS - 2)
 
 
 @pytest.mark.slow

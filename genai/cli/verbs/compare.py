@@ -19,7 +19,16 @@ from genai.cli.options.run import SAMPLE_IMAGES, LoadedRun, RunOptions, add_seed
 from genai.errors import DamagedFileError, UserError
 from genai.images import grid, save_png, side_by_side, titled, to_uint8
 from genai.models.seeds import image_seeds
-from genai.report.comparison import Group, as_csv, as_json, as_markdown, check_protocols, find_groups, score_table
+from genai.report.comparison import (
+    Group,
+    as_csv,
+    as_json,
+    as_markdown,
+    check_protocols,
+    find_groups,
+    note_other_checkpoint,
+    score_table,
+)
 
 NUM_IMAGES = 36
 
@@ -106,6 +115,7 @@ def picture(sources: list[LoadedRun], groups: list[Group], data: str, num: int, 
     except UserError as error:
         print(f"genai: {path} has no real images: {error}", file=sys.stderr)
     for source, group in zip(sources, groups, strict=True):
+        note_other_checkpoint(source.run, source.run.scores().get("test", {}), source.model.images_seen)
         condition = sample_condition(LabelOptions(), num, source)
         images = source.model.sample(image_seeds(seed, num), condition)
         panels.append(titled(grid(to_uint8(images).cpu()), group.name))

@@ -13,7 +13,7 @@ from genai.cli.options.run import SAMPLE, LoadedRun, RunOptions, add_seed_option
 from genai.data.base import ImageDataModule
 from genai.errors import UserError
 from genai.models.base import ImageModel
-from genai.report.comparison import distinct_names
+from genai.report.comparison import distinct_names, note_other_checkpoint
 from genai.report.html.content import Nearest, RunContent, nearest_training_images, read_run
 from genai.report.html.page import write_report
 from genai.runs.data import data_of
@@ -60,6 +60,7 @@ def run(arguments: list[str]) -> None:
     num = options.num or (NUM_IMAGES if True in kinds else NUM_TEXTS)
     runs = [read_run(source.run, name, source.model, options.seed, num) for source, name in zip(sources, names, strict=True)]
     for content in runs:
+        note_other_checkpoint(content.run, content.evaluation, content.images_seen)
         if not content.evaluation:
             print(f"{content.run.path} has no scores: `genai test {content.run.path}` measures them", file=sys.stderr)
     neighbours = {run.name: neighbours_of(run, source) for run, source in zip(runs, sources, strict=True) if len(run.images)}

@@ -142,8 +142,8 @@ class Reinforce(TokenNetworkModel):
     def prompts_of(self, batch: Sequence[Tensor]) -> Tensor:
         """The first tokens of each window: (N, 1 + prompt_tokens); UserError if a document is shorter."""
         prompts = batch[0][:, : self.prompt_tokens + 1]
-        by_document = self.trainer.datamodule.by_document  # type: ignore[attr-defined]
-        if bool((prompts < 0).any()) or (by_document and bool((prompts[:, 1:] == self.end_token).any())):
+        end = self.end_token if self.trainer.datamodule.by_document else None  # type: ignore[attr-defined]
+        if bool((prompts < 0).any()) or (end is not None and bool((prompts[:, 1:] == end).any())):
             raise UserError(f"a document is shorter than {self.prompt_tokens} prompt_tokens: use fewer (model.init_args)")
         return prompts
 

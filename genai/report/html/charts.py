@@ -56,7 +56,8 @@ def curve(column: str, runs: Sequence[RunContent], metric: Metric | None, unit: 
     lines: list[DataRenderer] = []
     for run, color in zip(runs, colors(runs).values(), strict=True):
         points = run.curves.get(column, ())
-        points = points[:: -(-len(points) // MAX_POINTS) or 1]
+        if len(points) > MAX_POINTS:  # evenly spaced, the first and the last among them
+            points = [points[round(i * (len(points) - 1) / (MAX_POINTS - 1))] for i in range(MAX_POINTS)]
         source = ColumnDataSource(
             {"x": [x / 1000 for x, _ in points], "y": [scale * y for _, y in points], "run": [run.name] * len(points)}
         )

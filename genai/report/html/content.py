@@ -50,6 +50,7 @@ class RunContent:
         sampling_seconds: per sample, measured while these were sampled.
         seconds: wall-clock of the training; None if the run did not record it.
         cost: what the run recorded about its cost, as text by heading.
+        images_seen: images or tokens that the weights of the samples were trained on; the scores have their own number.
     """
 
     run: Run
@@ -65,6 +66,7 @@ class RunContent:
     sampling_seconds: float
     seconds: float | None
     cost: Mapping[str, str]
+    images_seen: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def read_run(run: Run, name: str, model: Any, seed: int, num: int) -> RunContent
         sampling_seconds=sampling_seconds,
         seconds=training_seconds(cost, curves),
         cost={title: text for title, text in cost_texts(redaction.value(cost)).items() if title not in SHOWN_ALONE},
+        images_seen=model.images_seen,
     )
 
 

@@ -132,10 +132,11 @@ def score_row(metric: Metric, runs: Sequence[RunContent]) -> list[str]:
 
 def facts(run: RunContent) -> dict[str, str]:
     """What a reader wants to know first about a run."""
-    images_seen = run.evaluation.get("images_seen") or run.record.get("images_seen")
+    of_scores = run.evaluation.get("images_seen", run.images_seen)
+    other = "" if of_scores == run.images_seen else f" (samples); {of_scores:,} (scores, of another checkpoint)"
     found = {
         "model": f"{run.record['model']} on {run.record['data']}",
-        f"{'tokens' if run.texts else 'images'} seen": f"{images_seen:,}" if images_seen else "",
+        f"{'tokens' if run.texts else 'images'} seen": f"{run.images_seen:,}{other}" if run.images_seen else "",
         "parameters": ", ".join(f"{name} {size:,}" for name, size in run.evaluation.get("parameters", {}).items()),
         "seed": str(run.record.get("seed", "")),
         "training time": f"{run.seconds / 60:.1f} minutes" if run.seconds else "",
