@@ -32,6 +32,8 @@ VAE, GPT, PIXELS = "zoo/mnist-vae", "zoo/shakespeare-gpt", "zoo/mnist-pixels"
         (["compare", VAE, "--csv", "--num", "2"], "--num"),
         (["compare", GPT, "--out", "a.png"], "--out"),
         (["compare", VAE, "--json", "--seed", "0"], "--seed"),
+        (["compare", VAE, "--json", "--checkpoint", "last"], "--checkpoint"),
+        (["push", VAE, "someone/vae", "--checkpoint", "last"], "--checkpoint"),
         (["likelihood", GPT, "--seed", "0"], "--seed"),
         (["interpolate", VAE, "3", "8", "--seed", "0"], "--seed"),
         (["anomalies", VAE, "digits", "--score", "codes", "--seed", "0"], "--seed"),

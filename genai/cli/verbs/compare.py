@@ -63,7 +63,10 @@ def run(arguments: list[str]) -> None:
     chosen = [(group, replace(first, run=str(group.runs[0].path))) for group in find_groups(options.runs)]
     has_picture = not is_table and not any(group.runs[0].is_text for group, _ in chosen)
     if not has_picture:
-        refuse(options, ("num", "seed", "out", "force"), "without a picture, which tables and models of text do not have")
+        given = [name for name in ("checkpoint", "device") if getattr(options, name) != getattr(RunOptions, name)]
+        refuse(
+            options, ("num", "seed", "out", "force", *given), "without a picture, which tables and models of text do not have"
+        )
     path = OutputOptions.from_namespace(options).png(chosen[0][0].runs[0], "compare") if has_picture else None
     found = readable(chosen, has_samples=has_picture)
     groups = [group for group, _ in found]
