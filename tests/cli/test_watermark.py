@@ -70,6 +70,7 @@ def test_the_key_is_found_in_text(marked: Path, capsys: pytest.CaptureFixture[st
         (["sample", "zoo/mnist-vqvae", "--watermark", "a"], "whose noise cannot be found again"),
         (["sample", "zoo/mnist-cluster-r3gan", "--watermark", "a"], "not standard normal"),
         (["sample", DIGITS, "--watermark", "a", "--sampler", "ddpm"], "the sampler ddpm adds noise in its steps"),
+        (["sample", "zoo/mnist-cr3gan", "--watermark", "a"], "cannot be found without its label"),
         (["sample", "zoo/mnist-gan", "--watermark", ""], "the key of a watermark is empty"),
     ],
 )

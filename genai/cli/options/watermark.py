@@ -64,6 +64,11 @@ def check_markable(source: LoadedRun) -> None:
             f"{source.run.path} is a {type(model).__name__}, whose noise cannot be found again in an image: watermarks need a "
             "diffusion model, a GAN, a VAE or a model of text"
         )
+    if getattr(model, "conditional", False) and not hasattr(model, "condition_dropout"):
+        raise UserError(
+            f"{source.run.path} is a conditional {type(model).__name__} without a null condition, and the latents of an image "
+            "cannot be found without its label: use an unconditional model"
+        )
     z = model.latents(image_seeds(1, NUM_CHECKED))
     if float((z.mean(dim=0).abs()).max()) > TOLERANCE or float((z.std(dim=0) - 1).abs().max()) > TOLERANCE:
         raise UserError(f"the latents of {source.run.path} are not standard normal, and a watermark would change its images")
