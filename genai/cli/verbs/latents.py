@@ -64,6 +64,8 @@ def run(arguments: list[str]) -> None:
             f"the latent space of {source.run.path} has {prior.shape[1]} dimensions, and only 2 can be shown: "
             "train with two, as configs/digits/vae-2d.yaml and configs/digits/gan-2d.yaml do"
         )
+    if source.model.conditional and labels.is_empty and not isinstance(source.model, Encodes):
+        raise UserError(f"{source.run.path} is a conditional {type(source.model).__name__}: add --label, the label to decode")
     check_number(options.side**2, source.model.image_shape)
     z = grid_latents(prior, options.side)
     images = source.model.decode(z.to(source.model.device), edit_condition(labels, len(z), source)).clamp(-1, 1).cpu()
