@@ -240,4 +240,4 @@ class ShowsProcess(Protocol):
         """Images (N, C, H, W) -> the same with more and more noise, (num_levels, N, C, H, W), each about within [-1, 1]."""
 
     def reverse_trajectory(self, seeds: Sequence[int], condition: Tensor | None = None, **settings: Any) -> Tensor:
-        """The states of `sample`, from noise to the images: (steps + 1, N, C, H, W), each about within [-1, 1]."""
+        """The noisy images at each evaluation of the network, then the samples: (K, N, C, H, W), each about within [-1, 1]."""

@@ -321,6 +321,7 @@ def test_nats_and_bits_per_dim_are_printed_and_kept(place: Path, runs: Path, cap
     elbo = json.loads((runs / "plain/one/metrics.json").read_text())["likelihood"]
     assert elbo["nats"] > entry["nats"]
     assert elbo["kind"] == "ELBO, binarised pixels"
+    assert "a standard error needs 2 images" in refused(capsys, "likelihood", "plain", "--num", "1", "--samples", "1")
     conditional = ["likelihood", "classes", "--num", "4", "--samples", "2"]
     assert main(conditional) == 0
     assert ", conditional on the labels" in capsys.readouterr().out

@@ -382,6 +382,7 @@ def test_pictures_that_cannot_be_read(place: Path, capsys: pytest.CaptureFixture
         (["sample", "classes", "--guidance", "2", "--guidance-interval", "5,0.2"], "the lower first, such as 0.2,5"),
         (["sample", "classes", "--guidance", "2", "--guidance-interval", "some"], "is not two noise levels"),
         (["sample", "plain", "--autoguidance", "plain"], "add --guidance 2"),
+        (["sample", "classes", "--guidance", "1", "--guidance-interval", "0.2,5"], "add --guidance 2"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", "nowhere"], "there is no run `nowhere`"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", GAN], "is a GAN of 1x28x28 images"),
         (["sample", "plain", "--guidance", "2", "--autoguidance", "six"], "is a Diffusion of 1x6x6 images"),

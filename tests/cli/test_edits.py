@@ -123,6 +123,16 @@ def test_latents_of_a_gan_are_coloured_by_what_a_predictor_reads() -> None:
     assert Path("map-codes.png").is_file()
 
 
+@pytest.mark.slow
+def test_latents_of_a_conditional_gan_need_a_label(capsys: pytest.CaptureFixture[str]) -> None:
+    two = ["--model.init_args.generator.init_args.latent_dim", "2", "--model.init_args.conditional", "true"]
+    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--evaluation.every_n_epochs", "0"]
+    assert main(["fit", *family("gan"), *two, *short, "--experiment", "labelled"]) == 0
+    small = ["--side", "4", "--num", "50", "--out", "labelled.png"]
+    assert "is a conditional GAN: add --label" in refused(capsys, "latents", "labelled", *small)
+    assert main(["latents", "labelled", *small, "--label", "3"]) == 0
+
+
 def test_labels_are_written_under_each_image() -> None:
     assert main(["interpolate", RUN, "3", "8", "--points", "4", "--read-labels", "--out", "path.png"]) == 0
     with Image.open("path.png") as picture:

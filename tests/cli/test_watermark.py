@@ -69,6 +69,7 @@ def test_the_key_is_found_in_text(marked: Path, capsys: pytest.CaptureFixture[st
         (["detect", ".", "--run", "zoo/nothing", "--key", "a"], "there is no run `zoo/nothing`"),
         (["sample", "zoo/mnist-vqvae", "--watermark", "a"], "whose noise cannot be found again"),
         (["sample", "zoo/mnist-cluster-r3gan", "--watermark", "a"], "not standard normal"),
+        (["sample", DIGITS, "--watermark", "a", "--sampler", "ddpm"], "the sampler ddpm adds noise in its steps"),
         (["sample", "zoo/mnist-cr3gan", "--watermark", "a"], "cannot be found again in an image without its label"),
         (["sample", "zoo/mnist-gan", "--watermark", ""], "the key of a watermark is empty"),
     ],

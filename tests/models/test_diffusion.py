@@ -135,6 +135,15 @@ def test_inpainting_keeps_the_known_pixels_exactly(sampler: str) -> None:
     assert not torch.allclose(filled[~known], images[~known], atol=0.1)
 
 
+def test_inpainting_in_a_share_of_the_steps_starts_from_the_image() -> None:
+    images = torch.full((1, *SHAPE), 0.3)
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1
+    filled = ideal().restore(images, mask, [0], strength=0.1)
+    assert torch.allclose(filled, images, atol=0.05)
+    assert not torch.equal(filled[..., :4], images[..., :4])
+
+
 def test_zero_shot_upscaling_agrees_with_the_small_image() -> None:
     small = torch.rand(2, 1, 4, 4) - 0.5
     big = ideal().upscale(small, [0, 1])

@@ -94,6 +94,15 @@ def test_the_number_of_candidates_is_a_sampling_option() -> None:
         model.sample(range(2), num_candidates=2)
 
 
+def test_exported_weights_score_no_realness() -> None:
+    model = gan(None)
+    images = model.sample(range(3))
+    assert model.realness(images).shape == (3,)
+    model.import_state(gan(None).export_state())
+    with pytest.raises(UserError, match="no discriminator to score realness"):
+        model.realness(images)
+
+
 @pytest.mark.parametrize("options", [{"num_candidates": 0}, {"num_candidates": 2, "sharpness": -1.0}])
 def test_invalid_settings_are_refused(options: Any) -> None:
     with pytest.raises(UserError, match="is out of range: use"):

@@ -217,6 +217,20 @@ def test_options_are_kept_for_their_own_sampler_only() -> None:
         plan.override(sampler="heun", sampler_options={"tolerance": 0.5})
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "adds_noise"),
+    [
+        *[(name, {}, False) for name in ("euler", "heun", "ddim", "dpmpp", "unipc", "adaptive")],
+        ("heun", {"churn": 5}, True),
+        ("ddim", {"eta": 0.5}, True),
+        ("ddpm", {}, True),
+        ("consistency", {}, True),
+    ],
+)
+def test_samplers_that_add_noise_are_known(name: str, options: dict[str, Any], adds_noise: bool) -> None:
+    assert Sampling(sampler=name, sampler_options=options).adds_noise() == adds_noise
+
+
 def test_a_new_sampler_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
     def halved(denoise: Any, x: Tensor, sigmas: Tensor, noise: Any, *, factor: float = 0.5) -> Tensor:
         return factor * denoise(x, torch.full((len(x),), float(sigmas[0])))

@@ -75,9 +75,9 @@ class SamplerOptions(Options):
         return settings
 
     def check_guidance(self, source: LoadedRun) -> None:
-        """Raise UserError if there is no guidance scale or no guiding model."""
-        guided = self.guidance is not None or source.model.sampling.guidance_scale != 1
-        if not guided and (self.autoguidance is not None or self.guidance_interval is not None):
+        """Raise UserError if there is no guidance scale, or one of 1, or no guiding model."""
+        scale = source.model.sampling.guidance_scale if self.guidance is None else self.guidance
+        if scale == 1 and (self.autoguidance is not None or self.guidance_interval is not None):
             raise UserError("--autoguidance and --guidance-interval have no effect without guidance: add --guidance 2")
         if not source.model.conditional and self.guidance is not None and self.autoguidance is None:
             raise UserError(f"{source.run.path} is unconditional: --guidance needs --autoguidance RUN, a less trained model")

@@ -36,6 +36,13 @@ def marked_samples(
     model, mark = source.model, SignMark(key)
     check_markable(source)
     if isinstance(model, InvertsNoise):
+        own = {name: value for name, value in settings.items() if name != "guiding_model"}
+        sampling = source.model.sampling.override(**own)
+        if sampling.adds_noise():
+            raise UserError(
+                f"the sampler {sampling.sampler} adds noise in its steps, and the mark would not be found: "
+                "add --sampler dpmpp; for a run with consistency tuning, name the run that it began with"
+            )
         noise = mark.mark(seeded_normal(seeds, source.model.image_shape, source.model.device), seeds)
         return source.model.sample(seeds, condition, initial_noise=noise, **settings)  # type: ignore[no-any-return]
     if settings:

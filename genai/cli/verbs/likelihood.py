@@ -112,6 +112,8 @@ def measure(source: LoadedRun, estimate: Estimator, num: int, seed: int, is_cond
     """The mean estimate of `num` test images, each with its own seed, and with their labels if `is_conditional`."""
     split = source.test_split()
     images, labels = split.batch(subset_indices(len(split), num))
+    if len(images) < 2:
+        raise UserError("a standard error needs 2 images or more: use another --num, or data with more test images")
     condition = labels if is_conditional else null_condition(source, len(images))
     seeds = image_seeds(seed, len(images))
     starts = range(0, len(images), BATCH_SIZE)

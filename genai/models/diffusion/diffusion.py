@@ -47,7 +47,8 @@ class Diffusion(DenoisingModel):
         Args:
             seeds: of the noise.
             condition: classes, attributes or words, see `sample`.
-            image: (N, C, H, W), the start of a variation; with `mask`, its pixels outside the mask are kept.
+            image: (N, C, H, W), the start of a variation; with `mask`, its pixels outside the mask are kept, and with
+                `strength` below 1 it is the start too.
             strength: share of the steps that a variation takes, 0 to 1.
             mask: (N, 1, H, W), 1 where `image` is to be filled in.
             small: (N, C, H / f, W / f), the required means of the images over squares of f x f pixels.
@@ -87,7 +88,7 @@ class Diffusion(DenoisingModel):
             return image
         noise = partial(random.normal, self.image_shape)
         x = float(sigmas[0]) * (noise() if initial_noise is None else initial_noise)
-        if image is not None and mask is None:
+        if image is not None and (mask is None or strength < 1):
             x = x + image
         return sampling.run_sampler(denoise, x, sigmas, noise).clamp(-1, 1)
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from genai.errors import UserError, check_at_least
@@ -65,3 +66,14 @@ class Sampling:
     def run_sampler(self, denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
         """Run the sampler with its options from x, noisy images (N, C, H, W) of level sigmas[0]."""
         return SAMPLERS[self.sampler](denoise, x, sigmas, noise, **parse_options(self.sampler, self.sampler_options))
+
+    def adds_noise(self) -> bool:
+        """Whether the sampler adds noise in its steps, so that the initial noise cannot be found again in an image."""
+        calls: list[Tensor] = []
+
+        def noise() -> Tensor:
+            calls.append(torch.zeros(1, 1, 1, 1))
+            return calls[-1]
+
+        self.run_sampler(lambda x, sigma: x, torch.zeros(1, 1, 1, 1), self.sigmas(), noise)
+        return bool(calls)

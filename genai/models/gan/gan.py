@@ -221,7 +221,12 @@ class GAN(ImageModel):
         Args:
             images: to be scored.
             condition: their (N,) classes or (N, num_classes) attributes; None for an unconditional model.
+
+        Raises:
+            UserError: these are exported weights, without the discriminator of the training.
         """
+        if self.is_exported:
+            raise UserError("these weights have no discriminator to score realness: name a run directory")
         logits = self.discriminator(images, self.layout.condition(images, condition))
         return self.objective.realness(logits, logits_of_samples(self, condition))
 
