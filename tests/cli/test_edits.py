@@ -129,7 +129,7 @@ def test_latents_of_a_conditional_gan_need_a_label(capsys: pytest.CaptureFixture
     short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--evaluation.every_n_epochs", "0"]
     assert main(["fit", *family("gan"), *two, *short, "--experiment", "labelled"]) == 0
     small = ["--side", "4", "--num", "50", "--out", "labelled.png"]
-    assert "is a conditional GAN: add --label" in refused(capsys, "latents", "labelled", *small)
+    assert "a conditional GAN, which needs a label: add --label" in refused(capsys, "latents", "labelled", *small)
     assert main(["latents", "labelled", *small, "--label", "3"]) == 0
 
 
