@@ -1,6 +1,7 @@
 """genai vary, inpaint, upscale, diffuse, and the sampler options of genai sample; on tiny untrained models."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,16 @@ from torch import Tensor
 
 import genai
 from genai.cli import main
+from genai.cli.options.run import LoadedRun
+from genai.cli.options.sampling import SamplerOptions
 from genai.data.avatars import Avatars
 from genai.data.base import ImageDataModule
 from genai.data.digits import Digits
+from genai.errors import UserError
 from genai.images import to_float, to_uint8
 from genai.models.diffusion.conditioning_image import Downsampled, Masked
 from genai.models.diffusion.samplers import SAMPLERS
+from genai.models.diffusion.sampling import Sampling
 from genai.runs import FORMAT, write_json
 from genai.runs.loading import build_model
 from genai.training.record import label_record
@@ -427,6 +432,14 @@ def test_options_of_a_sampler(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_guidance_needs_a_null_condition_that_was_trained() -> None:
+    model = SimpleNamespace(conditional=True, condition_dropout=0.0, sampling=Sampling())
+    source: Any = LoadedRun(SimpleNamespace(path="runs/one"), model, ())  # type: ignore[arg-type]
+    SamplerOptions(guidance=1.0).check_guidance(source)
+    with pytest.raises(UserError, match="no null condition"):
+        SamplerOptions(guidance=2.0).check_guidance(source)
+
+
 def test_guidance_within_an_interval(place: Path) -> None:
     plain = sampled("classes", "--num", "3")
     guided = sampled("classes", "--num", "3", "--guidance", "3")

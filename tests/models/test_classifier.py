@@ -149,6 +149,15 @@ def test_auc_agrees_with_scikit_learn() -> None:
     assert got["auc"] == pytest.approx(float(np.mean(each)), abs=1e-6)
 
 
+def test_labels_that_a_split_cannot_measure_are_left_out() -> None:
+    metrics = ClassifierMetrics(3, attributes=True)
+    metrics.update(torch.tensor([[2.0, 1, -1], [-2, 1, -1]]), torch.tensor([[1.0, 1, 0], [0, 1, 0]]), torch.zeros(2))
+    assert metrics.compute("xyz") == {"loss": 0, "auc": 1, "auc/x": 1}
+    metrics = ClassifierMetrics(3, attributes=False)
+    metrics.update(torch.eye(3)[:2], torch.tensor([0, 1]), torch.zeros(2))
+    assert metrics.compute("xyz") == {"loss": 0, "accuracy": 1, "accuracy/x": 1, "accuracy/y": 1}
+
+
 def test_metrics_are_not_part_of_a_checkpoint() -> None:
     model, _ = fitted(attributes=False)
     assert {key.split(".")[0] for key in model.state_dict()} == {"network", "averaged"}

@@ -81,6 +81,12 @@ class SamplerOptions(Options):
             raise UserError("--autoguidance and --guidance-interval have no effect without guidance: add --guidance 2")
         if not source.model.conditional and self.guidance is not None and self.autoguidance is None:
             raise UserError(f"{source.run.path} is unconditional: --guidance needs --autoguidance RUN, a less trained model")
+        has_null = not source.model.conditional or getattr(source.model, "condition_dropout", 1.0) > 0
+        if not has_null and self.guidance not in (None, 1) and self.autoguidance is None:
+            raise UserError(
+                f"{source.run.path} was trained with condition_dropout 0 and has no null condition to guide away from: leave "
+                "--guidance out, or add --autoguidance RUN, a less trained model"
+            )
 
 
 def load_guiding_model(name: str, source: LoadedRun, device: str) -> Any:
