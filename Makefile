@@ -14,8 +14,9 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 # uv downloads several packages at once (1 minute, pip 3). pip is the fallback where uv cannot reach the packages, since it reads pip's settings.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python $(INSTALLED) || $(BIN)/python -m pip install --quiet --no-compile $(INSTALLED)
+	( $(BIN)/python -m pip install --quiet --constraint constraints.txt uv && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python $(INSTALLED) ) \
+	  || $(BIN)/python -m pip install --quiet --no-compile $(INSTALLED)
 	touch $@
 
 # A GAN and a diffusion model of 8x8 digits, trained in 3 minutes on two cores; their scores stand side by side, the samples in
