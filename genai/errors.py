@@ -1,5 +1,10 @@
 """Errors that a user can fix."""
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the system's numbers for a disk without space
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)  # and for a place that may not be written to
+
 
 class UserError(Exception):
     """A mistake that the user can fix: one line that says what is wrong and how to fix it.

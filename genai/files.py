@@ -14,11 +14,9 @@ from typing import IO, Any
 import platformdirs
 from filelock import FileLock
 
-from genai.errors import DamagedFileError, UserError, WriteError
+from genai.errors import FORBIDDEN, FULL, DamagedFileError, UserError, WriteError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_TABLE = 200_000_000  # bytes of a CSV
-FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def cache_folder() -> Path:

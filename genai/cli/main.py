@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from genai import __version__
 from genai.cli.memory import keep_freed_memory
 from genai.cli.streams import print_any_text
-from genai.errors import NothingFound, Notice, UserError, user_error
-from genai.files import FORBIDDEN, FULL
+from genai.errors import FORBIDDEN, FULL, NothingFound, Notice, UserError, user_error
 from genai.terminal import visible
 
 # Before torch is loaded: waiting threads sleep. By default libgomp's threads spin, which makes a training that shares its
