@@ -9,6 +9,8 @@ from genai.data.photos import Photos, Plan, identity, split_by_hash
 from genai.data.sources import classes_of, find_source
 from genai.errors import UserError
 
+SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
+
 
 class ClassFolder(Photos):
     """The images of a folder, zip or tar that has one folder for each class: `cat/1.png`, `cat/2.png`, `dog/1.png`, ...
@@ -20,7 +22,7 @@ class ClassFolder(Photos):
         root: the folder, zip or tar: a path, or one relative to $GENAI_DATA or data/.
 
     Raises:
-        UserError: there is no such source, or it has images outside of a class's folder.
+        UserError: there is no such source, it has images outside of a class's folder, or its folders are splits.
     """
 
     name = "class-folder"
@@ -51,7 +53,7 @@ def folders_of(names: list[str], source: Path) -> dict[str, str]:
     """The class of each image by its path: the first folder in which they differ.
 
     Raises:
-        UserError: an image is in no folder, or all are in one.
+        UserError: an image is in no folder, all are in one, or the folders are named after splits, as in `train/cat/1.png`.
     """
     parts = {name: PurePosixPath(name).parts for name in names}
     outer = 0
@@ -64,4 +66,11 @@ def folders_of(names: list[str], source: Path) -> dict[str, str]:
     if outside:
         fix = "put it into the folder of its class, or use ImageFolder"
         raise UserError(f"{source} has {outside} outside of a folder: {fix}")
-    return {name: path[outer] for name, path in parts.items()}
+    classes = {name: path[outer] for name, path in parts.items()}
+    if all(folder.lower() in SPLIT_NAMES for folder in classes.values()):
+        found = ", ".join(sorted(set(classes.values())))
+        raise UserError(
+            f"{source} has the folders {found}, which are splits and no classes: set root to one of them, or put the "
+            "folders of the classes together; genai makes the splits itself"
+        )
+    return classes

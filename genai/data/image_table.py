@@ -133,4 +133,5 @@ def check_attributes(rows: dict[str, list[str]], path: Path) -> None:
     for name, values in rows.items():
         wrong = next((value for value in values if value not in ("0", "1")), None)
         if wrong is not None:
-            raise UserError(f"{path} has {wrong!r} for {name}, and attributes are 0 or 1: set columns to one of classes")
+            fix = "set columns to those with 0 and 1, or to the one that has the class"
+            raise UserError(f"{path} has {wrong!r} for {name}, and attributes are 0 or 1: {fix}")

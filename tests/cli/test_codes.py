@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -282,12 +283,13 @@ def test_pictures_of_a_folder_are_ranked_beside_the_runs_own(place: Path, capsys
     Image.fromarray(np.random.RandomState(0).randint(256, size=(40, 40, 3), dtype=np.uint8)).save("mine/noise.png")
     Image.fromarray(test_images(4)[0, 0].numpy()).save("mine/digit.png")
     Path("mine/broken.png").write_bytes(b"no picture")
+    Path("mine", os.fsdecode(b"caf\xe9.png")).write_bytes(Path("mine/digit.png").read_bytes())  # a name that is not UTF-8
     for run in ("plain", "faces"):
         assert main(["anomalies", run, "mine", "--num", "20", "--samples", "2", "--out", f"{run}.csv"]) == 0
-        assert {row["image"] for row in table(f"{run}.csv")} == {"noise.png", "digit.png"}
+        assert {row["image"] for row in table(f"{run}.csv")} == {"noise.png", "digit.png", "caf\\xe9.png"}
     captured = capsys.readouterr()
     assert "skipped broken.png" in captured.err
-    assert "(2 anomalous images, 15 test images of the run's data)" in captured.out
+    assert "(3 anomalous images, 15 test images of the run's data)" in captured.out
     assert "there is no nowhere" in refused(capsys, "anomalies", "plain", "nowhere")
     assert "should end in .csv" in refused(capsys, "anomalies", "plain", "test", "--out", "a.png")
 

@@ -56,6 +56,16 @@ def test_folders_are_classes(pets: Path) -> None:
         ClassFolder(str(pets), size=8)
 
 
+def test_folders_of_splits_are_no_classes(pets: Path) -> None:
+    (pets / "inner").rename(pets / "train")
+    for name in SHADES:
+        (pets / "Test" / name).mkdir(parents=True)
+        (pets / f"Test/{name}/0.png").write_bytes(png(3))
+    with pytest.raises(UserError, match="Test, train, which are splits"):
+        ClassFolder(str(pets), size=8)
+    assert ClassFolder(str(pets / "train"), size=8).class_names == ("cat", "dog")
+
+
 def test_a_table_has_classes_or_attributes(pets: Path) -> None:
     rows = [f"inner/{name}/{i}.png,{name},{i % 2},{int(name == 'dog')}" for name in SHADES for i in range(15)]
     (pets / "labels.csv").write_text("\n".join(["file,kind,odd,dog", *rows]))

@@ -232,6 +232,11 @@ def test_an_ending_that_is_not_written_is_refused_before_sampling(
     assert list(workspace.glob(name)) == []
 
 
+def test_a_folder_of_samples_may_have_a_dot_in_its_name(workspace: Path) -> None:
+    assert main(["sample", "zoo/mnist-gan", "--num", "2", "--out", "samples.v2/"]) == 0
+    assert [path.name for path in sorted(Path("samples.v2").iterdir())] == ["00000.png", "00001.png"]
+
+
 def test_a_folder_that_was_deleted_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = Path.cwd()
     (tmp_path / "gone").mkdir()

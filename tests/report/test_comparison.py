@@ -49,6 +49,12 @@ def test_a_group_has_the_newest_run_of_each_seed(runs: Path) -> None:
         find_group("lonely@seeds")
 
 
+def test_a_run_without_scores_is_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "two/run-2/metrics.json").unlink()
+    assert main(["compare", "runs/one/run-0", "runs/two/run-2", "--csv"]) == 0
+    assert "`genai test runs/two/run-2`" in capsys.readouterr().err
+
+
 def test_mean_spread_and_test_are_those_of_scipy(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "one@seeds", "two@seeds", "--csv"]) == 0
     rows = {(row["metric"], row["group"]): row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}

@@ -169,7 +169,7 @@ def images_of_files(name: str, root: str | None, shape: Shape) -> NamedImages:
     for picture in archives.pictures(place):
         try:
             images.append(torch.from_numpy(decode_image(picture.content, shape[1], shape[0]).copy()))
-            names.append(picture.name)
+            names.append(printable(picture.name))
         except Exception as error:  # Pillow raises nearly anything on damaged bytes
             print(f"skipped {printable(picture.name)} ({picture.problem or why(error)})", file=sys.stderr)
     if not images:

@@ -74,6 +74,8 @@ def run(arguments: list[str]) -> None:
     if len(names) > 1:
         raise UserError(f"the runs are of {' and '.join(sorted(names))}: compare runs of one dataset")
     check_protocols(groups)
+    for run in (group.runs[0] for group in groups if not group.tests()):
+        print(f"{run.path} has no scores: `genai test {run.path}` measures them", file=sys.stderr)
     if options.csv or options.markdown:
         print(as_csv(groups) if options.csv else as_markdown(groups))
     elif options.json:

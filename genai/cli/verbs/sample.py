@@ -80,7 +80,8 @@ def run(arguments: list[str]) -> None:
         write_realness(source, seeds, condition, options.seed, output)
         return
     path = output.path(default_path(source.run, f"seed-{options.seed}-num-{num}.png"))
-    if path.suffix not in ("", ".png", ".npz") and not path.is_dir():
+    is_folder = path.is_dir() or (output.out or "").endswith("/")
+    if path.suffix not in ("", ".png", ".npz") and not is_folder:
         raise UserError(f"--out {path} should end in .png (a grid), .npz (arrays) or / (a folder of PNGs)")
     if certificate is not None and path.suffix == ".npz":
         raise UserError("--sign signs PNGs: use --out grid.png or --out folder/")

@@ -153,7 +153,8 @@ class GAN(ImageModel):
         if shape != self.image_shape:
             raise UserError(
                 f"{type(self.generator).__name__} generates images of shape {shape}, the data's are {self.image_shape}: "
-                "build the network from the image_shape that its factory receives"
+                "choose networks for such images, such as MLPGenerator and MLPDiscriminator of genai.networks.mlp, or build "
+                "your own from the image_shape that its factory receives"
             )
 
     def on_train_start(self) -> None:
