@@ -208,6 +208,12 @@ def test_closing_lines_suggest_what_can_be_done(tmp_path: Path) -> None:
     assert not any("genai sample" in line for line in next_steps(run, classifier))
 
 
+@pytest.mark.slow
+def test_a_fit_that_ended_by_its_steps_continues_with_more_steps(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *family("gan"), *QUIET, "--experiment", "steps", "--trainer.max_steps", "2"]) == 0
+    assert "--trainer.max_steps MORE" in capsys.readouterr().out
+
+
 def test_arrows_are_printed_in_any_encoding() -> None:
     text = ascii("FID \u2193 caf\u00e9 \udce9")
     code = f"from genai.cli.streams import print_any_text; print_any_text(); print({text})"
