@@ -206,6 +206,9 @@ def test_closing_lines_suggest_what_can_be_done(tmp_path: Path) -> None:
     ]
     assert str(run) == shlex.split(next_steps(run, gan)[2])[5]
     assert not any("genai sample" in line for line in next_steps(run, classifier))
+    assert any("genai classify" in line for line in next_steps(run, classifier))
+    classifier.attributes = True  # type: ignore[assignment]
+    assert not any("genai classify" in line for line in next_steps(run, classifier))
 
 
 @pytest.mark.slow
