@@ -66,7 +66,7 @@ def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["fit", "-c", DIGITS, *options, *SHORT, "--evaluation.every_n_epochs", "1"]) == 0
     run = find("digits-gan").path
     assert main(["export", str(run), "zoo/mine"]) == 2
-    assert "genai test" in capsys.readouterr().err
+    assert "the same --checkpoint" in capsys.readouterr().err
     assert main(["test", str(run), *options]) == 0
     assert main(["export", str(run), "zoo/mine", "--dtype", "float32"]) == 0
     assert main(["sample", str(run), "--num", "9", "--out", "run.npz"]) == 0
