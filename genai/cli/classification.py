@@ -63,6 +63,8 @@ def show(rows: Sequence[Row], num: int, what: str) -> None:
     caption = f"{num:,} test {what}; ECE: expected calibration error"
     if has_scaled:
         caption += "; scaled: after temperature scaling on the validation split, where the choice was made too"
+    if len(lines) < len(rows):
+        caption += "; ±: standard deviation over the runs of one method and size"
     Console().print(WrappedTable(columns, [line[: len(columns)] for line in lines], caption=caption))
 
 

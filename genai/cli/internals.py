@@ -36,6 +36,7 @@ ROWS = 3  # images of each word in the picture
 NUM_WORDS = 5  # without --target
 FEWEST = 2  # images with a word
 NUM_RANDOM = 5  # random directions
+ALPHA = 0.01
 PLACES = 96  # pixels of a picture of a layer
 
 
@@ -51,10 +52,12 @@ def verdict_lines(pointed: Tensor, random: Tensor, what: str, where: str) -> lis
     if len(pointed) < 2 or bool((pointed == random).all()):
         return [f"the test needs more images that differ: there are {len(pointed)}, add --num"]
     p = float(wilcoxon(pointed.double().numpy(), random.double().numpy(), alternative="greater").pvalue)
+    verdict = f"the explanation is {'faithful' if p < ALPHA else 'not shown to be faithful'} (p = {p:.2g})"
+    too_few = 0.5 ** len(pointed) >= ALPHA  # the smallest p-value of so many tests
     return [
         f"change of {what}: {float(pointed.mean()):.3g} in {where}",
         f"{'':<{len(what) + 10}} {float(random.mean()):.3g} in random ones ({len(pointed)} tests)",
-        f"the explanation is {'faithful' if p < 0.01 else 'not shown to be faithful'} (p = {p:.2g})",
+        f"{len(pointed)} tests are too few for p < {ALPHA:g} (p = {p:.2g}): add --num" if too_few else verdict,
     ]
 
 

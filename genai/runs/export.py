@@ -195,7 +195,8 @@ def scores_of_test(run: Run, model: Model) -> dict[str, Any]:
     test: dict[str, Any] | None = run.scores().get("test")
     if test is None or test["images_seen"] != model.images_seen:
         raise UserError(
-            f"{run.path} has no test scores of this checkpoint: run `genai test {shlex.quote(str(run.path))}` first"
+            f"{run.path} has no test scores of this checkpoint: run `genai test {shlex.quote(str(run.path))}` first, "
+            "with the same --checkpoint"
         )
     if test.get("overrides"):
         overrides = " ".join(test["overrides"])

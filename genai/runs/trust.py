@@ -8,6 +8,7 @@ A run of this user's own (see signature.py) is not checked: its config is the us
 """
 
 import inspect
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -269,8 +270,16 @@ def instantiate(parser: ArgumentParser, config: dict[str, Any], policy: Policy) 
 
 def reason_of(error: BaseException) -> str:
     """The cause in a message of jsonargparse, which puts it among all that it tried, in one line."""
+    if module := missing_module(str(error)):
+        return module
     causes = [line.strip(" -") for line in str(error).splitlines() if line.startswith("  - ")]
     return " ".join((causes[0] if causes else str(error) or type(error).__name__).split())[:300]
+
+
+def missing_module(message: str) -> str | None:
+    """The advice for a message of jsonargparse about a module that cannot be imported; None for another message."""
+    found = re.search(r"No module named '([\w.]+)'", message)
+    return f"there is no module {found[1]}: install it, or add its folder to PYTHONPATH" if found else None
 
 
 def locate(path: str, packages: Sequence[str]) -> Any:

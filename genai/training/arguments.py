@@ -17,7 +17,7 @@ from genai import runs
 from genai.errors import DamagedFileError, UserError
 from genai.files import read_bounded
 from genai.runs.places import check_links, check_places
-from genai.runs.trust import Policy, read_config
+from genai.runs.trust import Policy, missing_module, read_config
 from genai.runs.yaml_files import MAX_CHARACTERS, parse_bounded
 from genai.shipped import config_path
 from genai.training import cluster
@@ -289,6 +289,8 @@ def condense(message: str, keys: Sequence[str]) -> str:
     if absent:
         key, *paths = absent.groups()
         return f"option `{key}`: {no_class(next(filter(None, paths)))}"
+    if module := missing_module(line):
+        return module
     line = re.split(r" - Expected a <class 'NoneType'>| Given value type:", line)[0]
     return line if len(line) < 300 else line[:300] + " ..."
 

@@ -135,7 +135,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
             f"trained for {trainer.current_epoch} epochs, {int(cli.model.images_seen):,} {cli.model.unit}; "
             f"the run is in {run_dir}"
         )
-        print("\n".join(next_steps(run_dir, cli.model)))
+        by_steps = 0 < trainer.max_steps <= trainer.global_step
+        print("\n".join(next_steps(run_dir, cli.model, "max_steps" if by_steps else "max_epochs")))
 
 
 def print_model_metrics(output: list[dict[str, float]]) -> None:
@@ -147,8 +148,14 @@ def print_model_metrics(output: list[dict[str, float]]) -> None:
         print("\n".join(f"{name:<28} {value:.4f}" for name, value in own.items()))
 
 
-def next_steps(run_dir: Path, model: L.LightningModule) -> list[str]:
-    """The closing lines of a fit: what can be done with this run, as commands to copy."""
+def next_steps(run_dir: Path, model: L.LightningModule, limit: str = "max_epochs") -> list[str]:
+    """The closing lines of a fit: what can be done with this run, as commands to copy.
+
+    Args:
+        run_dir: of the run.
+        model: that was trained.
+        limit: the option of the trainer that ended the fit.
+    """
     if not any(run_dir.glob("checkpoints/*.ckpt")):
         return ["  it has no checkpoint, so it cannot be scored or continued: leave --trainer.enable_checkpointing false out"]
     run = shlex.quote(str(run_dir))
@@ -157,10 +164,10 @@ def next_steps(run_dir: Path, model: L.LightningModule) -> list[str]:
         lines.append(f"  sample it:   genai sample {run}")
     if isinstance(model, TextModel):
         lines.append(f"  inspect it:  genai likelihood {run}; genai tokens {run} --prompt TEXT")
-    if isinstance(model, Classifies):
+    if isinstance(model, Classifies) and not getattr(model, "attributes", False):
         lines.append(f"  use it:      genai classify {run}")
     if (run_dir / "checkpoints/last.ckpt").is_file():
-        lines.append(f"  continue it: genai fit --resume {run} --trainer.max_epochs MORE")
+        lines.append(f"  continue it: genai fit --resume {run} --trainer.{limit} MORE")
     return lines
 
 

@@ -1,11 +1,15 @@
 """genai classify on runs of digits."""
 
 import csv
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genai.cli import main
+from genai.cli.classification import Row, show
+from genai.metrics.discriminative import Reliability
 from genai.runs import REPOSITORY, find
 from tests.cli.test_cli import QUICK
 
@@ -17,6 +21,14 @@ CLASSIFIER = str(REPOSITORY / "configs/digits/features.yaml")
 def fit(config: str, *options: str) -> str:
     assert main(["fit", "-c", config, *QUICK, "--evaluation.every_n_epochs", "0", *options]) == 0
     return str(find(f"digits-{Path(config).stem}").path)
+
+
+def test_runs_that_share_a_row_are_said_to(capsys: pytest.CaptureFixture[str]) -> None:
+    row = Row("classifier", 100, 0.9, 0.1, math.nan, 1.0, "", Reliability(np.ones(1), np.ones(1)))
+    show([row, row._replace(method="QDA")], 50, "images")
+    assert "±" not in capsys.readouterr().out
+    show([row, row._replace(accuracy=0.8)], 50, "images")
+    assert "±: standard deviation over the runs" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

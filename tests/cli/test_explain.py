@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from genai.cli import main
+from genai.cli.internals import verdict_lines
 from tests.families import CONFIGS, QUIET, TRUST, family
 
 FEATURES = ["-c", str(CONFIGS / "features.yaml"), "--model.init_args.network.init_args.channels=[8,16]", *QUIET]
@@ -97,3 +99,11 @@ def test_models_that_cannot_be_explained(run: str, words: str, workspace: Path, 
     assert words in error
     assert error.count("\n") == 1
     assert list(workspace.iterdir()) == []
+
+
+def test_few_tests_can_not_show_that_an_explanation_is_faithful() -> None:
+    def verdict(num: int) -> str:
+        return verdict_lines(1 + torch.rand(num), torch.zeros(num), "pixels", "its cell")[-1]
+
+    assert "add --num" in verdict(6)  # the smallest p-value is 1/64
+    assert "is faithful" in verdict(7)

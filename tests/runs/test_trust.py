@@ -15,7 +15,7 @@ from genai import runs
 from genai.cli import main
 from genai.errors import UserError
 from genai.runs.signature import is_own, key, key_path
-from genai.runs.trust import Policy
+from genai.runs.trust import Policy, reason_of
 from tests.families import family
 
 HERE = Path("config.yaml")
@@ -60,6 +60,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Be another user, for whom the run comes from elsewhere."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "of-a-stranger"))
+
+
+def test_a_module_that_is_missing_is_named() -> None:
+    error = ValueError(f"Errors:\n  - Type {'Tensor, ' * 60}expects a class: No module named 'mine'. Got value: mine.dark")
+    assert reason_of(error) == "there is no module mine: install it, or add its folder to PYTHONPATH"
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,11 @@ def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["fit", "-c", DIGITS, *options, *SHORT, "--evaluation.every_n_epochs", "1"]) == 0
     run = find("digits-gan").path
     assert main(["export", str(run), "zoo/mine"]) == 2
-    assert "genai test" in capsys.readouterr().err
+    assert "the same --checkpoint" in capsys.readouterr().err
     assert main(["test", str(run), *options]) == 0
+    capsys.readouterr()
+    assert main(["export", str(run), "zoo/rounded"]) == 0
+    assert "bfloat16" in capsys.readouterr().out.partition("Sample quality")[0]
     assert main(["export", str(run), "zoo/mine", "--dtype", "float32"]) == 0
     assert main(["sample", str(run), "--num", "9", "--out", "run.npz"]) == 0
     assert main(["sample", "zoo/mine", "--num", "9", "--out", "zoo.npz"]) == 0

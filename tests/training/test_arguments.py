@@ -86,6 +86,11 @@ def test_an_unknown_option_names_the_nearest() -> None:
     assert "did you mean `trainer.max_epochs`?" in condense("Key 'trainer.maxepochs' is not expected", ["trainer.max_epochs"])
 
 
+def test_a_missing_module_of_a_function_is_named() -> None:
+    line = "Parser key \"model\": Type Any expects a function or a callable class: No module named 'mine'. Got value: mine.dark"
+    assert condense(line, []) == "there is no module mine: install it, or add its folder to PYTHONPATH"
+
+
 def test_fit_takes_no_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "digits-gan"]) == 2
     assert "--resume RUN" in capsys.readouterr().err

@@ -206,6 +206,15 @@ def test_closing_lines_suggest_what_can_be_done(tmp_path: Path) -> None:
     ]
     assert str(run) == shlex.split(next_steps(run, gan)[2])[5]
     assert not any("genai sample" in line for line in next_steps(run, classifier))
+    assert any("genai classify" in line for line in next_steps(run, classifier))
+    classifier.attributes = True  # type: ignore[assignment]
+    assert not any("genai classify" in line for line in next_steps(run, classifier))
+
+
+@pytest.mark.slow
+def test_a_fit_that_ended_by_its_steps_continues_with_more_steps(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *family("gan"), *QUIET, "--experiment", "steps", "--trainer.max_steps", "2"]) == 0
+    assert "--trainer.max_steps MORE" in capsys.readouterr().out
 
 
 def test_arrows_are_printed_in_any_encoding() -> None:

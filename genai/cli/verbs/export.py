@@ -68,6 +68,7 @@ def run(arguments: list[str]) -> None:
             if is_import_path(features) and not policy.unrestricted:
                 policy.check_import(features)
             two_sample = "two_sample" in test["scores"]
+            print("the scores of the weights in bfloat16, compared with those of the test:", flush=True)
             callback = EvaluateSamples(features, weights, num_samples, seed=seed, two_sample=two_sample)
         quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         quiet_libraries()
