@@ -17,7 +17,7 @@ from genai.cli import main
         (["likelihood", "zoo/digits-diffusion", "--num", "2", "--steps", "2"], 5),
         (["restoration", "zoo/digits-diffusion", "--num", "4", "--steps", "2"], 13),
         (["compare", "zoo/digits-diffusion", "--num", "4"], 13),
-        (["runs"], 28),
+        (["runs"], 32),
         (["runs", "--all-metrics"], 120),
     ],
 )
