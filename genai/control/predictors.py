@@ -237,7 +237,7 @@ def accuracy(predictor: AttributePredictor, split: ImageArray, label_names: Sequ
 
     Args:
         predictor: to be checked.
-        split: real images with classes (N,), attributes (N, K) or captions, for which nothing can be said.
+        split: real images with classes (N,), attributes (N, K), or captions or no labels, for which nothing can be said.
         label_names: of the classes or attributes.
         most: images that are read.
     """
@@ -245,7 +245,7 @@ def accuracy(predictor: AttributePredictor, split: ImageArray, label_names: Sequ
     scores = predictor.scores(images)
     if labels.ndim == 1:
         names = predictor.attributes[: predictor.num_exclusive]
-        read = scores[:, : len(names)].argmax(dim=1) if names == tuple(label_names) else None
+        read = scores[:, : len(names)].argmax(dim=1) if names and names == tuple(label_names) else None
         return None if read is None else float((read == labels).float().mean())
     common = [] if labels.dtype == torch.int64 else [name for name in predictor.attributes if name in label_names]
     if not common:

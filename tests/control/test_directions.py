@@ -31,6 +31,7 @@ from genai.control.predictors import (
     with_age,
 )
 from genai.control.spaces import EditSpace, Points, edit_space, first_layer
+from genai.data.arrays import ImageArray
 from genai.data.digits import Digits
 from genai.errors import DamagedFileError, UserError
 from genai.images import to_uint8
@@ -254,3 +255,9 @@ def test_the_predictor_of_pixels_keeps_the_names_of_classes_where_one_is_missing
     agreement = accuracy(predictor, Digits().split("val"), data.class_names)
     assert agreement == pytest.approx(float((predictor.scores(Digits().split("val").batch(range(350)).images).argmax(dim=1)
                                              == Digits().split("val").batch(range(350)).labels).double().mean()))  # fmt: skip
+
+
+def test_attributes_say_nothing_about_images_without_labels() -> None:
+    predictor = AttributePredictor("mine", "0", ("hat", "beard"), 0, lambda x: torch.ones(len(x), 2), lambda x: x.float())
+    unlabelled = ImageArray(np.zeros((3, 1, 8, 8), np.uint8), np.zeros(3, np.int64))
+    assert accuracy(predictor, unlabelled, ()) is None
