@@ -1,6 +1,6 @@
 """Watermarks under attacks: true positives at 1 % false positives, on marked and unmarked images or texts, and the FID.
 
-    python benchmarks/watermarks.py [zoo/mnist-diffusion] [--num 200] [--against mnist] [--device cuda]
+    python benchmarks/watermarks.py [zoo/mnist-diffusion] [--num 200] [--against mnist|own] [--device cuda]
 
 The threshold is the p-value 0.01, which holds for every image; the share of unmarked samples below it is printed too.
 """
@@ -84,7 +84,8 @@ def measure_images(source: LoadedRun, num: int, against: str | None) -> None:
     print(f"{num} images each, {time.perf_counter() - before:.0f} s of sampling", flush=True)
     if against:
         sets = {"marked": marked, "plain": plain, "other seed": other}
-        fids = {name: genai.evaluate(torch.cat(parts), against).scores["fid"] for name, parts in sets.items()}
+        real = source.data() if against == "own" else against  # `own`: the run's data, at its size
+        fids = {name: genai.evaluate(torch.cat(parts), real).scores["fid"] for name, parts in sets.items()}
         print("FID: " + ", ".join(f"{name} {value:.3f}" for name, value in fids.items()), flush=True)
     for name, attack in ATTACKS.items():
         p = [mark_p_values(source, "a key", to_float(attack(torch.cat(images)))) for images in (marked, plain)]
