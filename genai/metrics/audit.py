@@ -57,7 +57,8 @@ class ShareAudit(NamedTuple):
 def audit_cells(cells: Cells, seed: int = 0, expected: Sequence[float] | np.ndarray | None = None) -> ShareAudit:
     """Compare the shares of the samples with those of the training images.
 
-    Intervals are percentiles of a bootstrap over the samples and over the held-out images of the confusion matrix. The tests
+    Intervals are percentiles of a bootstrap over the samples and over the held-out images of the confusion matrix; the upper
+    limit of a cell without samples is exact (`limit_of_unseen`), divided by the network's accuracy in this cell. The tests
     are parametric bootstraps: their replicates are samples of a model with the shares of the training images, classified with
     a resampled confusion matrix. Their smallest p-value is 1 / 1,001, with more than 20 cells 1 / (50 M + 1).
 
@@ -85,6 +86,9 @@ def audit_cells(cells: Cells, seed: int = 0, expected: Sequence[float] | np.ndar
     )  # (B, M, M)
     replicates = corrected_shares(random.multinomial(num, counts / num, num_replicates), resampled)
     low, high = np.quantile(replicates, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+    unseen = counts == 0  # cells that the bootstrap never draws
+    high[unseen] = np.minimum(1.0, limit_of_unseen(num) / confusion.diagonal()[unseen])
+    low[counts == num] = 1 - high[unseen].max(initial=0.0)
     seen = normalised(null @ resampled)  # what the network would say of samples with the shares of `null`
     under_null = corrected_shares(random.multinomial(num, seen), np.broadcast_to(confusion, resampled.shape))
     scale = np.maximum(null, 0.5 / num)
@@ -99,6 +103,14 @@ def audit_cells(cells: Cells, seed: int = 0, expected: Sequence[float] | np.ndar
         p_values=holm(upper_tail(distance, null_distance)),
         p_value=float(upper_tail(chi_squared, null_chi_squared)),
     )
+
+
+def limit_of_unseen(num: int) -> float:
+    """Exact upper limit (95 % interval) of the share of a cell that none of `num` samples is in.
+
+    Clopper and Pearson 1934, for 0 of N: 1 - 0.025 ** (1 / N).
+    """
+    return float(1 - ((1 - COVERAGE) / 2) ** (1 / num))
 
 
 def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_cells: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from genai.errors import UserError
 from genai.metrics.audit import Cells, audit_cells, confusion_counts, corrected_shares, holm
@@ -68,6 +69,17 @@ def test_one_of_many_classes_can_be_significant() -> None:
     found = audit_cells(Cells([str(k) for k in range(60)], np.arange(6000) % 60, test, test, samples))
     assert found.p_values[7] < 0.05
     assert (np.delete(found.p_values, 7) >= 0.05).all()
+
+
+def test_a_cell_without_samples_has_the_exact_limit() -> None:
+    """No sample of 100 rules out a share of 3.6 %, not a share of 1 %."""
+    labels, samples = np.arange(900) % 3, np.zeros(100, dtype=np.int64)
+    found = audit_cells(Cells(NAMES, labels, labels, labels, samples))
+    exact = binomtest(0, 100).proportion_ci(method="exact").high
+    np.testing.assert_allclose(found.high[1:], exact)
+    np.testing.assert_allclose(found.low, [1 - exact, 0, 0])
+    missed = np.where(np.arange(900) % 6 == 1, 0, labels)  # the network takes half of class 1 for class 0
+    np.testing.assert_allclose(audit_cells(Cells(NAMES, labels, labels, missed, samples)).high[1], 2 * exact, rtol=0.02)
 
 
 def test_too_many_classes_are_refused() -> None:
