@@ -147,6 +147,19 @@ def test_nothing_is_overwritten(trained: Path, workspace: Path, capsys: pytest.C
     assert len(set(written)) == 2
 
 
+def test_samples_of_an_earlier_command_do_not_stay_among_those_of_a_later_one(
+    trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", str(trained), "--num", "5", "--out", "folder/"]) == 0
+    for name in ("mine", "00009"):
+        Image.new("L", (8, 8)).save(f"folder/{name}.png")
+    assert main(["sample", str(trained), "--num", "2", "--out", "folder/", "--force"]) == 0
+    assert sorted(path.name for path in Path("folder").iterdir()) == ["00000.png", "00001.png", "00009.png", "mine.png"]
+    errors = capsys.readouterr().err
+    assert "removed 3 samples of an earlier command" in errors
+    assert "holds 2 other pictures, such as 00009.png" in errors
+
+
 def test_labels_are_for_conditional_models(trained: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(trained), "--label", "4"]) == 2
     assert "unconditional" in capsys.readouterr().err

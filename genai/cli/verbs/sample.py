@@ -5,11 +5,13 @@ Group: sample and edit
 It runs in one process, never under torchrun, which would take `--num` for its own `--numa-binding`.
 """
 
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from genai.cli.options.arguments import VerbParser, positive, refuse
@@ -144,7 +146,32 @@ def write(samples: Samples, path: Path, columns: int | None, metadata: dict[str,
     for i, (picture, image) in enumerate(zip(pictures, samples.images, strict=True)):
         own = {"Index": str(i)} | ({} if samples.texts is None else {"Label": samples.texts[i]})
         save_png(to_pil(image), picture, metadata | own)
+    remove_earlier(path, len(pictures))
     return pictures
+
+
+def remove_earlier(folder: Path, num: int) -> None:
+    """Remove the samples of an earlier command from image `num` on, which would be taken for samples of this one.
+
+    Other pictures in the folder stay, and a line on stderr names one of them.
+    """
+    others = sorted(path for path in folder.glob("*.png") if path.name not in {f"{i:05d}.png" for i in range(num)})
+    earlier = [path for path in others if path.stem.isdecimal() and is_sample(path)]
+    for path in earlier:
+        path.unlink()
+    if earlier:
+        print(f"genai: removed {len(earlier)} samples of an earlier command from {folder}", file=sys.stderr)
+    if kept := [path.name for path in others if path not in earlier]:
+        print(f"genai: {folder} holds {len(kept)} other pictures, such as {kept[0]}", file=sys.stderr)
+
+
+def is_sample(path: Path) -> bool:
+    """Whether `genai sample` wrote this PNG."""
+    try:
+        with Image.open(path) as picture:
+            return {"Model", "Run", "Seed", "Index"} <= picture.info.keys()
+    except (OSError, ValueError):
+        return False
 
 
 def write_npz(samples: Samples, path: Path) -> None:
