@@ -38,8 +38,8 @@ class Units(NamedTuple):
 def text_likelihood(source: LoadedRun, file: str | None, split: str, stride: int | None) -> None:
     """Print -ln p of a split or a file in every unit; that of a split is written to RUN/metrics.json.
 
-    Text is read in windows, and its first token, which has nothing before it, is not counted. Data by document are read as in
-    training: each document by itself, cut after the context, with its label; a file is one document, or one for each sample.
+    Text is read in windows, and its first token, which has nothing before it, is not counted. A file of several samples is as
+    many texts. Data by document are read as in training: each document by itself, cut after the context, with its label.
 
     Raises:
         UserError: the file or the split cannot be read, --stride is given for documents, or a file has no label.
@@ -54,19 +54,20 @@ def text_likelihood(source: LoadedRun, file: str | None, split: str, stride: int
         if data.tokenizer.spec() != tokenizer.spec():
             raise UserError(f"the text of {data.name} has changed since {source.run.path} was trained: name a FILE instead")
         name, part = f"{data.name}/{split}", data.split(split)  # type: ignore[arg-type]
-        tokens, ends = torch.from_numpy(part.tokens.astype(np.int64)), [span.stop for span in part.documents]
+        texts, ends = [torch.from_numpy(part.tokens.astype(np.int64))], [span.stop - 1 for span in part.documents]
         if data.by_document:
             windows = document_windows(data, split)  # type: ignore[arg-type]
     else:
         if source.model.num_classes:
             raise UserError(f"{source.run.path} is conditional on a label, and a FILE has none: leave it out for a split")
-        texts = file_texts(file, tokenizer)
-        tokens, name, ends = torch.cat(texts), file, list[int]()
+        texts, name = file_texts(file, tokenizer), file
+        ends = np.cumsum([len(text) - 1 for text in texts]).tolist()
         if getattr(data_of(source.run, source.trust), "by_document", False):
             windows = windows_of(texts, tokenizer, length)
     about: dict[str, Any] = {"text": name}
     if windows is None:
-        log_probs, tokens, ends = source.model.text_log_probs(tokens, stride)[1:], tokens[1:], [end - 1 for end in ends]
+        log_probs = torch.cat([source.model.text_log_probs(text, stride)[1:] for text in texts])
+        tokens = torch.cat([text[1:] for text in texts])
         about["stride"] = stride = stride or length
         context = f"{length - stride + 1} to {length} tokens (--stride {stride})"
     else:

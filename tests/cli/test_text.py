@@ -9,6 +9,7 @@ import torch
 
 import genai
 from genai.cli import main
+from genai.cli.options.text import file_texts
 from genai.cli.text_likelihood import Units, mean_of
 from genai.data.text_files import TextFiles
 from genai.errors import UserError
@@ -154,6 +155,10 @@ def test_samples_of_one_file_are_detected_one_by_one(run: Run, capsys: pytest.Ca
     assert "a.txt:2" in found.out
     assert found.err == ""
     assert main(["likelihood", str(run.path), "a.txt"]) == 0
+    text = capsys.readouterr().out
+    samples = file_texts("a.txt", tokenizer_of(run))
+    assert f"a.txt: {sum(len(sample) - 1 for sample in samples)} tokens" in text  # each sample is a text of its own
+    assert "of 3 documents" in text
 
 
 @pytest.mark.parametrize(
