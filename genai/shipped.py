@@ -30,12 +30,14 @@ class Preset(NamedTuple):
     what: the model and its data.
     time: how long the training takes, such as `16 min` or `93 s`; empty if it was not measured.
     scores: each with its floor in brackets, the most important one first; `not measured yet` if there are none.
+    on_gpu: whether the time is that of a GPU.
     """
 
     name: str
     what: str
     time: str
     scores: str
+    on_gpu: bool = False
 
     @property
     def data(self) -> str:
@@ -94,8 +96,10 @@ def read_preset(name: str, path: Path) -> Preset:
     found = re.findall(r"^(Time|Scores): ((?:.|\n(?!Note: |Scores: ))*)", text, re.MULTILINE)
     fields = {key: " ".join(value.split()) for key, value in found}
     what = " ".join(re.split(r"^(?:Time|Scores|Note): ", text, maxsplit=1, flags=re.MULTILINE)[0].split())
-    time = re.split(r" (?:on|for|of) |[,:;(]", fields.get("Time", ""))[0].rstrip(".")
-    return Preset(name, what, time, re.split(r"\. (?=[A-Z0-9])", fields.get("Scores", UNMEASURED))[0].rstrip("."))
+    measured = fields.get("Time", "")
+    time = re.split(r" (?:on|for|of) |[,:;(]", measured)[0].rstrip(".")
+    on_gpu = re.search(r"\bon (an|one) NVIDIA", measured) is not None
+    return Preset(name, what, time, re.split(r"\. (?=[A-Z0-9])", fields.get("Scores", UNMEASURED))[0].rstrip("."), on_gpu)
 
 
 def presets(folder: Path = CONFIGS) -> list[Preset]:

@@ -68,8 +68,11 @@ def test_the_fields_of_a_header(tmp_path: Path) -> None:
         "# 3 (1). Test split.\n# Note: Slow.\nmodel: x\n"
     )
     preset = read_preset("a/one", path)
-    assert preset == ("a/one", "A model of digits.", "90 s", "KL 0.5 (0.1; ideal, 0.0), FID 3 (1)")
+    assert preset == ("a/one", "A model of digits.", "90 s", "KL 0.5 (0.1; ideal, 0.0), FID 3 (1)", False)
     assert (preset.data, preset.minutes, preset.score) == ("a", "1.5", "KL 0.5 (0.1; ideal, 0.0)")
+    for hardware, on_gpu in (("on an NVIDIA H100", True), (", one core of a Xeon (host of an NVIDIA H100)", False)):
+        path.write_text(f"# A model.\n# Time: 9 min {hardware}.\n# Scores: FID 3 (1). Test split.\nmodel: x\n")
+        assert read_preset("a/one", path).on_gpu == on_gpu
 
 
 @pytest.mark.parametrize("words", [[], ["vae", "mnist"]])
@@ -77,7 +80,7 @@ def test_the_table_has_each_preset_in_80_columns(words: list[str], capsys: pytes
     assert main(["presets", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert all(re.match(r"\S+ +minutes  |\S+/\S+ |    \S|genai fit|-: |$", line) for line in lines)  # no row is wrapped
+    assert all(re.match(r"\S+ +minutes  |\S+/\S+ |    \S|genai fit|score: |$", line) for line in lines)  # no row is wrapped
     names = {line.split()[0] for line in lines if re.match(r"\S+/\S+ ", line)}
     expected = {name for name in preset_paths() if not name.startswith(("trainer/", "sweeps/"))}
     assert names == expected if not words else {"mnist/vae", "mnist/vqvae"} <= names < expected

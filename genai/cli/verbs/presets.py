@@ -38,8 +38,10 @@ def run(arguments: list[str]) -> None:
     for data, group in groupby(found, key=lambda preset: preset.data):
         console.print(Text(f"{data:<{width}}  {'minutes':>9}  score (floor)", style="bold"))
         for preset in group:
-            console.print(Text(f"{preset.name:<{width}}  {preset.minutes or '-':>9}  {preset.score or '-'}"))
+            minutes = f"{preset.minutes or '-'}{' GPU' if preset.on_gpu else ''}"
+            console.print(Text(f"{preset.name:<{width}}  {minutes:>9}  {preset.score or '-'}"))
             lines = textwrap.wrap(preset.what, console.width - 4, break_on_hyphens=False)
             console.print(Text(textwrap.indent("\n".join(lines), "    "), style="dim"))
         console.print()
-    console.print("genai fit -c NAME trains one. score: of test samples; floor: real against real; -: not measured yet")
+    console.print("genai fit -c NAME trains one. minutes: on one or two cores, or on a GPU")
+    console.print("score: of test samples; floor: real against real; -: not measured yet")
