@@ -1,6 +1,6 @@
 """Speed of training on a GPU: presets through Lightning against a bare loop of the same networks and losses, in one run.
 
-    python benchmarks/gpu.py [--minutes 8] [--out gpu.json] [--steps N] [--device cpu]
+    python benchmarks/gpu.py [--minutes 8] [--out gpu.json] [--steps N] [--device cpu] [--eager] [--narrow]
 
 For each case: images (or tokens) per second of both, their ratio, the share of time in which the GPU computes, and the peak
 memory. 64-pixel presets are measured in bfloat16 as they are, with `--model.init_args.compile true`, and with weights and
@@ -8,6 +8,9 @@ activations that are not channels-last; small presets as they are and compiled. 
 optimisers, clipping and averaged weights, all its batches lie on the GPU, and it logs nothing. The images are noise: the speed
 does not depend on what they show. Results are written after each case; cases that do not fit into the time are left out, and
 named. On a processor it runs too, as a test of itself.
+
+With `--narrow` the networks have 8 channels, batches 2 images and a step hardly anything to compute, on any device: what
+remains is the Python of both loops, in milliseconds per step (`--device cpu --eager --narrow`).
 """
 
 import argparse
@@ -228,9 +231,22 @@ def memory_format(channels_last: bool) -> Iterator[None]:
         yield
 
 
-def measure(case: Case, device: torch.device, steps: int, folder: Path) -> dict[str, Any]:
+NARROW = {"hidden": 16, "embedding_dim": 16, "group_size": 8, "dim": 16, "num_heads": 2, "depth": 2, "batch_size": 2}
+
+
+def narrowed(config: Any, side: int) -> Any:
+    """A config with as many layers of 8 channels, large patches, and batches of 2."""
+    if not isinstance(config, dict):
+        return config
+    found = {name: NARROW.get(name, narrowed(value, side)) for name, value in config.items()}
+    found |= {name: [8] * len(config[name]) for name in ("channels", "mapping") if name in config}
+    return found | ({"patch_size": side // 8 if side == 64 else side // 4} if "patch_size" in config else {})
+
+
+def measure(case: Case, device: torch.device, steps: int, folder: Path, narrow: bool = False) -> dict[str, Any]:
     """The results of one case, as they are written."""
     config = yaml.safe_load(Path(config_path(case.preset)).read_text())
+    config = narrowed(config, case.side) if narrow else config
     options = config["data"]["init_args"]
     data: DataModule
     if case.side:
@@ -263,6 +279,7 @@ def measure(case: Case, device: torch.device, steps: int, folder: Path) -> dict[
         "unit": "images" if case.side else "tokens",
         **{f"{name}_per_second": round(per_step / one.seconds, 1) for name, one in found.items()},
         "ratio": round(found["bare"].seconds / found["genai"].seconds, 3),
+        **{f"{name}_milliseconds": round(1000 * one.seconds, 3) for name, one in found.items()},
         "busy": found["genai"].busy,
         "peak_memory": found["genai"].memory,
     }
@@ -280,12 +297,14 @@ def noise(folder: Path, channels: int, side: int) -> Path:
 
 def show(results: dict[str, Any]) -> None:
     """The results as a table."""
-    table = Table("preset", "pixels", "variant", "bare, /s", "genai, /s", "ratio", "busy", "GB", title=results["device"])
+    columns = ("preset", "pixels", "variant", "bare, /s", "genai, /s", "ratio", "bare, ms", "genai, ms", "busy", "GB")
+    table = Table(*columns, title=results["device"])
     for row in results["cases"]:
         busy = "" if row["busy"] is None else f"{row['busy']:.0%}"
-        speeds = f"{row['bare_per_second']:,.0f}", f"{row['genai_per_second']:,.0f}"
+        speeds = f"{row['bare_per_second']:,.0f}", f"{row['genai_per_second']:,.0f}", f"{row['ratio']:.3f}"
+        times = f"{row['bare_milliseconds']:.2f}", f"{row['genai_milliseconds']:.2f}"
         memory = f"{row['peak_memory'] / 1e9:.2f}"
-        table.add_row(row["preset"], str(row["side"] or "text"), row["variant"], *speeds, f"{row['ratio']:.3f}", busy, memory)
+        table.add_row(row["preset"], str(row["side"] or "text"), row["variant"], *speeds, *times, busy, memory)
     Console(width=120).print(table)
     for name in ("failed", "left_out"):
         if results[name]:
@@ -301,6 +320,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="(cuda)")
     parser.add_argument("--preset", help="only this preset")
     parser.add_argument("--eager", action="store_true", help="nothing compiled")
+    parser.add_argument("--narrow", action="store_true", help="tiny networks and batches: the time of Python alone")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU here: use --device cpu --steps 2 to test the script")
@@ -320,7 +340,7 @@ def main() -> None:
                 continue
             try:
                 steps = options.steps or (100 if case.side == 64 else 400)
-                results["cases"].append(measure(case, device, steps, Path(folder)))
+                results["cases"].append(measure(case, device, steps, Path(folder), options.narrow))
             except Exception as error:  # the other cases are measured all the same
                 results["failed"].append(f"{title}: {type(error).__name__}: {str(error)[:200]}")
             options.out.write_text(json.dumps(results, indent=1))
