@@ -2,12 +2,14 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from genai.data import archives, cache
 from genai.data.cache import Recipe
+from genai.data.file_types import ending_of
 from genai.data.photos import Photos, Plan, identity, split_by_hash
 from genai.data.sources import class_indices, classes_of, find_source
 from genai.errors import UserError
@@ -60,6 +62,8 @@ class ImageTable(Photos):
 
     def plan(self) -> Plan:
         names, ignored = archives.list_files(self.path)
+        if self.path.resolve() in self.table.resolve().parents:  # the table itself is no ignored file
+            ignored = dict(Counter(ignored) - Counter([ending_of(self.table.name)]))
         row_of = {name: image_name(name) for name in names}  # tar writes ./1.png
         known = [name for name in names if row_of[name] in self.rows]
         if len(known) < 3:

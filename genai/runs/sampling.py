@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -34,9 +35,9 @@ def sample(
         model: a run, as for `genai.load`, or a model.
         num: number of images.
         seed: of the images.
-        label: of a class-conditional model: a class number, a class name (of a run), or `num` class numbers; default: the
-            classes in turn. Of other conditional models: attributes (num, K) float or captions (num, L) int64; default: those
-            of training images, of a run.
+        label: of a class-conditional model: a class number, a class name (of a run), or `num` class numbers; default, of a
+            run: the classes in turn. Of other conditional models: attributes (num, K) float or captions (num, L) int64;
+            default, of a run: those of training images.
         checkpoint, device, trust: of a run, as for `genai.load`.
         options: of the model's `sample`, such as `steps` of a diffusion model.
 
@@ -44,18 +45,22 @@ def sample(
         UserError: there is no such run or class, or the label does not fit the model.
     """
     names: list[str] = []
-    if not isinstance(model, ImageModel):
+    if isinstance(model, L.LightningModule):
+        model = check_generates_images(model, "the model")
+    else:
         run = model if isinstance(model, Run) else find(model)
         names = run.record()["class_names"]
-        loaded = load(run, checkpoint, device, trust)
-        if not isinstance(loaded, ImageModel):
-            raise UserError(
-                f"{run.path} is a {type(loaded).__name__}, which generates no images: name a run of a model of images"
-            )
-        model = loaded
+        model = check_generates_images(load(run, checkpoint, device, trust), str(run.path))
         check_label(run, model, label)
         label = default_condition(run, model, num) if label is None else label
     return model.sample(image_seeds(seed, num), make_condition(model, label, num, names), **options)
+
+
+def check_generates_images(model: L.LightningModule, name: str) -> ImageModel:
+    """The model, if it samples images; UserError for another one."""
+    if not isinstance(model, ImageModel):
+        raise UserError(f"{name} is a {type(model).__name__}, which generates no images: name a run of a model of images")
+    return model
 
 
 def check_label(run: Run, model: ImageModel, label: Any) -> None:
@@ -123,7 +128,9 @@ def make_condition(model: ImageModel, label: Any, num: int, class_names: Sequenc
             raise UserError("the model is unconditional: leave `label` out")
         return None
     if label is None:
-        return torch.arange(num) % model.num_classes
+        raise UserError(
+            "a model without its run does not know what its labels are: give `label`, such as a class number, or name the run"
+        )
     if isinstance(label, str):
         if label not in class_names:
             raise UserError(f"there is no class {label!r}: choose {', '.join(class_names) or 'a class number'}")

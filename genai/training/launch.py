@@ -131,10 +131,8 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
     if verb == "predict":
         write_predictions(run_dir, output)
     if verb == "fit":
-        print(
-            f"trained for {trainer.current_epoch} epochs, {int(cli.model.images_seen):,} {cli.model.unit}; "
-            f"the run is in {run_dir}"
-        )
+        epochs = "1 epoch" if trainer.current_epoch == 1 else f"{trainer.current_epoch} epochs"
+        print(f"trained for {epochs}, {int(cli.model.images_seen):,} {cli.model.unit}; the run is in {run_dir}")
         by_steps = 0 < trainer.max_steps <= trainer.global_step
         print("\n".join(next_steps(run_dir, cli.model, "max_steps" if by_steps else "max_epochs")))
 

@@ -71,6 +71,7 @@ def test_a_table_has_classes_or_attributes(pets: Path) -> None:
     (pets / "labels.csv").write_text("\n".join(["file,kind,odd,dog", *rows]))
     data = ImageTable(str(pets), columns=["kind"], size=8, channels=1)
     assert labels_and_shades(data) == EXPECTED
+    assert data.describe().endswith(" images")  # the table is not counted as an ignored file
     attributes = ImageTable(str(pets), columns=["odd", "dog"], size=8, channels=1)
     assert (attributes.label_kind, attributes.class_names) == ("attributes", ("odd", "dog"))
     split = attributes.split("train")

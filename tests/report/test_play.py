@@ -2,6 +2,7 @@
 
 import socket
 from itertools import pairwise
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -148,3 +149,10 @@ def test_a_taken_port_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"port {port} is taken" in error
     assert len(error.splitlines()) == 1
     assert main(["play", "zoo/mnist-gan", "--port", "70000"]) == 2
+
+
+def test_a_port_of_the_system_is_not_called_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = pytest.importorskip("genai.report.play.page")
+    monkeypatch.setattr(page.socket.socket, "bind", Mock(side_effect=PermissionError))
+    with pytest.raises(UserError, match="port 80 is reserved for the system"):
+        page.check_port(80)

@@ -61,3 +61,10 @@ def test_attributes_without_a_label_are_those_of_training_images(monkeypatch: py
 def test_a_class_is_no_label_of_attributes_or_captions(name: str, label: int | str) -> None:
     with pytest.raises(UserError, match="has no classes: give `label` as"):
         genai.sample(f"zoo/{name}", num=2, label=label)
+
+
+def test_a_model_without_its_run_needs_a_label_and_a_text_model_is_named() -> None:
+    with pytest.raises(UserError, match="give `label`, such as a class number, or name the run"):
+        genai.sample(genai.load(RUN), num=2)
+    with pytest.raises(UserError, match="generates no images"):
+        genai.sample(genai.load("zoo/shakespeare-mingru"), num=2)

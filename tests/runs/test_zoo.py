@@ -80,6 +80,10 @@ def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) ->
     assert {path: path.read_bytes() for path in Path("zoo/mine").iterdir()} == before
     assert main(["export", str(run), "zoo/mine"]) == 2
     assert "--force" in capsys.readouterr().err
+    Path("zoo/mine/model.onnx").write_bytes(b"of the earlier weights")
+    assert main(["export", str(run), "zoo/mine", "--dtype", "float32", "--force"]) == 0
+    assert not Path("zoo/mine/model.onnx").exists()
+    assert "removed, because the earlier weights made it: model.onnx" in capsys.readouterr().out
 
 
 class Tied(MLPGenerator):

@@ -77,5 +77,14 @@ def run(arguments: list[str]) -> None:
         assert callback.latest_result is not None
         return callback.latest_result.to_dict()
 
-    written = export_run(source, Path(options.target), model, options.dtype or "auto", rescore, options.force)
+    target = Path(options.target)
+    before = file_names(target)
+    written = export_run(source, target, model, options.dtype or "auto", rescore, options.force)
     print(f"wrote {written.path} ({written.dtype}, {written.size / 1e6:.1f} MB); left out: {written.removed or 'nothing'}")
+    if lost := sorted(before - file_names(target)):
+        print(f"removed, because the earlier weights made it: {', '.join(lost)}")
+
+
+def file_names(folder: Path) -> set[str]:
+    """The names of a folder's files; none if there is no folder."""
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()

@@ -46,6 +46,8 @@ def check_port(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
+        except PermissionError:
+            raise UserError(f"port {port} is reserved for the system: choose one from 1024, such as --port 7860") from None
         except OSError:
             raise UserError(f"port {port} is taken: choose another one with --port {port + 1}") from None
 
