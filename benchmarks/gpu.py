@@ -231,7 +231,7 @@ def memory_format(channels_last: bool) -> Iterator[None]:
         yield
 
 
-NARROW = {"hidden": 16, "embedding_dim": 16, "group_size": 8, "dim": 16, "num_heads": 2, "depth": 2, "batch_size": 2}
+NARROW = {"embedding_dim": 16, "group_size": 8, "dim": 16, "num_heads": 2, "batch_size": 2, "num_clusters": 4}
 
 
 def narrowed(config: Any, side: int) -> Any:
@@ -239,7 +239,8 @@ def narrowed(config: Any, side: int) -> Any:
     if not isinstance(config, dict):
         return config
     found = {name: NARROW.get(name, narrowed(value, side)) for name, value in config.items()}
-    found |= {name: [8] * len(config[name]) for name in ("channels", "mapping") if name in config}
+    for name in {"channels", "mapping", "hidden"} & config.keys():
+        found[name] = [8] * len(config[name]) if isinstance(config[name], list) else 8
     return found | ({"patch_size": side // 8 if side == 64 else side // 4} if "patch_size" in config else {})
 
 
