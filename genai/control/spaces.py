@@ -46,7 +46,7 @@ class EditSpace(NamedTuple):
 
     @torch.no_grad()
     def points(self, seeds: Sequence[int], condition: Tensor | None) -> Points:
-        """The points that `sample` decodes for these seeds and conditions."""
+        """The points that `sample` decodes for these seeds and conditions; of a GAN with resampling the first candidates."""
         if self.name == "noise":
             z = seeded_normal(seeds, self.model.image_shape, self.model.device).flatten(1)
         else:

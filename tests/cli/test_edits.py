@@ -124,6 +124,14 @@ def test_latents_of_a_gan_are_coloured_by_what_a_predictor_reads() -> None:
 
 
 @pytest.mark.slow
+def test_latents_of_a_gan_with_a_mapping_network_are_those_that_its_generator_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.precision", "32"]
+    assert main(["fit", "-c", "digits/r3gan-2d", *short, "--tracker", "csv"]) == 0
+    assert main(["latents", "digits-r3gan-2d", "--side", "4", "--num", "50", "--out", "mapped.png"]) == 0
+    assert Path("mapped-codes.png").is_file()
+
+
+@pytest.mark.slow
 def test_latents_of_a_conditional_gan_need_a_label(capsys: pytest.CaptureFixture[str]) -> None:
     two = ["--model.init_args.generator.init_args.latent_dim", "2", "--model.init_args.conditional", "true"]
     short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--evaluation.every_n_epochs", "0"]

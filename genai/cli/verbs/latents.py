@@ -21,7 +21,7 @@ from genai.cli.options.output import OutputOptions, checked, default_path, free_
 from genai.cli.options.predictor import add_predictor_option
 from genai.cli.options.run import RequiredCapability, RunOptions
 from genai.control.predictors import AttributePredictor, load_predictor
-from genai.control.spaces import Points, edit_space
+from genai.control.spaces import EditSpace, Points
 from genai.errors import UserError
 from genai.images import check_number, grid, save_png, to_uint8
 from genai.models.capabilities import Decodes, Encodes
@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> None:
         codes, names = prior[: options.num], predictor.attributes[: predictor.num_exclusive]
         if not names:
             raise UserError(f"the predictor `{predictor.name}` reads attributes, no classes to colour by: name another one")
-        samples = edit_space(source.model).decode(Points(codes, edit_condition(labels, len(codes), source)))
+        samples = EditSpace("z", source.model).decode(Points(codes, edit_condition(labels, len(codes), source)))
         own_labels = classes_of(predictor, to_uint8(samples))
         title = f"{len(codes):,} latents and the classes of their images, read by `{predictor.name}`"
         manifold = grid(coloured(images, classes_of(predictor, to_uint8(images))), options.side)

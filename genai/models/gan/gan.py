@@ -257,7 +257,7 @@ class GAN(ImageModel):
         return resampling.sample(random, self.layout, self.averaged, self.discriminator, condition)
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
-        """Latents (len(seeds), latent_dim), one per seed."""
+        """Latents (len(seeds), latent_dim), one per seed; with resampling those of the first candidate."""
         return self.layout.from_noise(seeded_normal(seeds, (self.layout.noise_dim,), self.device))
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
