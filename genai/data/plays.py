@@ -31,7 +31,7 @@ class Plays(TextDataModule):
         """The files of the author's works; UserError if there are none."""
         folders = [root / "plays" / self.author for root in data_roots(self.root)]
         for folder in folders:
-            if files := sorted(folder.glob("*.txt")):
+            if files := sorted(path for path in folder.glob("*") if path.suffix.lower() == ".txt"):
                 return files
         raise UserError(
             f"there are no texts in {' or '.join(map(str, folders))}: put one .txt file for each work there (Project Gutenberg "

@@ -5,6 +5,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from genai.data.pydocs import refuse_root
 from genai.data.text import TextDataModule
 from genai.data.text_reading import file_identity, read_text
 from genai.data.text_splits import split_documents
@@ -19,13 +20,17 @@ class StdlibCode(TextDataModule):
     They differ between versions of Python, so scores of two versions cannot be compared.
 
     Args:
-        root: not used: the files come with Python.
         tokens: bytes by default, since the sources have rare characters.
+        options: of `TextDataModule`; `root` is refused: the files come with Python.
+
+    Raises:
+        UserError: `root` is given.
     """
 
     name = "stdlib-code"
 
     def __init__(self, *, tokens: TokenizerKind = "bytes", **options: Any) -> None:
+        refuse_root(self.name, options)
         super().__init__(tokens=tokens, **options)
 
     def source(self) -> Any:

@@ -71,7 +71,7 @@ def read_json_lines(path: Path, field: str) -> Iterator[TextDocument]:
             text.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"{path}, line {number}, has half a character ({error.reason}) in {field!r}: remove it") from None
-        if text:
+        if text.strip():
             yield TextDocument(f"{path.name}:{number}", with_line_feeds(text))
 
 

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from genai.data.arrays import SPLITS, Split
 from genai.data.token_cache import Documents, TextDocument
@@ -24,6 +24,8 @@ def split_documents(documents: Sequence[TextDocument], split_by: SplitBy = "auto
     Raises:
         UserError: there are too few documents to split them.
     """
+    if split_by not in get_args(SplitBy):
+        raise UserError(f"split_by {split_by!r} is not known: use {', '.join(get_args(SplitBy))}")
     by_document = split_by == "document" or (split_by == "auto" and len(documents) >= FEWEST_DOCUMENTS)
     if not by_document:
         return {split: [part(document, split) for document in documents] for split in SPLITS}

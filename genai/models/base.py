@@ -39,6 +39,7 @@ class Model(L.LightningModule):
     """
 
     unit: str = "images"
+    is_fitted_once: bool = False  # whether more epochs would make it worse
     requires_init_from: bool = False  # whether a fit has to begin with the weights of another run
     verbs_with_reward: tuple[str, ...] = ()  # verbs that compute the reward of a model that has one
     averaged: Averaged

@@ -40,9 +40,11 @@ class TokenSampling:
         """logits (N, K) -> probabilities (N, K) float64, up to a factor for each row."""
         if self.temperature == 0:
             return torch.zeros_like(logits, dtype=torch.float64).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
-        logits = logits.double() / self.temperature
+        logits = logits.double()
+        logits = (logits - logits.amax(dim=1, keepdim=True)) / self.temperature  # none overflows
         if 0 < self.top_k < logits.shape[1]:
-            logits = logits.masked_fill(logits < logits.topk(self.top_k).values[:, -1:], -torch.inf)
+            kept = logits.sort(dim=1, descending=True, stable=True).indices[:, : self.top_k]  # the first of equal ones
+            logits = torch.full_like(logits, -torch.inf).scatter_(1, kept, logits.gather(1, kept))
         p = logits.softmax(dim=1)
         if self.top_p < 1:
             ordered, order = p.sort(dim=1, descending=True)

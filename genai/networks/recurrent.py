@@ -4,6 +4,8 @@ Both map tokens to the logits of the next token at every position, as the transf
 `Cache`.
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -40,7 +42,9 @@ class LSTM(nn.Module):
     def forward(self, tokens: Tensor, condition: None = None, cache: Cache | None = None) -> Tensor:
         """tokens (N, L) -> (N, 1 + L, vocab_size), see `Transformer.forward`; with a non-empty cache (N, L, vocab_size)."""
         x = with_start(self.tokens(tokens), self.start, cache)
-        y, state = self.layers(self.dropout(x), cache.layers[0] if cache is not None and cache.layers else None)
+        on_gpu = x.device.type != "cpu"  # many processors have no LSTM in bfloat16
+        with nullcontext() if on_gpu else torch.autocast("cpu", enabled=False):
+            y, state = self.layers(self.dropout(x), cache.layers[0] if cache is not None and cache.layers else None)
         if cache is not None:
             cache.length += x.shape[1]
             cache.layers = [state]

@@ -156,7 +156,7 @@ def check_checkpoint(
                 "start a new run with --init_from"
             )
     for optimizer, state in zip(optimizers, saved, strict=False):
-        check_optimizer_state(state, path)
+        check_optimizer_state(state, optimizer, path)
         if difference := differing_options(optimizer, state["param_groups"][0]):
             raise UserError(
                 f"{path} has the state of another optimiser than {type(optimizer).__name__} (only one of them has "

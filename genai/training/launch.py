@@ -164,7 +164,7 @@ def next_steps(run_dir: Path, model: L.LightningModule, limit: str = "max_epochs
         lines.append(f"  inspect it:  genai likelihood {run}; genai tokens {run} --prompt TEXT")
     if isinstance(model, Classifies) and not getattr(model, "attributes", False):
         lines.append(f"  use it:      genai classify {run}")
-    if (run_dir / "checkpoints/last.ckpt").is_file():
+    if (run_dir / "checkpoints/last.ckpt").is_file() and not getattr(model, "is_fitted_once", False):
         lines.append(f"  continue it: genai fit --resume {run} --trainer.{limit} MORE")
     return lines
 

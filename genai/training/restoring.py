@@ -56,14 +56,19 @@ def check_position(state: Any, path: Path) -> None:
         check_types(state, {"fingerprint": str} if "fingerprint" in state else {}, path)
 
 
-def check_optimizer_state(state: dict[str, Any], path: Path) -> None:
-    """Raise DamagedFileError unless the state of an optimiser has groups of parameters, and numbers for each parameter."""
+def check_optimizer_state(state: dict[str, Any], optimizer: Optimizer, path: Path) -> None:
+    """Raise DamagedFileError unless the state of an optimiser has groups of parameters, and numbers for each parameter.
+
+    An option of a group may be a word only where that of `optimizer` is one, such as Muon's `adjust_lr_fn`.
+    """
+    words = {name for group in optimizer.param_groups for name, value in group.items() if isinstance(value, str)}
     groups, states = state.get("param_groups"), state.get("state")
     if not isinstance(groups, list) or not groups or not all(isinstance(group, dict) for group in groups):
         raise DamagedFileError(f"{path} is damaged (an optimiser has no param_groups)")
     options = [(name, value) for group in groups for name, value in group.items()]
-    if odd := [name for name, value in options if not isinstance(name, str) or isinstance(value, str | dict)]:
-        raise DamagedFileError(f"{path} is damaged (an optimiser has no number as {odd[0]!s:.40})")
+    for name, value in options:
+        if not isinstance(name, str) or isinstance(value, dict) or (isinstance(value, str) and name not in words):
+            raise DamagedFileError(f"{path} is damaged (an optimiser has no number as {name!s:.40})")
     if not isinstance(states, dict) or not all(isinstance(own, dict) for own in states.values()):
         raise DamagedFileError(f"{path} is damaged (an optimiser has no state)")
     for name, value in ((name, value) for own in states.values() for name, value in own.items()):

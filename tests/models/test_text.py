@@ -23,6 +23,7 @@ from genai.models.autoregressive.ngram import NGram
 from genai.models.autoregressive.optimizers import CombinedOptimizer, optimizer_of
 from genai.models.seeds import image_seeds
 from genai.models.text import TextModel
+from genai.models.token_sampling import TokenSampling
 from genai.networks.hidden_markov import HiddenMarkov
 from genai.networks.recurrent import LSTM, MinGRU, scan_in_order, scan_in_parallel
 from genai.networks.transformer import Cache, Transformer, attention_maps
@@ -272,3 +273,11 @@ def test_matrices_are_those_of_the_blocks() -> None:
         assert all(names[id(p)].startswith("blocks.") and "convolution" not in names[id(p)] for p in network.hidden_matrices())
     assert not hasattr(LSTM(V, T), "hidden_matrices")
     assert np.isfinite(sum(float(p.sum()) for p in MinGRU(V, T).parameters()))
+
+
+def test_top_k_keeps_k_tokens_where_probabilities_are_equal_and_no_temperature_is_too_small() -> None:
+    assert TokenSampling(top_k=1).probabilities(torch.zeros(1, 5)).tolist() == [[1, 0, 0, 0, 0]]
+    kept = TokenSampling(top_k=2).probabilities(torch.tensor([[0.0, 1, 0, 0, 1, 1]]))[0]
+    assert kept.tolist() == [0, 0.5, 0, 0, 0.5, 0]
+    cold = TokenSampling(temperature=1e-320).probabilities(torch.tensor([[0.0, 3, 1]]))
+    assert cold.tolist() == [[0, 1, 0]]

@@ -45,7 +45,9 @@ def snapshots(run: Run) -> list[Snapshot]:
         if match := re.fullmatch(r"(0?\.\d{1,20}|\d(?:\.\d{1,20})?e-\d{1,2})-([1-9]\d{,14})", path.stem):
             found.append((int(match[2]), float(match[1]), path))
     if not found:
-        raise UserError(f"{run.path} has no snapshots: train it with --model.init_args.power_stds '[0.05, 0.1]'")
+        raise UserError(
+            f"{run.path} has no snapshots, which diffusion models write: train one with --model.init_args.power_stds '[0.05, 0.1]'"
+        )
     *_, (_, _, last) = found = sorted(found)
     expected = shapes(read_snapshot(last))
     taken = []

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from genai.errors import UserError
+from genai.models.gan.steps import count_batch
 from genai.models.text import TextModel
 from genai.networks.kneser_ney import KneserNey
 
@@ -23,6 +25,8 @@ class NGram(TextModel):
         num_classes: labels of the data that it is conditioned on, linked from the data; 0 for none.
     """
 
+    is_fitted_once = True
+
     def __init__(self, vocab_size: int, context_length: int, order: int = 6, num_classes: int = 0) -> None:
         super().__init__(vocab_size, context_length, num_classes=num_classes)
         self.automatic_optimization = False
@@ -32,6 +36,13 @@ class NGram(TextModel):
         """There is nothing to optimise."""
 
     def on_fit_start(self) -> None:
+        """Refuse to count the text more than once.
+
+        Raises:
+            UserError: the Trainer would go on for several epochs.
+        """
+        if self.trainer.max_epochs not in (1, -1):
+            raise UserError(f"{type(self).__name__} counts the text once: use --trainer.max_epochs 1")
         data = getattr(self.trainer, "datamodule", None)
         self.network.by_document.fill_(getattr(data, "by_document", False))  # type: ignore[operator]
 
@@ -40,6 +51,7 @@ class NGram(TextModel):
         everywhere: Any = self.all_gather([tokens, *labels] if self.num_classes else [tokens])  # so that each has all counts
         self.network.add(everywhere[0].flatten(0, -2), *[part.flatten() for part in everywhere[1:]])  # type: ignore[operator]
         self.count_images(tokens[:, 1:].numel())
+        count_batch(self.trainer)
 
     def log_probs(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         log_probs: Tensor = self.network.log_probs(tokens, condition)  # type: ignore[operator]

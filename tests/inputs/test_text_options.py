@@ -1,0 +1,46 @@
+"""Options of text data that would use other text than the user means."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from genai.data.mails import Mails
+from genai.data.plays import Plays
+from genai.data.pydocs import PyDocs
+from genai.data.stdlib_code import StdlibCode
+from genai.data.text_files import TextFiles
+from genai.errors import UserError
+
+
+@pytest.mark.parametrize("data", [PyDocs, StdlibCode])
+def test_a_folder_for_data_that_come_with_python_is_refused(data: type) -> None:
+    with pytest.raises(UserError, match="add --data TextFiles for mine.txt"):
+        data(root="mine.txt")
+
+
+def test_blank_documents_are_left_out(workspace: Path) -> None:
+    rows = [json.dumps({"text": f"line {i} of words" if i % 2 else "  \n"}) for i in range(60)]
+    Path("mine.jsonl").write_text("\n".join(rows))
+    data = TextFiles("mine.jsonl", context_length=8)
+    data.prepare_data()
+    assert sum(len(data.split(name).documents) for name in ("train", "val", "test")) == 30
+
+
+def test_an_unknown_way_to_split_is_refused(workspace: Path) -> None:
+    Path("mine.txt").write_text("some words\n" * 100)
+    with pytest.raises(UserError, match="split_by 'pages' is not known: use auto, document, position"):
+        TextFiles("mine.txt", split_by="pages", context_length=8).prepare_data()  # type: ignore[arg-type]
+
+
+def test_a_class_is_named_once() -> None:
+    with pytest.raises(UserError, match="name one twice"):
+        Mails(classes=["spam", "ham", "spam"], labels=True)
+
+
+def test_works_in_upper_case_are_found(workspace: Path) -> None:
+    folder = Path("data/plays/me")
+    folder.mkdir(parents=True)
+    for i in range(4):
+        (folder / f"work{i}.TXT").write_text(f"work {i} has some words\n" * 40)
+    assert len(Plays("me", root="data").files()) == 4
