@@ -48,5 +48,7 @@ class Mails(LabelledText):
 
     def labelled_documents(self) -> Documents:
         rows = read_columns(self.file(), COLUMNS)
-        found = [TextDocument(f"{number:06d} {label}", text, label) for number, (label, text) in enumerate(rows) if text.strip()]
+        found = [
+            TextDocument(f"{number:06d} {label}", text, label) for number, (label, text) in enumerate(rows) if text.strip()
+        ]
         return split_documents(found, "document")

@@ -1,6 +1,7 @@
 """The base of all data modules: batches of a size and a training order that resumes exactly."""
 
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,11 +73,15 @@ class DataModule(L.LightningDataModule):
         return {**position, "fingerprint": self.fingerprint("train")} if position else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue a fit at this state; when a checkpoint is validated or tested, the state is ignored.
+        """Continue a fit at this state; when a checkpoint is validated or tested, the position is ignored.
 
-        A fit that continues with other training data warns; the command line refuses it, see `training.checks`.
+        Other training data than those of the state are named on stderr, because val and test may be others too. The command
+        line refuses to continue a fit with them, see `training.checks`.
         """
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            if self.has_changed(state_dict) and self.trainer.is_global_zero:
+                message = f"the data of {self.name} are others than in training: a split may hold what the model was trained on"
+                print(f"genai: {message}", file=sys.stderr)
             return
         if self.has_changed(state_dict):
             rank_zero_warn(

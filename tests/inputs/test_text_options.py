@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from genai.cli import main
 from genai.data.mails import Mails
 from genai.data.plays import Plays
 from genai.data.pydocs import PyDocs
@@ -15,7 +16,7 @@ from genai.errors import UserError
 
 @pytest.mark.parametrize("data", [PyDocs, StdlibCode])
 def test_a_folder_for_data_that_come_with_python_is_refused(data: type) -> None:
-    with pytest.raises(UserError, match="add --data TextFiles for mine.txt"):
+    with pytest.raises(UserError, match="add --data TextFiles for mine"):
         data(root="mine.txt")
 
 
@@ -44,3 +45,19 @@ def test_works_in_upper_case_are_found(workspace: Path) -> None:
     for i in range(4):
         (folder / f"work{i}.TXT").write_text(f"work {i} has some words\n" * 40)
     assert len(Plays("me", root="data").files()) == 4
+
+
+@pytest.mark.slow
+def test_text_that_has_changed_since_the_training_is_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.txt").write_text("some words of mine\n" * 200)
+    fit = ["fit", "-c", "pydocs/hmm", "--data", "TextFiles", "--data.init_args.root", "mine.txt", "--tracker", "csv"]
+    short = ["--data.init_args.context_length", "16", "--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]
+    assert main([*fit, *short, "--experiment", "one", "--evaluation.num_samples", "2"]) == 0
+    assert main(["test", "one", "--evaluation.num_samples", "2"]) == 0
+    assert main(["likelihood", "one"]) == 0
+    assert "others than in training" not in capsys.readouterr().err
+    Path("mine.txt").write_text("other words, of somebody else\n" * 200)
+    assert main(["test", "one", "--evaluation.num_samples", "2"]) == 0
+    assert "are others than in training" in capsys.readouterr().err
+    assert main(["likelihood", "one"]) == 2
+    assert "has changed since" in capsys.readouterr().err

@@ -9,7 +9,8 @@ from genai.cli import main
 from genai.runs import find
 
 SMALL = ["--model.init_args.network.init_args.dim", "16", "--model.init_args.network.init_args.depth", "1"]
-FIT = ["fit", "-c", "pydocs/gpt", *SMALL, "--tracker", "csv", "--trainer.val_check_interval", "2", "--evaluation.num_samples", "2"]
+FIT = ["fit", "-c", "pydocs/gpt", *SMALL, "--tracker", "csv", "--evaluation.num_samples", "2"]
+FIT += ["--trainer.val_check_interval", "2"]
 
 
 def weights(name: str) -> dict[str, torch.Tensor]:
