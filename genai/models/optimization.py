@@ -178,6 +178,17 @@ def has_finite_weights(path: Path) -> bool:
     return all(bool(weight.isfinite().all()) for weight in state.values())
 
 
+def count_batch(trainer: L.Trainer) -> None:
+    """Add one batch to `trainer.global_step`, which `max_steps` limits.
+
+    Lightning's count of a model with manual optimisation is one per step of a wrapped optimiser: two, one or (if a step is
+    skipped) none per batch of a GAN, and none of a model without an optimiser.
+    """
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    progress.increment_ready()
+    progress.increment_completed()
+
+
 def log_interval(trainer: L.Trainer) -> int:
     """The trainer's `log_every_n_steps`, which Lightning sets in a way that a type checker does not see."""
     return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from genai.cli import main
         (["vary", "zoo/digits-diffusion", "test/0", "--num", "1", "--steps", "2"], 1),
         (["likelihood", "zoo/digits-diffusion", "--num", "2", "--steps", "2"], 5),
         (["restoration", "zoo/digits-diffusion", "--num", "4", "--steps", "2"], 13),
-        (["compare", "zoo/digits-diffusion", "--num", "4"], 13),
+        (["compare", "zoo/digits-diffusion", "--num", "4"], 17),
         (["runs"], 32),
         (["runs", "--all-metrics"], 120),
     ],

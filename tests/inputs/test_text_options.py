@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from genai.cli import main
 from genai.data.mails import Mails
@@ -12,6 +13,8 @@ from genai.data.pydocs import PyDocs
 from genai.data.stdlib_code import StdlibCode
 from genai.data.text_files import TextFiles
 from genai.errors import UserError
+from genai.networks.recurrent import LSTM
+from genai.runs import find
 
 
 @pytest.mark.parametrize("data", [PyDocs, StdlibCode])
@@ -61,3 +64,22 @@ def test_text_that_has_changed_since_the_training_is_named(workspace: Path, caps
     assert "are others than in training" in capsys.readouterr().err
     assert main(["likelihood", "one"]) == 2
     assert "has changed since" in capsys.readouterr().err
+
+
+def test_n_grams_are_counted_once(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = ["fit", "-c", "pydocs/ngram", "--tracker", "csv", "--evaluation.num_samples", "2", "--experiment", "one"]
+    assert main([*fit, "--trainer.max_epochs", "2"]) == 2
+    assert "counts the text once: use --trainer.max_epochs 1" in capsys.readouterr().err
+    assert main([*fit, "--trainer.max_steps", "3"]) == 0
+    output = capsys.readouterr().out
+    batch_size, context_length = (find("one").config()["data"]["init_args"][name] for name in ("batch_size", "context_length"))
+    assert f"{3 * batch_size * context_length:,} tokens" in output
+    assert "continue it" not in output
+
+
+def test_an_lstm_trains_in_bfloat16_on_any_processor() -> None:
+    network = LSTM(vocab_size=5, context_length=8, dim=8)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(torch.zeros(2, 8, dtype=torch.int64))
+    logits.float().sum().backward()
+    assert logits.shape == (2, 9, 5)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from genai.errors import UserError
-from genai.models.gan.steps import count_batch
+from genai.models.optimization import count_batch
 from genai.models.text import TextModel
 from genai.networks.kneser_ney import KneserNey
 

@@ -26,8 +26,8 @@ from genai.models.gan.latents import LatentLayout, PlainLatents, generate_images
 from genai.models.gan.objectives import AdversarialObjective, NonSaturating
 from genai.models.gan.realness import log_realness, logits_of_samples
 from genai.models.gan.resampling import Resampling, with_candidates
-from genai.models.gan.steps import UpdateStep, apply_schedules, check_betas, count_batch
-from genai.models.optimization import OPTIONS_OF_FLAGS, build_optimizer
+from genai.models.gan.steps import UpdateStep, apply_schedules, check_betas
+from genai.models.optimization import OPTIONS_OF_FLAGS, build_optimizer, count_batch
 from genai.models.schedules import Cosine
 from genai.models.seeds import SeededRandom, seeded_normal
 

@@ -1,8 +1,7 @@
-"""Optimiser steps of a GAN: microbatches, gradient clipping, non-finite values, schedules, and the count of batches."""
+"""Optimiser steps of a GAN: microbatches, gradient clipping, non-finite values and schedules."""
 
 from collections.abc import Callable
 
-import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -80,17 +79,6 @@ class UpdateStep(nn.Module):
 
 def nothing() -> None:
     """The closure of an optimiser step whose gradients are already computed."""
-
-
-def count_batch(trainer: L.Trainer) -> None:
-    """Add one batch to `trainer.global_step`, which `max_steps` limits.
-
-    Lightning's count of a model with manual optimisation is one per step of a wrapped optimiser: two, one or (if a step is
-    skipped) none per batch of a GAN.
-    """
-    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-    progress.increment_ready()
-    progress.increment_completed()
 
 
 def apply_schedules(optimizer: Optimizer, images_seen: int, lr: Cosine | None, beta2: Cosine | None) -> None:
