@@ -1,5 +1,6 @@
 """Documents -> train, val and test, by document or by position."""
 
+import sys
 import zlib
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -14,7 +15,7 @@ FEWEST_DOCUMENTS = 20  # that `auto` splits by document
 
 
 def split_documents(documents: Sequence[TextDocument], split_by: SplitBy = "auto") -> Documents:
-    """Documents -> train (80 %), val (10 %) and test (10 %).
+    """Documents -> train (80 %), val (10 %) and test (10 %). Copies of a document in two splits are counted on stderr.
 
     Args:
         documents: at least one.
@@ -34,6 +35,13 @@ def split_documents(documents: Sequence[TextDocument], split_by: SplitBy = "auto
     ordered = sorted(documents, key=lambda document: (zlib.crc32(document.name.encode()), document.name))
     held_out = max(round(HELD_OUT * len(ordered)), 1)
     parts = {"train": ordered[2 * held_out :], "val": ordered[:held_out], "test": ordered[held_out : 2 * held_out]}
+    texts = {document.text for document in parts["train"]}
+    if copies := sum(document.text in texts for split in ("val", "test") for document in parts[split]):
+        print(
+            f"genai: {copies} documents of val and test are exact copies of documents of train, so scores are too good: "
+            "remove the copies",
+            file=sys.stderr,
+        )
     return {split: sorted(parts[split]) for split in SPLITS}
 
 

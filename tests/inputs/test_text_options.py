@@ -31,6 +31,12 @@ def test_blank_documents_are_left_out(workspace: Path) -> None:
     assert sum(len(data.split(name).documents) for name in ("train", "val", "test")) == 30
 
 
+def test_copies_of_a_document_in_two_splits_are_counted(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.jsonl").write_text("\n".join([json.dumps({"text": "the same words"})] * 40))
+    TextFiles("mine.jsonl", context_length=8).prepare_data()
+    assert "8 documents of val and test are exact copies" in capsys.readouterr().err
+
+
 def test_an_unknown_way_to_split_is_refused(workspace: Path) -> None:
     Path("mine.txt").write_text("some words\n" * 100)
     with pytest.raises(UserError, match="split_by 'pages' is not known: use auto, document, position"):
