@@ -20,7 +20,6 @@ from genai.errors import UserError
 from genai.metrics.tables import WrappedTable
 from genai.runs import merge_json
 from genai.runs.data import data_of
-from genai.runs.loading import read_checkpoint
 from genai.runs.text import tokenizer_of
 from genai.training.callbacks.text_evaluation import documents_log_probs
 
@@ -52,7 +51,7 @@ def text_likelihood(source: LoadedRun, file: str | None, split: str, stride: int
     if file is None:
         data = source.data()
         assert isinstance(data, TextDataModule)
-        if data.tokenizer.spec() != tokenizer.spec() or was_trained_on_other_data(source, data):
+        if data.tokenizer.spec() != tokenizer.spec():
             raise UserError(f"the text of {data.name} has changed since {source.run.path} was trained: name a FILE instead")
         name, part = f"{data.name}/{split}", data.split(split)  # type: ignore[arg-type]
         texts, ends = [torch.from_numpy(part.tokens.astype(np.int64))], [span.stop - 1 for span in part.documents]
@@ -87,13 +86,6 @@ def text_likelihood(source: LoadedRun, file: str | None, split: str, stride: int
     print(f"context: {context}")
     if file is None:
         write(source, summary(units) | about)
-
-
-def was_trained_on_other_data(source: LoadedRun, data: TextDataModule) -> bool:
-    """Whether the training split is another than that of the run's checkpoints; False where none says."""
-    checkpoints = sorted((source.run.path / "checkpoints").glob("*.ckpt"))
-    state = read_checkpoint(checkpoints[0]).get(type(data).__qualname__) if checkpoints else None
-    return isinstance(state, dict) and data.has_changed(state)
 
 
 def windows_of(texts: Sequence[Tensor], tokenizer: TextTokenizer, length: int) -> DocumentWindows:

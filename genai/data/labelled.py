@@ -42,7 +42,7 @@ class LabelledText(TextDataModule):
         if num_train is not None and num_train < 2:
             raise UserError(f"num_train {num_train} is out of range: use 2 documents or more")
         if len(set(classes)) < len(classes):
-            raise UserError(f"classes {', '.join(classes)} name one twice: name each once")
+            raise UserError(f"a class is named twice in {', '.join(classes)}: name each once")
         self.class_names = tuple(classes)
         self.labels = labels
         self.by_document = labels

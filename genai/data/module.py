@@ -75,19 +75,24 @@ class DataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue a fit at this state; when a checkpoint is validated or tested, the position is ignored.
 
-        Other training data than those of the state are named on stderr, because val and test may be others too. The command
-        line refuses to continue a fit with them, see `training.checks`.
+        A fit that continues with other training data warns, and the command line refuses it, see `training.checks`. For a
+        validation or a test see `report_change`.
         """
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
-            if self.has_changed(state_dict) and self.trainer.is_global_zero:
-                message = f"the data of {self.name} are others than in training: a split may hold what the model was trained on"
-                print(f"genai: {message}", file=sys.stderr)
+            if self.trainer.is_global_zero:
+                self.report_change(state_dict)
             return
         if self.has_changed(state_dict):
             rank_zero_warn(
                 f"the training data of {self.name} are not those of the checkpoint: the run does not continue exactly"
             )
         self.order.load_state_dict({key: value for key, value in state_dict.items() if key != "fingerprint"})
+
+    def report_change(self, state: Mapping[str, Any]) -> None:
+        """Say on stderr if the training split is another than that of a saved state: test images may be among its images."""
+        if self.has_changed(state):
+            message = "differ from those of the training, so a split may hold what the model was trained on"
+            print(f"genai: the data of {self.name} {message}", file=sys.stderr)
 
     def has_changed(self, state: Mapping[str, Any]) -> bool:
         """Whether the training split is another than that of a saved state; False where it does not say."""

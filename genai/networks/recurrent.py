@@ -42,8 +42,8 @@ class LSTM(nn.Module):
     def forward(self, tokens: Tensor, condition: None = None, cache: Cache | None = None) -> Tensor:
         """tokens (N, L) -> (N, 1 + L, vocab_size), see `Transformer.forward`; with a non-empty cache (N, L, vocab_size)."""
         x = with_start(self.tokens(tokens), self.start, cache)
-        on_gpu = x.device.type != "cpu"  # many processors have no LSTM in bfloat16
-        with nullcontext() if on_gpu else torch.autocast("cpu", enabled=False):
+        on_cpu = x.device.type == "cpu"  # many processors have no LSTM in bfloat16
+        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
             y, state = self.layers(self.dropout(x), cache.layers[0] if cache is not None and cache.layers else None)
         if cache is not None:
             cache.length += x.shape[1]

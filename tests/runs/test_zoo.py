@@ -83,7 +83,7 @@ def test_exporting_a_run(workspace: Path, capsys: pytest.CaptureFixture[str]) ->
     Path("zoo/mine/model.onnx").write_bytes(b"of the earlier weights")
     assert main(["export", str(run), "zoo/mine", "--dtype", "float32", "--force"]) == 0
     assert not Path("zoo/mine/model.onnx").exists()
-    assert "removed, because the earlier weights made it: model.onnx" in capsys.readouterr().out
+    assert "removed model.onnx of the earlier weights" in capsys.readouterr().out
 
 
 class Tied(MLPGenerator):

@@ -11,6 +11,7 @@ from genai.models.base import ImageModel
 from genai.models.capabilities import Decodes, GeneratesText, InvertsNoise, Reconstructs, Restores
 from genai.runs import Run, find, load
 from genai.runs.data import data_of
+from genai.runs.loading import read_checkpoint
 
 RUN_HELP = "run directory, experiment (its newest run), zoo/NAME or hf://user/name"
 
@@ -41,17 +42,22 @@ INPAINT = RequiredCapability(Restores, "inpaint images", ("configs/digits/diffus
 
 
 class LoadedRun(NamedTuple):
-    """A run with its model in eval mode, and the packages that the run's config may name."""
+    """A run with its model in eval mode, the packages that the run's config may name, and the model's checkpoint."""
 
     run: Run
     model: Any
     trust: Sequence[str]
+    checkpoint: str = "best"
 
     def data(self, stage: str = "test") -> Any:
-        """The run's data module, set up for `fit` or `test`."""
+        """The run's data module, set up for `fit` or `test`; stderr says if the data have changed since the training."""
         data = data_of(self.run, self.trust)
         data.prepare_data()
         data.setup(stage)
+        if not self.run.is_exported:
+            state = read_checkpoint(self.run.checkpoint(self.checkpoint)).get(type(data).__qualname__)
+            if isinstance(state, dict):
+                data.report_change(state)
         return data
 
     def test_split(self) -> ImageArray:
@@ -96,7 +102,7 @@ class RunOptions(Options):
         model = load(source, self.checkpoint, self.device, self.trust)
         for capability in capabilities:
             require(source, model, capability)
-        return LoadedRun(source, model, self.trust)
+        return LoadedRun(source, model, self.trust, self.checkpoint)
 
 
 def require(run: Run, model: Any, capability: RequiredCapability) -> None:

@@ -46,7 +46,7 @@ def snapshots(run: Run) -> list[Snapshot]:
             found.append((int(match[2]), float(match[1]), path))
     if not found:
         raise UserError(
-            f"{run.path} has no snapshots, which diffusion models write: train one with "
+            f"{run.path} has no snapshots of averaged weights, which only diffusion models write: train one with "
             "--model.init_args.power_stds '[0.05, 0.1]'"
         )
     *_, (_, _, last) = found = sorted(found)

@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> None:
     written = export_run(source, target, model, options.dtype or "auto", rescore, options.force)
     print(f"wrote {written.path} ({written.dtype}, {written.size / 1e6:.1f} MB); left out: {written.removed or 'nothing'}")
     if lost := sorted(before - file_names(target)):
-        print(f"removed, because the earlier weights made it: {', '.join(lost)}")
+        print(f"removed {', '.join(lost)} of the earlier weights")
 
 
 def file_names(folder: Path) -> set[str]:

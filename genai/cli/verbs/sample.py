@@ -155,8 +155,9 @@ def remove_earlier(folder: Path, num: int) -> None:
 
     Other pictures in the folder stay, and a line on stderr names one of them.
     """
-    others = sorted(path for path in folder.glob("*.png") if path.name not in {f"{i:05d}.png" for i in range(num)})
-    earlier = [path for path in others if path.stem.isdecimal() and is_sample(path)]
+    written = {f"{i:05d}.png" for i in range(num)}
+    others = sorted(path for path in folder.glob("*.png") if path.name not in written)
+    earlier = {path for path in others if path.stem.isdecimal() and is_sample(path)}
     for path in earlier:
         path.unlink()
     if earlier:

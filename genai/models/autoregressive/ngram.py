@@ -35,14 +35,17 @@ class NGram(TextModel):
     def configure_optimizers(self) -> None:
         """There is nothing to optimise."""
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Refuse to count the text more than once.
 
         Raises:
-            UserError: the Trainer would go on for several epochs.
+            UserError: the Trainer would go on for more than one epoch.
         """
-        if self.trainer.max_epochs not in (1, -1):
+        trainer = self.trainer
+        if trainer.max_epochs != 1 and not 0 <= trainer.max_steps <= trainer.num_training_batches:
             raise UserError(f"{type(self).__name__} counts the text once: use --trainer.max_epochs 1")
+
+    def on_fit_start(self) -> None:
         data = getattr(self.trainer, "datamodule", None)
         self.network.by_document.fill_(getattr(data, "by_document", False))  # type: ignore[operator]
 
