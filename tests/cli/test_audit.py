@@ -142,3 +142,30 @@ def test_balance_shows_each_class_equally_often() -> None:
     faces.balance = True
     with pytest.raises(UserError, match="balance needs one class"):
         faces.prepare_data()
+
+
+@pytest.mark.slow
+def test_images_that_have_changed_since_the_training_are_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = Digits().split("train")
+    np.savez("mine.npz", images=train.images[:400, 0], labels=train.labels[:400])
+    fit = ["fit", "-c", "digits/cgan", "--data", "Npz", "--data.init_args.root", "mine.npz", "--tracker", "csv"]
+    short = [
+        "--trainer.precision",
+        "32",
+        "--trainer.max_epochs",
+        "1",
+        "--evaluation.features",
+        "digits",
+        "--evaluation.num_samples",
+        "40",
+    ]
+    assert main([*fit, *short, "--experiment", "one"]) == 0
+    audit = ["audit", "one", "--features", "digits", "--num", "100"]
+    report = ["report", "one", "--num", "4"]
+    assert main(audit) == main([*report, "--out", "before.html"]) == 0
+    assert "differ from" not in capsys.readouterr().err
+    np.savez("mine.npz", images=train.images[400:800, 0], labels=train.labels[400:800])
+    assert main([*audit, "--force"]) == 0
+    assert "differ from those of the training" in capsys.readouterr().err
+    assert main([*report, "--out", "after.html"]) == 0
+    assert "differ from those of the training" in capsys.readouterr().err

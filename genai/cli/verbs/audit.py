@@ -73,16 +73,14 @@ def run(arguments: list[str]) -> None:
     settings = SamplerOptions.from_namespace(options).settings(source, run.device)
     if options.shares and not source.model.conditional:
         raise UserError(f"{source.run.path} is unconditional: leave --shares out")
-    data = data_of(source.run, source.trust, {"labels": options.labels} if options.labels else {})
+    own = source.data("fit")  # with the model's own labels
+    data = own if options.labels is None else data_of(source.run, source.trust, {"labels": options.labels})
     assert isinstance(data, ImageDataModule)  # the model samples images
     network = load_extractor(options.features or default_features(data.name)).to(run.device)
     chosen = chosen_pairs(options.intersect, network)
     data.prepare_data()
     data.setup("fit")
     known = known_labels(data, network)
-    own = data if options.labels is None else data_of(source.run, source.trust)  # the model's own labels
-    own.prepare_data()
-    own.setup("fit")
     condition = sample_labels(source, own, options.num, options.shares)
     predict = predictor(network)
     images = to_uint8(source.model.sample(image_seeds(options.seed, options.num), condition, **settings))

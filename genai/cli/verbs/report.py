@@ -16,7 +16,6 @@ from genai.models.base import ImageModel
 from genai.report.comparison import distinct_names, note_other_checkpoint
 from genai.report.html.content import Nearest, RunContent, nearest_training_images, read_run
 from genai.report.html.page import write_report
-from genai.runs.data import data_of
 from genai.runs.redaction import Redaction
 
 NUM_IMAGES, NUM_TEXTS = 36, 3
@@ -74,7 +73,7 @@ def run(arguments: list[str]) -> None:
 def neighbours_of(content: RunContent, source: LoadedRun) -> Nearest | str:
     """The nearest training images; one line, which is also printed, if the run's data cannot be read here."""
     try:
-        data = data_of(source.run, source.trust)
+        data = source.data()
         if not isinstance(data, ImageDataModule):
             raise UserError(f"{data.name} has no images: name a run of a model of images")
         return nearest_training_images(content, data)

@@ -149,13 +149,7 @@ def training_seconds(cost: Mapping[str, Any], curves: Mapping[str, Sequence[tupl
 
 
 def nearest_training_images(content: RunContent, data: ImageDataModule) -> Nearest:
-    """The nearest training images of the first samples, and how near real test images are.
-
-    Raises:
-        UserError: the data cannot be read.
-    """
-    data.prepare_data()
-    data.setup("test")
+    """The nearest training images of the first samples, and how near real test images are; `data` are set up."""
     train, test = data.split("train"), data.split("test")
     real = test.batch(torch.arange(min(NUM_REAL, len(test)))).images
     found = nearest(content.images, train, min(NUM_NEAREST, len(train)))
