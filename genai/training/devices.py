@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.optim import Optimizer
 
 from genai.errors import UserError
+from genai.models.base import VisionModel
 from genai.training import cluster
 
 HALF = ("16", "16-mixed", "16-true")
@@ -43,13 +44,16 @@ def check_accelerator(trainer: Any) -> None:
         )
 
 
-def check_precision(trainer: Any) -> None:
-    """Raise UserError for 16-mixed on a CPU, where torch would silently compute in bfloat16, and for weights of 16 bits.
+def check_precision(trainer: Any, model: L.LightningModule) -> None:
+    """Raise UserError for 16-mixed on a CPU, where torch would silently compute in bfloat16, and for weights of 16 or 64 bits.
 
-    Averaged weights of 16 bits would round away the small step of each update.
+    Averaged weights of 16 bits would round away the small step of each update. The noise from which images are sampled has 32
+    bits; models of text have none.
     """
     if str(trainer.precision) in ("16-true", "bf16-true"):
         raise UserError(f"precision {trainer.precision} would freeze the averaged weights: use bf16-mixed or 16-mixed")
+    if str(trainer.precision) in ("64", "64-true") and isinstance(model, VisionModel):
+        raise UserError(f"precision {trainer.precision} is only for models of text: use --trainer.precision 32")
     on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.cuda.is_available())
     if on_cpu and str(trainer.precision) in HALF:
         raise UserError(f"precision {trainer.precision} needs a GPU: use --trainer.precision bf16-mixed or 32 on a CPU")

@@ -173,13 +173,13 @@ class GenaiCLI(LightningCLI):
         if self.options.trainer.barebones:
             raise UserError("--trainer.barebones leaves out the checkpoints and metrics of a run: leave it out")
         check_accelerator(self.options.trainer)
-        check_precision(self.options.trainer)
         if self.options.checkpoint_every_n_steps is not None:
             check_at_least("checkpoint_every_n_steps", self.options.checkpoint_every_n_steps, 1)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The Trainer with our callbacks and loggers besides the user's; all checks run before a run directory exists."""
         options, chosen = self.options, self._get(self.config_init, "trainer")
+        check_precision(chosen, self.model)
         check_flags_of_manual_optimisation(chosen, self.model)
         kwargs["strategy"] = strategy(chosen, self.model)
         self.datamodule.prepare_data()  # missing data and feature networks are found before anything is written

@@ -198,6 +198,7 @@ def test_zero_is_never(options: list[str], workspace: Path) -> None:
         (["fit", *family("gan"), "--checkpoint", "other.ckpt"], "--resume"),
         (["fit", *family("gan"), "--changed_data"], "--resume"),
         (["fit", *family("gan"), "--trainer.precision", "bf16-true"], "would freeze the averaged weights"),
+        (["fit", *family("gan"), "--trainer.precision", "64-true"], "is only for models of text"),
         (["fit", *family("gan"), "--trainer.barebones", "true"], "--trainer.barebones leaves out"),
         (["fit", *family("gan"), "--data.init_args.size", "0"], "size 0"),
         (["sample", "zoo/digits-diffusion", "--num", "1", "--steps", "0"], "steps"),
