@@ -1,8 +1,10 @@
 """The base classes of every model: training (`Model`), images (`VisionModel`) and sampling of images (`ImageModel`)."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -55,6 +57,16 @@ class Model(L.LightningModule):
         self.images_seen = 0
         self.images_at_update = 0  # images_seen when the averages were last updated
         self.is_exported = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
+        """A copy without its Trainer that shares the factories of optimisers; Lightning's averaging callbacks copy a model.
+
+        A factory from the command line refers to the parser, which cannot be copied.
+        """
+        memo |= {id(value): value for value in vars(self).values() if isinstance(value, partial)}
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return copied
 
     def setup(self, stage: str) -> None:
         """Lightning's hook: compile the networks, in place, so their names in the state dict stay."""

@@ -21,8 +21,10 @@ from genai.training.callbacks.options import OPTIMIZER_CLASSES
 from genai.training.devices import optimizers_in
 from genai.training.restoring import check_content, check_moments, check_optimizer_state, check_position
 
-LATER_OPTIONS = {"foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay", "initial_lr"}
+LATER_OPTIONS = {"foreach", "maximize", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
 """Options that an optimiser of another version of torch may lack; torch fills them in."""
+SCHEDULED = {"initial_lr", "swa_lr"}
+"""What schedulers write into an optimiser, those of torch and of Lightning's StochasticWeightAveraging."""
 
 
 def check_seed(seed: Any) -> None:
@@ -172,4 +174,4 @@ def check_checkpoint(
 def differing_options(optimizer: Optimizer, saved: Collection[str]) -> list[str]:
     """The names of options that only one of an optimiser and a saved group of parameters has."""
     ours = set(optimizer.param_groups[0]) - {"params"}
-    return sorted((ours ^ (set(saved) - {"params"})) - LATER_OPTIONS)
+    return sorted((ours ^ (set(saved) - {"params"})) - LATER_OPTIONS - SCHEDULED)

@@ -45,6 +45,7 @@ HIDDEN_WARNINGS = (
     ".*`max_epochs` was not set.*",
     ".*this fit will run with no optimizer.*",  # n-grams are counted
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
+    r"\s*Unable to serialize instance",  # see `plain_yaml`
 )
 HIDDEN_LOG_MESSAGES = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_"

@@ -63,7 +63,7 @@ from genai.training.devices import (
 from genai.training.initialisation import initialise, load_reward
 from genai.training.locks import RunLock
 from genai.training.loggers import Tracker, WandbOptions, check_mode, loggers
-from genai.training.record import SaveConfig, write_record
+from genai.training.record import SaveConfig, plain_yaml, write_record
 from genai.training.sharding import Sharded, ShardNetworks
 
 SECTIONS = {"evaluation": EvaluateSamples, "gallery": Gallery, "collapse": Collapse, "averages": Averages}
@@ -146,8 +146,7 @@ class GenaiCLI(LightningCLI):
     def _dump_config(self) -> None:
         """The options as plain values, once; they were validated when they were parsed."""
         if not hasattr(self, "config_dump"):
-            text = self._parser(self.verb).dump(self.options, skip_link_targets=False, skip_unset=False, skip_validation=True)
-            self.config_dump = yaml.safe_load(text)
+            self.config_dump = yaml.safe_load(plain_yaml(self._parser(self.verb), self.options, skip_link_targets=False))
 
     def _parse_ckpt_path(self) -> None:
         """Explicit flags win over what a checkpoint remembers: its hyper-parameters are not read."""

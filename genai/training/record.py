@@ -11,7 +11,8 @@ import lightning as L
 import numpy as np
 import torch
 import torchvision
-from lightning.pytorch.cli import SaveConfigCallback
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from genai import __version__, runs
 from genai.data.base import ImageDataModule
@@ -25,6 +26,7 @@ from genai.training import cluster
 from genai.training.loggers import MetricsCSV
 
 LABEL_EXAMPLES = 64
+UNKNOWN = "Unable to serialize instance"  # what jsonargparse writes in place of such a value
 
 
 def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed: int, command: str) -> dict[str, Any]:
@@ -123,6 +125,18 @@ def write_config(run_dir: Path, text: str) -> None:
         sign(run_dir, text.encode())
 
 
+def plain_yaml(parser: LightningArgumentParser, options: Namespace, **settings: bool) -> str:
+    """Parsed options as YAML, without defaults that YAML cannot hold, such as the torch.device of StochasticWeightAveraging.
+
+    Args:
+        parser: that parsed the options; it validated them.
+        options: all of them.
+        settings: of `ArgumentParser.dump`.
+    """
+    text: str = parser.dump(options, skip_unset=False, skip_validation=True, **settings)
+    return "".join(line for line in text.splitlines(keepends=True) if f": {UNKNOWN}" not in line)
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes config.yaml into the run directory; a resumed run with other options keeps the earlier file beside it.
 
@@ -154,7 +168,7 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         config = self.config.clone()
         config.run_dir = config.ckpt_path = None
-        write_config(self.run_dir, self.parser.dump(config, skip_unset=False, skip_validation=True))
+        write_config(self.run_dir, plain_yaml(self.parser, config))
 
     @property
     def run_dir(self) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import genai
 from genai import runs
 from genai.cli import main
 from tests.families import QUIET, family
@@ -184,6 +185,23 @@ def test_the_last_epoch_can_be_the_best(workspace: Path) -> None:
     options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--evaluation.num_samples", "50"]
     assert main(["fit", *family("gan"), *options, "--evaluation.every_n_epochs", "2"]) == 0
     assert runs.find("digits-gan").checkpoint("best").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "callback"),
+    [
+        ("vae", ["StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=1e-3", "--trainer.callbacks.swa_epoch_start=1"]),
+        ("vqvae", ["WeightAveraging"]),  # which has a buffer that is not averaged
+        ("gan", ["EMAWeightAveraging"]),
+    ],
+)
+def test_averaging_callbacks_of_lightning(name: str, callback: list[str], workspace: Path) -> None:
+    theirs = [f"--trainer.callbacks+={CALLBACKS}.{callback[0]}", *callback[1:]]
+    run = fit("--trainer.limit_train_batches", "2", "--trainer.max_epochs", "3", *theirs, model=family(name))
+    assert main(["fit", "--resume", str(run.path), "--trainer.max_epochs", "4"]) == 0
+    weights = genai.load(run.path, checkpoint="last").state_dict()
+    assert all(bool(weight.isfinite().all()) for weight in weights.values())
 
 
 @pytest.mark.parametrize("options", [["--averages.every_n_epochs", "0"], ["--trainer.log_every_n_steps", "0"]])

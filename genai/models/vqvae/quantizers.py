@@ -59,7 +59,7 @@ class VectorQuantizer(Quantizer):
     codebook: Tensor
     counts: Tensor
     sums: Tensor
-    is_ready: Tensor
+    is_ready: Tensor  # 0 or 1: whether the codes have their initial values
 
     def __init__(
         self, num_codes: int = 512, dim: int = 8, decay: float = 0.99, commitment: float = 0.25, dead_share: float = 0.02
@@ -73,7 +73,7 @@ class VectorQuantizer(Quantizer):
         self.register_buffer("codebook", torch.randn(num_codes, dim))
         self.register_buffer("counts", torch.ones(num_codes))  # N_i, number of vectors of a batch with code i
         self.register_buffer("sums", self.codebook.clone())  # m_i, sum of these vectors
-        self.register_buffer("is_ready", torch.tensor(False))
+        self.register_buffer("is_ready", torch.tensor(0))  # no bool, which Lightning's WeightAveraging cannot average
 
     def forward(self, z: Tensor) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):
@@ -107,7 +107,7 @@ class VectorQuantizer(Quantizer):
         """Move all codes to some of the vectors (L, dim)."""
         all_codes = torch.arange(self.num_codes, device=vectors.device)
         self.move(all_codes, vectors, torch.ones_like(vectors[:, 0]), count=1.0)
-        self.is_ready.fill_(True)
+        self.is_ready.fill_(1)
 
     def move(self, codes: Tensor, vectors: Tensor, weights: Tensor, count: float) -> None:
         """Move the codes with indices `codes` (M,) to vectors (L, dim) of any rank, sampled with `weights` (L,)."""
