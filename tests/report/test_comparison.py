@@ -49,6 +49,18 @@ def test_a_group_has_the_newest_run_of_each_seed(runs: Path) -> None:
         find_group("lonely@seeds")
 
 
+def test_a_group_of_other_settings_is_noted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "one@seeds", "--csv"]) == 0
+    assert capsys.readouterr().err == ""
+    config = runs / "one/run-2/config.yaml"
+    config.write_text(
+        config.read_text().replace("max_epochs: 140", "max_epochs: 2").replace("num_workers: 0", "num_workers: 1")
+    )
+    assert main(["compare", "one@seeds", "--csv"]) == 0
+    error = capsys.readouterr().err
+    assert "one@seeds differ in more than the seed (trainer.max_epochs 140 and 2)" in error
+
+
 def test_a_run_without_scores_is_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "two/run-2/metrics.json").unlink()
     assert main(["compare", "runs/one/run-0", "runs/two/run-2", "--csv"]) == 0
