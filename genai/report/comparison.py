@@ -61,7 +61,7 @@ class Group:
 
 def short_name(run: Run) -> str:
     """The experiment of a run, or the name of a zoo entry."""
-    return run.name if run.is_exported else run.path.parent.name
+    return run.name if run.is_exported else run.full_path.parent.name
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:
