@@ -10,7 +10,7 @@ from genai.data import cache
 from genai.data.archives import Picture
 from genai.data.arrays import SPLITS, Split
 from genai.data.base import ImageDataModule
-from genai.data.photos import Decoder, close_gaps, common_scales
+from genai.data.photos import Decoder, close_gaps, common_scales, report_images, summarize
 from genai.data.sources import class_indices, classes_of, find_source, split_rows
 from genai.errors import UserError, check_at_least
 
@@ -80,7 +80,12 @@ class HuggingFace(ImageDataModule):
         kept = [i for i in range(len(rows)) if i not in failed]
         close_gaps(images, kept)
         counts = {split: sum(rows[i][0] == split for i in kept) for split in SPLITS}
-        writer.finish(self.labels_of([rows[i][1:] for i in kept]), counts)
+        empty = next((split for split, count in counts.items() if not count), None)
+        if empty:
+            raise UserError(f"{self.root} has no readable image for {empty} ({summarize(list(failed.values()))}): add images")
+        classes = self.labels_of([rows[i][1:] for i in kept])
+        writer.finish(classes, counts)
+        report_images(self, writer, classes, counts["train"])
 
     def decode_rows(self, images: np.ndarray, rows: Mapping[int, tuple[Split, str, int]], decode: Decoder) -> dict[int, str]:
         """Decode the pictures of `rows` into their places in `images`; those that cannot be read, with the reason."""
@@ -150,17 +155,28 @@ def load_parts(root: str, image_column: str, label_column: str | None) -> dict[s
             if column not in part.column_names:
                 there = ", ".join(part.column_names)
                 raise UserError(f"{root} has no column {column} (there: {there}): set image_column or label_column")
-    return {str(name): part.cast_column(image_column, datasets.Image(decode=False)) for name, part in parts.items()}
+    try:
+        return {str(name): part.cast_column(image_column, datasets.Image(decode=False)) for name, part in parts.items()}
+    except Exception:  # lists, numbers, ...: each raises its own class
+        raise UserError(
+            f"{root} has no images in the column {image_column}: set image_column to one with a picture in each row"
+        ) from None
 
 
 def label_texts(part: Any, column: str) -> list[str]:
     """The labels of a split as text: the names of its classes if the dataset has them.
 
     Raises:
-        UserError: a row has no label; the hub's mark for that is None or -1.
+        UserError: a row has no label, or more than one; the hub's mark for none is None or -1.
     """
     names = getattr(part.features[column], "names", None)
-    missing = [row for row, value in enumerate(part[column]) if value is None or (names and not 0 <= value < len(names))]
+    values = list(part[column])
+    if any(isinstance(value, list | dict) for value in values):
+        raise UserError(
+            f"{column} has several values in a row, and a class is one: set label_column to another column, or null"
+        )
+    is_missing = [v is None or v == "" or v != v or bool(names and not 0 <= v < len(names)) for v in values]  # NaN != NaN
+    missing = [row for row, absent in enumerate(is_missing) if absent]
     if missing:
         raise UserError(f"row {missing[0]} of {len(part):,} has no {column}: leave such rows out, or set label_column: null")
     values = part.with_format("numpy")[column] if names is None else part[column]
@@ -171,5 +187,8 @@ def named_picture(value: Any, name: str) -> Picture:
     """A cell of a column of images, {bytes, path}, as a picture for the decoder."""
     if not isinstance(value, dict):
         return Picture(name, b"", "no image")
-    content = value.get("bytes") or (Path(value["path"]).read_bytes() if value.get("path") else b"")
+    try:
+        content = value.get("bytes") or (Path(value["path"]).read_bytes() if value.get("path") else b"")
+    except OSError as error:
+        return Picture(name, b"", f"{value['path']}: {error.strerror}")
     return Picture(name, content)

@@ -9,7 +9,7 @@ from typing import Any
 
 from genai.data import archives, cache
 from genai.data.cache import Recipe
-from genai.data.file_types import ending_of
+from genai.data.file_types import ending_of, has_picture_ending
 from genai.data.photos import Photos, Plan, identity, split_by_hash
 from genai.data.sources import class_indices, classes_of, find_source
 from genai.errors import UserError
@@ -92,7 +92,7 @@ def read_labels(path: Path, columns: Sequence[str] | None) -> tuple[list[str], d
     """
     try:
         text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
-        first = text.partition("\n")[0]
+        first = text.lstrip("\r\n").partition("\n")[0]
         delimiter = max(",;\t", key=first.count)  # spreadsheets write semicolons where the comma is the decimal point
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         header, *rows = [[cell.strip() for cell in row] for row in lines if row]
@@ -116,6 +116,9 @@ def read_labels(path: Path, columns: Sequence[str] | None) -> tuple[list[str], d
     twice = next((name for name in chosen if header.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{path} has the column {twice} twice: rename one of them")
+    paths = next((i for i, cell in enumerate(rows[0]) if has_picture_ending(cell)), 0) if rows else 0
+    if header[paths] in chosen:
+        raise UserError(f"{path} has the paths of the images in column {paths + 1}, {header[paths]}: make it the first column")
     positions = [header.index(name) for name in chosen]
     labels: dict[str, list[str]] = {}
     for number, row in enumerate(rows, start=2):

@@ -9,6 +9,7 @@ import numpy as np
 
 from genai.data.base import ImageDataModule
 from genai.data.cache import Recipe, Writer, identity
+from genai.data.photos import report_images
 from genai.data.sources import class_indices, classes_of, find_source, split_rows
 from genai.errors import UserError
 from genai.memory import check_memory
@@ -57,6 +58,7 @@ class Npz(ImageDataModule):
         writer.start(len(order), self.image_shape)[:] = pixels[order]
         classes = np.zeros(len(order), np.int64) if labels is None else class_indices(labels[order].tolist(), self.class_names)
         writer.finish(classes, {split: len(rows) for split, rows in splits.items()})
+        report_images(self, writer, classes, len(splits["train"]))
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,18 +110,31 @@ class Photos(ImageDataModule):
         if empty:
             raise UserError(f"{plan.path} has no readable image for {empty} ({summarize(skipped)}): add images")
         writer.meta["ignored"] = dict(plan.ignored)
-        writer.meta["duplicates"] = count_duplicates(images[: len(kept)], counts["train"])
         notes = [] if self.bit_depth else describe_scales(decode.depths.values(), scales)
-        writer.meta["warnings"] = [*notes, *check_values(images[: len(kept)])]
         labels = [plan.labels.get(names[row], 0) for row in kept]
-        writer.finish(np.array(labels, np.float32 if self.label_kind == "attributes" else np.int64), counts)
-        for line in report(writer.meta, len(kept)):
-            print(f"{self.name}: {line}", file=sys.stderr)
+        classes = np.array(labels, np.float32 if self.label_kind == "attributes" else np.int64)
+        writer.finish(classes, counts)
+        report_images(self, writer, classes, counts["train"], notes)
+
+
+def report_images(
+    data: ImageDataModule, writer: cache.Writer, labels: np.ndarray, num_train: int, notes: Sequence[str] = ()
+) -> None:
+    """Print what a user should know of the images and labels (N, ...) that were read, and keep it in the meta.json.
+
+    The first `num_train` images are the training split; `notes` are further warnings.
+    """
+    images = writer.images[: len(labels)]
+    writer.meta["duplicates"] = count_duplicates(images, num_train)
+    untrained = check_classes(labels[:num_train], data.class_names) if data.label_kind == "class" else []
+    writer.meta["warnings"] = [*notes, *untrained, *check_values(images)]
+    for line in report(writer.meta, len(images)):
+        print(f"{data.name}: {line}", file=sys.stderr)
 
 
 def report(meta: Mapping[str, Any], num_images: int) -> Iterator[str]:
     """What a user should know of the images that were read, a line each."""
-    if meta["ignored"]:
+    if meta.get("ignored"):
         yield f"ignored {describe_ignored(meta['ignored'])}"
     if skipped := meta["skipped"]:
         yield f"skipped {len(skipped)} of {num_images + len(skipped)} images: {summarize(skipped)}"
@@ -131,6 +144,13 @@ def report(meta: Mapping[str, Any], num_images: int) -> Iterator[str]:
             "remove the copies"
         )
     yield from meta["warnings"]
+
+
+def check_classes(labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """A warning if training labels (N,) lack classes, which a model then cannot learn."""
+    absent = [name for k, name in enumerate(class_names) if k not in labels]
+    of_all = f"{len(absent)} of {len(class_names)} classes"
+    return [f"train has no image of {of_all} ({summarize(absent)}): add images of them"] if absent else []
 
 
 def check_values(images: np.ndarray, most: int = 2000) -> list[str]:

@@ -23,6 +23,13 @@ from genai.runs import Run, all_runs, find
 from genai.terminal import visible
 
 SEEDS = "@seeds"
+TRAINED = (  # how settings begin that the weights depend on, besides the seed
+    "model.",
+    "data.",
+    "init_from",
+    *(f"trainer.{name}" for name in ("max_", "limit_train", "overfit", "precision", "accumulate", "gradient_clip")),
+)
+NOT_TRAINED = (".root", ".num_workers", "data.init_args.seed")
 COSTS = {  # of `cost_of`: title, scale, format
     "seconds": ("training, min", 1 / 60, ".1f"),
     "train_flops": ("training, TFLOP", 1e-12, ".3g"),
@@ -54,7 +61,7 @@ class Group:
 
 def short_name(run: Run) -> str:
     """The experiment of a run, or the name of a zoo entry."""
-    return run.name if run.is_exported else run.path.parent.name
+    return run.name if run.is_exported else run.full_path.parent.name
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:
@@ -110,6 +117,33 @@ def find_groups(words: Sequence[str]) -> list[Group]:
     single = [group.runs[0] for group in groups if len(group.runs) == 1]
     names = dict(zip(single, distinct_names(single), strict=True))
     return [replace(group, name=names[group.runs[0]]) if len(group.runs) == 1 else group for group in groups]
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested mappings as `a.b.c` -> value as text."""
+    if not isinstance(value, Mapping):
+        return {prefix: str(value)}
+    parts = [flatten(own, f"{prefix}.{key}" if prefix else str(key)) for key, own in value.items()]
+    return {key: text for part in parts for key, text in part.items()}
+
+
+def note_other_settings(group: Group) -> None:
+    """Print a line on stderr where runs of a group differ in more than their seed: its spread is not one over seeds.
+
+    Settings that one of the runs lacks are left out: another version of genai wrote it.
+    """
+    configs = [flatten(run.config()) for run in group.runs]
+    trained = [key for key in configs[0] if key.startswith(TRAINED) and not key.endswith(NOT_TRAINED)]
+    shared = [key for key in trained if all(key in config for config in configs)]
+    values = {key: dict.fromkeys(config[key] for config in configs) for key in shared}
+    differing = [f"{key} {' and '.join(own)}" for key, own in values.items() if len(own) > 1]
+    if differing:
+        more = f" and {len(differing) - 3} more" if differing[3:] else ""
+        print(
+            f"genai: the runs of {group.name} differ in more than the seed ({visible(', '.join(differing[:3]))}{more}): give "
+            "each setting an --experiment of its own",
+            file=sys.stderr,
+        )
 
 
 def note_other_checkpoint(run: Run, test: Mapping[str, Any], images_seen: int) -> None:

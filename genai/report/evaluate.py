@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -92,6 +93,8 @@ def as_uint8(images: Tensor | np.ndarray) -> Tensor:
         raise UserError(f"images are {x.dtype}: give uint8, or floats in [-1, 1]")
     if x.numel() and not bool((x.abs() <= 1 + 1e-3).all()):  # NaN as well
         raise UserError(f"images are floats from {x.min():.3g} to {x.max():.3g}: scale them to [-1, 1], or give uint8")
+    if x.numel() and x.min() >= 0:
+        print("genai: no image has a value below 0, and 0 is grey: images in [0, 1] need `2 * images - 1`", file=sys.stderr)
     return to_uint8(x)
 
 

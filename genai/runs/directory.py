@@ -55,7 +55,12 @@ class Run:
     @property
     def name(self) -> str:
         """`experiment/run`, or `zoo/NAME`, as it can be printed."""
-        return visible(f"{self.path.parent.name}/{self.path.name}")
+        return visible(f"{self.full_path.parent.name}/{self.full_path.name}")
+
+    @property
+    def full_path(self) -> Path:
+        """The path from the root, which has a name and a parent where `path` is `.` or a single name."""
+        return Path(os.path.abspath(self.path))
 
     @property
     def weights(self) -> Path:

@@ -182,7 +182,7 @@ def write_entry(
     write_atomically(folder / "config.yaml", config)
     write_json(folder / "run.json", record | {"weights_sha256": hashlib.sha256(weights).hexdigest()})
     write_json(folder / "metrics.json", {"test": test})
-    write_atomically(folder / "README.md", card(f"{target.parent.name}/{target.name}", record, test, dtype, len(weights)))
+    write_atomically(folder / "README.md", card(Run(target).name, record, test, dtype, len(weights)))
     return len(weights)
 
 

@@ -84,10 +84,13 @@ def push(run: Run, repository: str, licence: str, terms: str, private: bool) -> 
         for name in FILES:
             if name != "README.md" and (run.path / name).is_file():
                 (Path(temporary) / name).write_bytes(read_shared(run.path / name))
+        earlier = [name for name in FILES if not (Path(temporary) / name).is_file()]  # may be there, of other weights
         attempt(lambda: api.create_repo(repository, private=private, exist_ok=True), repository, "pushed to")
         message = f"{run.name}, from genai"
         attempt(
-            lambda: api.upload_folder(repo_id=repository, folder_path=temporary, commit_message=message),
+            lambda: api.upload_folder(
+                repo_id=repository, folder_path=temporary, commit_message=message, delete_patterns=earlier
+            ),
             repository,
             "pushed to",
         )

@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from genai.errors import UserError, WriteError
 from genai.files import cache_folder, make_folder, read_csv, write_atomically
+from genai.runs import Run
 
 SECONDS_BETWEEN_WRITES = 10
 CONNECT_SECONDS = 3.0
@@ -204,7 +205,7 @@ def wandb_logger(
     mode, reason = wandb_mode()
     folder = run_dir / "logs"
     make_folder(folder)
-    name = options.name or os.environ.get("WANDB_NAME") or f"{run_dir.parent.name}/{run_dir.name}"
+    name = options.name or os.environ.get("WANDB_NAME") or Run(run_dir).name
     project = options.project or os.environ.get("WANDB_PROJECT") or "genai"
     filed: dict[str, Any] = {"group": options.group, "tags": options.tags, "notes": options.notes}  # else W&B's variables
     logger = WandbLogger(name=name, save_dir=folder, project=project, id=tracker_id, resume="allow", mode=mode, **filed)

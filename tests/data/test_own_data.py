@@ -11,7 +11,7 @@ from PIL import Image
 from genai.cli import main
 from genai.data import ClassFolder, HuggingFace, ImageTable, Npz
 from genai.data.arrays import SPLITS
-from genai.data.sources import classes_of
+from genai.data.sources import classes_of, split_rows
 from genai.errors import UserError
 
 SHADES = {"cat": 40, "dog": 200}
@@ -86,6 +86,17 @@ def test_a_table_has_classes_or_attributes(pets: Path) -> None:
             ImageTable(str(pets), **options)  # type: ignore[arg-type]
 
 
+def test_a_table_with_the_paths_in_another_column(pets: Path) -> None:
+    rows = [f"inner/{name}/{i}.png" for name in SHADES for i in range(15)]
+    for header, line in (("kind,file", "{1},{0}"), (",file,kind", "{2},{0},{1}")):
+        lines = [line.format(row, row.split("/")[1], i) for i, row in enumerate(rows)]
+        (pets / "labels.csv").write_text("\n".join([header, *lines]))
+        with pytest.raises(UserError, match="column 2, file: make it the first"):
+            ImageTable(str(pets))
+    (pets / "labels.csv").write_text("\n".join(["", "file;kind", *(f"{row};{row.split('/')[1]}" for row in rows)]))
+    assert ImageTable(str(pets)).class_names == ("cat", "dog")  # an empty first line
+
+
 PIXELS = np.arange(30, dtype=np.uint8)[:, None, None] * 8 + np.zeros((30, 8, 8), np.uint8)
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "NHW": lambda x: x,
@@ -128,6 +139,19 @@ def test_wrong_arrays_are_refused_in_one_line(tmp_path: Path) -> None:
         Npz("nowhere.npz")
 
 
+def test_copies_unlearnable_classes_and_dark_images_of_an_npz_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test_row = split_rows(30, "x")["test"][0]
+    labels = np.where(np.arange(30) == test_row, "rare", "frequent")
+    np.savez(tmp_path / "x.npz", images=np.ones((30, 8, 8), np.uint8), labels=labels)
+    Npz(str(tmp_path / "x.npz")).prepare_data()
+    errors = capsys.readouterr().err
+    assert "exact copies of images of train" in errors
+    assert "train has no image of 1 of 2 classes (rare)" in errors
+    assert "all pixels are between 1 and 1 of 0..255" in errors
+
+
 def test_classes_are_sorted_and_few() -> None:
     assert classes_of([10, 9, 2, 2], "x") == ("2", "9", "10")
     assert classes_of(["b", "a"], "x") == ("a", "b")
@@ -158,6 +182,25 @@ def test_a_parquet_file_of_hugging_face(parquet: Path, monkeypatch: pytest.Monke
     assert HuggingFace(str(parquet), label_column=None, size=8).label_kind == "none"
     with pytest.raises(UserError, match="no column picture"):
         HuggingFace(str(parquet), image_column="picture")
+
+
+def test_wrong_columns_of_hugging_face_are_refused_in_one_line(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    pictures = [{"bytes": png(shade), "path": None} for shade in range(10)]
+    classes = [i % 2 for i in range(10)]
+    wrong = {
+        "row 3 of 10 has no label": (pictures, [1.0, 0.0, 1.0, float("nan")] + [0.0] * 6),
+        "row 1 of 10 has no label": (pictures, ["a", ""] * 5),
+        "several values": (pictures, [[k, 1] for k in classes]),
+        "no images in the column image": (classes, classes),
+        "no readable image for train": ([{"bytes": None, "path": "nowhere.png"}] * 10, classes),
+    }
+    for number, (message, (images, labels)) in enumerate(wrong.items()):
+        path = tmp_path / f"{number}.parquet"
+        datasets.Dataset.from_dict({"image": images, "label": labels}).to_parquet(str(path))
+        with pytest.raises(UserError, match=message) as error:
+            HuggingFace(str(path), size=8).prepare_data()
+        assert "\n" not in str(error.value)
 
 
 def test_images_of_16_bits_of_hugging_face_keep_their_relative_brightness(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from genai.cli import main
 from genai.cli.options.run import LoadedRun
 from genai.errors import UserError
 from genai.report.comparison import check_protocols, find_group, find_groups, note_other_checkpoint, welch
-from genai.runs import Run
+from genai.runs import Run, find
 from genai.shipped import ZOO
 
 FIDS = {"one": (3.0, 3.2, 3.1), "two": (2.0, 2.5, 2.2)}
@@ -47,6 +47,18 @@ def test_a_group_has_the_newest_run_of_each_seed(runs: Path) -> None:
     write(runs / "lonely/run", 0, 1.0)
     with pytest.raises(UserError, match="test scores of 1 seeds"):
         find_group("lonely@seeds")
+
+
+def test_a_group_of_other_settings_is_noted(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "one@seeds", "--csv"]) == 0
+    assert capsys.readouterr().err == ""
+    config = runs / "one/run-2/config.yaml"
+    config.write_text(
+        config.read_text().replace("max_epochs: 140", "max_epochs: 2").replace("num_workers: 0", "num_workers: 1")
+    )
+    assert main(["compare", "one@seeds", "--csv"]) == 0
+    error = capsys.readouterr().err
+    assert "one@seeds differ in more than the seed (trainer.max_epochs 140 and 2)" in error
 
 
 def test_a_run_without_scores_is_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +111,17 @@ def test_runs_of_one_name_in_two_folders_are_two(runs: Path, capsys: pytest.Capt
     assert rows[1]["group"] == "elsewhere/one/run-0"
     assert main(["compare", "one/run-0", "runs/one/run-0", "--csv"]) == 2
     assert "named twice" in capsys.readouterr().err
+
+
+def test_the_run_in_the_current_folder_has_its_name(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs / "one/run-0")
+    assert [group.name for group in find_groups(["."])] == ["one"]
+    assert main(["runs", "."]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == "one/run-0"
+    monkeypatch.chdir(runs / "one")
+    assert find("run-0").name == "one/run-0"
 
 
 def test_no_test_without_a_spread() -> None:

@@ -90,6 +90,14 @@ def test_wrong_images_are_refused_in_one_line(images: torch.Tensor) -> None:
         genai.evaluate(images, "digits", split="train")
 
 
+def test_floats_that_look_like_zero_to_one_are_noted(images: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+    as_uint8(to_float(images))
+    as_uint8(images)
+    assert capsys.readouterr().err == ""
+    as_uint8(images / 255)
+    assert "2 * images - 1" in capsys.readouterr().err
+
+
 def test_nan_is_refused() -> None:
     with pytest.raises(UserError, match="scale them"):
         as_uint8(torch.full((2, 1, 8, 8), float("nan")))

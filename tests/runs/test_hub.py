@@ -29,7 +29,9 @@ class FolderHub:
         (self.root / repository).mkdir(parents=True, exist_ok=exist_ok)
         (self.root / repository / "private").write_text(str(private))
 
-    def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> None:
+    def upload_folder(self, repo_id: str, folder_path: str, commit_message: str, delete_patterns: list[str]) -> None:
+        for name in delete_patterns:
+            (self.root / repo_id / name).unlink(missing_ok=True)
         shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
 
     @classmethod
@@ -53,6 +55,16 @@ def test_what_is_pushed_is_loaded_with_the_same_weights(hub: Path) -> None:
     pushed, own = genai.load("hf://someone/digits"), genai.load(ENTRY)
     assert torch.equal(pushed.sample(range(2)), own.sample(range(2)))
     assert genai.sample("hf://someone/digits", num=2).shape == (2, 1, 28, 28)
+
+
+def test_a_push_removes_what_belongs_to_earlier_weights(hub: Path) -> None:
+    assert main(["push", ENTRY, "someone/digits"]) == 0
+    for name in ("model.onnx", "notes.txt"):
+        (hub / "someone/digits" / name).write_text("of other weights")
+    assert main(["push", ENTRY, "someone/digits"]) == 0
+    names = {path.name for path in (hub / "someone/digits").iterdir()}
+    assert {"notes.txt", "weights.safetensors"} <= names
+    assert "model.onnx" not in names
 
 
 @pytest.mark.parametrize("option", [[], ["--private"]])

@@ -88,7 +88,7 @@ def default_path(run: Run, name: str) -> Path:
     samples = run.path / "samples"
     if samples.is_symlink() and not samples.resolve().is_relative_to(run.path.resolve()) and not is_own(run.path):
         raise UserError(f"{samples} is a link that leads out of {run.path}: remove it, or choose --out")
-    return Path(f"{run.path.name}-{name}") if run.is_exported else run.path / "samples" / name
+    return Path(f"{run.full_path.name}-{name}") if run.is_exported else run.path / "samples" / name
 
 
 def checked(path: Path, force: bool) -> Path:

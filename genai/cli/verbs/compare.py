@@ -27,6 +27,7 @@ from genai.report.comparison import (
     check_protocols,
     find_groups,
     note_other_checkpoint,
+    note_other_settings,
     score_table,
 )
 
@@ -74,6 +75,8 @@ def run(arguments: list[str]) -> None:
     if len(names) > 1:
         raise UserError(f"the runs are of {' and '.join(sorted(names))}: compare runs of one dataset")
     check_protocols(groups)
+    for group in groups:
+        note_other_settings(group)
     for run in (group.runs[0] for group in groups if not group.tests()):
         print(f"{run.path} has no scores: `genai test {run.path}` measures them", file=sys.stderr)
     if options.csv or options.markdown:

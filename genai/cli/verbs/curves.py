@@ -80,7 +80,7 @@ def curve_of(table: Sequence[dict[str, str]], x: str, y: str) -> np.ndarray:
 
 def panels(runs: Sequence[Run], tables: Sequence[list[dict[str, str]]], metrics: Sequence[str], axis: str) -> Image.Image:
     """The picture; a dashed line is the floor of a metric, its score of real images."""
-    experiments = [run.path.parent.name for run in runs]
+    experiments = [run.full_path.parent.name for run in runs]
     labels = [in_chart(name) for name in (experiments if len(set(experiments)) == len(runs) else [run.name for run in runs])]
     columns = min(len(metrics), COLUMNS)
     rows = -(-len(metrics) // columns)

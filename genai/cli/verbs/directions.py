@@ -90,7 +90,7 @@ def run(arguments: list[str]) -> None:
 
 def output_files(output: OutputOptions, run: Run) -> tuple[Path, Path]:
     """The file of directions and its picture; UserError where one of them exists, without --force."""
-    default = Path(f"{run.path.name}-{DIRECTIONS}") if run.is_exported else run.path / DIRECTIONS
+    default = Path(f"{run.full_path.name}-{DIRECTIONS}") if run.is_exported else run.path / DIRECTIONS
     path = checked(Path(output.out) if output.out else default, output.force)
     if path.suffix != ".safetensors":
         raise UserError(f"--out {path} should end in .safetensors; the picture is written beside it as {path.stem}.png")

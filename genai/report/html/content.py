@@ -15,7 +15,7 @@ from genai.files import read_csv
 from genai.images import to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
-from genai.report.comparison import COSTS, cost_of, cost_texts
+from genai.report.comparison import COSTS, cost_of, cost_texts, flatten
 from genai.report.html.nearest import Neighbours, nearest
 from genai.report.html.pictures import epoch_grids
 from genai.runs import Run
@@ -174,14 +174,6 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
                 except ValueError:
                     raise DamagedFileError(f"{path} is damaged (it has {value[:40]!r} as {column[:40]})") from None
     return curves
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested mappings as `a.b.c` -> value as text."""
-    if not isinstance(value, Mapping):
-        return {prefix: str(value)}
-    parts = [flatten(own, f"{prefix}.{key}" if prefix else str(key)) for key, own in value.items()]
-    return {key: text for part in parts for key, text in part.items()}
 
 
 def differing(runs: Sequence[RunContent]) -> dict[str, list[str]]:

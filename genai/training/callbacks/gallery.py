@@ -12,6 +12,7 @@ from genai.errors import UserError
 from genai.images import grid, save_png, to_uint8
 from genai.models.base import ImageModel
 from genai.models.seeds import image_seeds
+from genai.runs import Run
 from genai.training.callbacks.epochs import is_kth_or_last, is_last_epoch
 from genai.training.callbacks.evaluation import step_of
 from genai.training.callbacks.run_directory import run_dir_of
@@ -52,7 +53,7 @@ class Gallery(L.Callback):
         condition = gallery_condition(pl_module, getattr(trainer, "datamodule", None), self.num)
         images = pl_module.sample(image_seeds(self.seed, self.num), condition)
         path = run_dir / "samples" / f"epoch-{epoch:04d}.png"
-        metadata = {"Run": f"{run_dir.parent.name}/{run_dir.name}", "Epoch": str(epoch), "Seed": str(self.seed)}
+        metadata = {"Run": Run(run_dir).name, "Epoch": str(epoch), "Seed": str(self.seed)}
         save_png(grid(to_uint8(images)), path, metadata | {"Model": type(pl_module).__name__})
         tracked = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         for logger in tracked:
