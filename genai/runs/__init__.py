@@ -17,12 +17,13 @@ yaml_files.py  YAML of plain values and bounded size
 signature.py   which runs are this user's own
 """
 
-from genai.runs.directory import FORMAT, REPOSITORY, Run, all_runs, create, find, is_run, load, runs_folder
+from genai.runs.directory import FORMAT, REPOSITORY, TIME, Run, all_runs, create, find, is_run, load, runs_folder
 from genai.runs.files import merge_json, write_json
 
 __all__ = [
     "FORMAT",
     "REPOSITORY",
+    "TIME",
     "Run",
     "all_runs",
     "create",

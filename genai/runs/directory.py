@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from genai.models.base import Model
 
 REPOSITORY = Path(__file__).parents[2]
+TIME = "%Y-%m-%dT%H:%M:%S%z"  # of `started` and `resumed` in run.json
 FORMAT = 2  # of the run directory; raised when older runs can no longer be read
 RECORD = {  # of run.json
-    **dict.fromkeys(("data", "model", "command", "started", "job", "tracker_id", "label_kind"), str),
+    **dict.fromkeys(("data", "model", "command", "started", "resumed", "job", "tracker_id", "label_kind"), str),
     **dict.fromkeys(("class_names", "label_examples", "label_exclusive", "resumed_with"), list),
     "seed": int,
     "versions": dict,
@@ -210,7 +212,19 @@ def is_run(path: Path) -> bool:
 def all_runs(folder: Path | None = None) -> Iterator[Run]:
     """Every run below `folder`, oldest first."""
     paths = [path for path in (folder or runs_folder()).glob("*/*/run.json") if is_run(path.parent)]
-    return (Run(path.parent) for path in sorted(paths, key=lambda path: path.stat().st_mtime))
+    return iter(sorted((Run(path.parent) for path in paths), key=changed))
+
+
+def changed(run: Run) -> tuple[float, float]:
+    """When a run was started or last resumed, in seconds since 1970, and when its run.json was written.
+
+    A copied run keeps the first, not the second, which alone decides for a run.json that is damaged.
+    """
+    written = (run.path / "run.json").stat().st_mtime
+    with suppress(UserError, LookupError, TypeError, ValueError, OverflowError):
+        record = run.raw_record()
+        return datetime.strptime(record.get("resumed") or record["started"], TIME).timestamp(), written
+    return written, written
 
 
 def find(name: str | Path, trained: bool = True) -> Run:
@@ -231,10 +245,10 @@ def find(name: str | Path, trained: bool = True) -> Run:
         path = base / name
         if is_run(path):
             return Run(path)
-        oldest_first = sorted((p for p in path.glob("*") if is_run(p)), key=lambda p: (p / "run.json").stat().st_mtime)
-        with_checkpoint = [p for p in oldest_first if trained and any(p.glob("checkpoints/*.ckpt"))]
+        oldest_first = sorted((Run(p) for p in path.glob("*") if is_run(p)), key=changed)
+        with_checkpoint = [run for run in oldest_first if trained and any(run.path.glob("checkpoints/*.ckpt"))]
         if oldest_first:
-            newest = (with_checkpoint or oldest_first)[-1]
+            newest = (with_checkpoint or oldest_first)[-1].path
             if newest.name != visible(newest.name):
                 raise UserError(f"the newest run of {name} is called {newest.name!r}: rename its folder, or name another run")
             return Run(newest)

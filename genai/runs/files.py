@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2)
     text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda numbers: f"[{' '.join(numbers[0][1:-1].split())}]", text)
     write_atomically(path, text + "\n")
+
+
+def as_json_text(value: Any) -> str:
+    """JSON for other programs: infinite and NaN scores, which JSON does not have, are null."""
+    return json.dumps(finite(value), indent=2)
+
+
+def finite(value: Any) -> Any:
+    """A value of JSON with None in place of infinite and NaN numbers."""
+    if isinstance(value, Mapping):
+        return {key: finite(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(own) for own in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed
         "command": command,
         "tracker_id": secrets.token_hex(4),
         "job": cluster.job(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "started": time.strftime(runs.TIME),
         "versions": {
             "genai": __version__,
             "torch": torch.__version__,
@@ -68,8 +68,9 @@ def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed
 
 
 def add_resume(run_dir: Path, data: DataModule, command: str) -> None:
-    """Add the command to run.json's `resumed_with`."""
+    """Add the command to run.json's `resumed_with`, and the time."""
     record = label_record(data) | runs.Run(run_dir).record()
+    record["resumed"] = time.strftime(runs.TIME)
     record["resumed_with"] = [*record.get("resumed_with", []), command]
     runs.write_json(run_dir / "run.json", record)
 

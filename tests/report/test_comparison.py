@@ -78,6 +78,18 @@ def test_mean_spread_and_test_are_those_of_scipy(runs: Path, capsys: pytest.Capt
     assert rows["kid", "two@seeds"]["p"] == ""  # no spread at all
 
 
+def test_json_has_null_for_what_is_no_number(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = runs / "two/run-2/metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["test"]["scores"]["fid"] = float("nan")
+    path.write_text(json.dumps(metrics))
+    assert main(["compare", "one@seeds", "two@seeds", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    fid = next(row for row in content["metrics"] if row["metric"] == "fid")
+    assert fid["groups"]["two@seeds"]["mean"] is None
+    assert fid["groups"]["one@seeds"]["mean"] > 0
+
+
 def test_markdown_and_json_say_the_same(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "one@seeds", "two", "--markdown"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -3,7 +3,6 @@
 Group: inspect
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +29,7 @@ from genai.report.comparison import (
     note_other_settings,
     score_table,
 )
+from genai.runs.files import as_json_text
 
 NUM_IMAGES = 36
 
@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> None:
     if options.csv or options.markdown:
         print(as_csv(groups) if options.csv else as_markdown(groups))
     elif options.json:
-        print(json.dumps(as_json(groups), indent=2))
+        print(as_json_text(as_json(groups)))
     else:
         if path is not None:
             num, seed = options.num or NUM_IMAGES, options.seed or 0

@@ -3,7 +3,6 @@
 Group: train and score
 """
 
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.console import Console
 from genai.cli.options.arguments import VerbParser
 from genai.report.evaluate import data_named, evaluate
 from genai.report.pictures import read_pictures
+from genai.runs.files import as_json_text
 
 
 def parser() -> VerbParser:
@@ -48,6 +48,6 @@ def run(arguments: list[str]) -> None:
         two_sample=options.two_sample,
     )
     if options.json:
-        print(json.dumps(result.to_dict(), indent=2))
+        print(as_json_text(result.to_dict()))
         return
     Console(highlight=False).print(result)
