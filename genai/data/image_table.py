@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -131,8 +132,11 @@ def read_labels(path: Path, columns: Sequence[str] | None) -> tuple[list[str], d
 
 
 def image_name(text: str) -> str:
-    """The path of an image inside of the source: `cats/1.png`, which a person may write as `./cats/1.png` or `cats\\1.png`."""
-    return str(PurePosixPath(text.replace("\\", "/")))
+    """The path of an image inside of the source: `cats/1.png`, which a person may write as `./cats/1.png` or `cats\\1.png`.
+
+    File names of a Mac have accents as characters of their own, those of other programs do not: here they are the same.
+    """
+    return str(PurePosixPath(unicodedata.normalize("NFC", text).replace("\\", "/")))
 
 
 def check_attributes(rows: dict[str, list[str]], path: Path) -> None:

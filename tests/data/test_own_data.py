@@ -97,6 +97,13 @@ def test_a_table_with_the_paths_in_another_column(pets: Path) -> None:
     assert ImageTable(str(pets)).class_names == ("cat", "dog")  # an empty first line
 
 
+def test_accents_in_file_names_of_a_mac_match_those_of_a_table(pets: Path) -> None:
+    (pets / "inner").rename(pets / "a\u0308")
+    rows = [f"\u00e4/{name}/{i}.png,{name}" for name in SHADES for i in range(15)]
+    (pets / "labels.csv").write_text("\n".join(["file,kind", *rows]), encoding="utf-8")
+    assert labels_and_shades(ImageTable(str(pets), size=8, channels=1)) == EXPECTED
+
+
 PIXELS = np.arange(30, dtype=np.uint8)[:, None, None] * 8 + np.zeros((30, 8, 8), np.uint8)
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "NHW": lambda x: x,
