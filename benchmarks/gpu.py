@@ -66,7 +66,7 @@ class Case(NamedTuple):
 
     @property
     def variant(self) -> str:
-        return ("compiled" if self.compile else "as it is") + ("" if self.channels_last else ", not channels-last")
+        return ("compiled" if self.compile else "default") + ("" if self.channels_last else ", without channels-last")
 
 
 LARGE = [("avatars/cr3gan-64", 64), ("faces/cluster-r3gan-64", 64), ("faces/diffusion", 64)]
