@@ -231,6 +231,22 @@ def test_a_resumed_fit_has_the_batch_size_and_learning_rate_that_were_found(work
     assert images_seen(run) == 3 * 3 * 4
 
 
+def test_a_callback_of_lightning_that_is_not_for_this_model_is_one_line(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *family("gan"), f"--trainer.callbacks+={CALLBACKS}.SpikeDetection"]) == 2
+    assert "Lightning's SpikeDetection fails here" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
+def test_a_score_that_is_not_computed_in_each_epoch_cannot_be_monitored(
+    callback: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = [f"--trainer.callbacks+={CALLBACKS}.{callback}", "--trainer.callbacks.monitor=val/fid"]
+    assert main(["fit", *MEAN, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1", *theirs]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("--evaluation.every_n_epochs 1")
+
+
 @pytest.mark.parametrize("options", [["--averages.every_n_epochs", "0"], ["--trainer.log_every_n_steps", "0"]])
 def test_zero_is_never(options: list[str], workspace: Path) -> None:
     fit("--trainer.limit_train_batches", "2", *options)
