@@ -6,11 +6,13 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from genai import runs
@@ -258,8 +260,21 @@ def model_options(arguments: Sequence[str]) -> list[str]:
 # -- parsing errors ----------------------------------------------------------------------------------------------------------
 
 
+UNSERIALIZED = "Unable to serialize instance"  # what jsonargparse writes in place of a value that YAML cannot hold
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))  # Timer's interval
+
+
 class Parser(LightningArgumentParser):
-    """Turns a parsing error into one line that names the nearest option."""
+    """Turns a parsing error into one line that names the nearest option, and dumps YAML that can be read again."""
+
+    def dump(self, cfg: Namespace, **settings: Any) -> str:  # type: ignore[override]
+        """The options as YAML, without defaults that YAML cannot hold.
+
+        A word is kept, such as the `pruning_fn` of ModelPruning: its type is a function or a str, and jsonargparse takes it for
+        a function without an import path.
+        """
+        text = re.sub(rf"{UNSERIALIZED} (\w+)$", r"\1", super().dump(cfg, **settings), flags=re.MULTILINE)
+        return "".join(line for line in text.splitlines(keepends=True) if f": {UNSERIALIZED}" not in line)
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         raise UserError(condense(message, list(self.get_defaults(skip_validation=True).keys())))

@@ -5,6 +5,7 @@ import logging
 import re
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from genai.runs.trust import Policy
 from genai.training import cluster
 from genai.training.arguments import parse, resolve
 from genai.training.callbacks.preemption import Stopped
+from genai.training.checks import is_score_of_samples
 from genai.training.lightning_cli import GenaiCLI
 from genai.training.loggers import finish
 from genai.training.record import command_line
@@ -45,7 +47,7 @@ HIDDEN_WARNINGS = (
     ".*`max_epochs` was not set.*",
     ".*this fit will run with no optimizer.*",  # n-grams are counted
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
-    r"\s*Unable to serialize instance",  # see `plain_yaml`
+    r"\s*Unable to serialize instance",  # see `Parser.dump`
 )
 HIDDEN_LOG_MESSAGES = re.compile(
     r"litlogger|litmodels|💡|TPU available|GPU available: False|HPU available|`Trainer\.fit` stopped: `max_"
@@ -105,7 +107,7 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
                 print(f"checkpoint: {call['ckpt_path']}")
         output = getattr(trainer, verb)(cli.model, **call)
     except MisconfigurationException as error:  # a callback of the user's monitors what is not logged, say
-        raise UserError(f"the trainer refuses its options: {error}") from None
+        raise UserError(f"the trainer refuses its options: {with_advice(error)}") from None
     except RuntimeError as error:
         if "loading state_dict" in str(error):
             raise UserError(f"{call['ckpt_path']} is a checkpoint of another model: {first_difference(error)}") from None
@@ -115,7 +117,11 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
                 f"a loader process failed ({reason}): use --data.init_args.num_workers 0, which is as fast"
             ) from None
         if "Early stopping conditioned on metric" in str(error):
-            raise UserError(str(error)) from None
+            raise UserError(with_advice(error)) from None
+        check_callbacks(error)
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        check_callbacks(error)
         raise
     except Stopped as stopped:
         if not trainer.is_global_zero:
@@ -136,6 +142,25 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
         print(f"trained for {epochs}, {int(cli.model.images_seen):,} {cli.model.unit}; the run is in {run_dir}")
         by_steps = 0 < trainer.max_steps <= trainer.global_step
         print("\n".join(next_steps(run_dir, cli.model, "max_steps" if by_steps else "max_epochs")))
+
+
+def with_advice(error: Exception) -> str:
+    """What Lightning says of a metric that a callback monitors; a score of samples is there in the scored epochs alone."""
+    names = re.findall(r"(?:metric `|monitor=')([^`']+)", str(error))
+    advice = "; score each epoch: --evaluation.every_n_epochs 1" if any(map(is_score_of_samples, names)) else ""
+    return f"{error}{advice}"
+
+
+def check_callbacks(error: Exception) -> None:
+    """Raise UserError if a callback of Lightning raised `error`: some are not for each model, or cannot be resumed."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        callback = frame.f_locals.get("self")
+        if isinstance(callback, L.Callback) and type(callback).__module__.startswith("lightning."):
+            name, reason = type(callback).__name__, " ".join(str(error).split())
+            raise UserError(
+                f"Lightning's {name} fails here ({type(error).__name__}: {reason}): leave it out; "
+                "--trainer.callbacks null leaves out those of a run that is resumed"
+            ) from None
 
 
 def print_model_metrics(output: list[dict[str, float]]) -> None:

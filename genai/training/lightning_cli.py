@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 import yaml
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import BatchSizeFinder, Checkpoint, LearningRateFinder, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -63,7 +63,7 @@ from genai.training.devices import (
 from genai.training.initialisation import initialise, load_reward
 from genai.training.locks import RunLock
 from genai.training.loggers import Tracker, WandbOptions, check_mode, loggers
-from genai.training.record import SaveConfig, plain_yaml, write_record
+from genai.training.record import SaveConfig, write_record
 from genai.training.sharding import Sharded, ShardNetworks
 
 SECTIONS = {"evaluation": EvaluateSamples, "gallery": Gallery, "collapse": Collapse, "averages": Averages}
@@ -146,7 +146,8 @@ class GenaiCLI(LightningCLI):
     def _dump_config(self) -> None:
         """The options as plain values, once; they were validated when they were parsed."""
         if not hasattr(self, "config_dump"):
-            self.config_dump = yaml.safe_load(plain_yaml(self._parser(self.verb), self.options, skip_link_targets=False))
+            settings = {"skip_unset": False, "skip_validation": True, "skip_link_targets": False}
+            self.config_dump = yaml.safe_load(self._parser(self.verb).dump(self.options, **settings))
 
     def _parse_ckpt_path(self) -> None:
         """Explicit flags win over what a checkpoint remembers: its hyper-parameters are not read."""
@@ -208,8 +209,10 @@ class GenaiCLI(LightningCLI):
     def build_trainer(self, run_dir: Path | None, chosen: Any, **kwargs: Any) -> L.Trainer:
         """The Trainer of the options `chosen`, which writes into `run_dir`."""
         kwargs |= cluster.launched()
+        is_resumed = self.subcommand == "fit" and bool(self.options.ckpt_path)
         kwargs["plugins"] = [*as_list(chosen.plugins), AtomicCheckpointIO()]
-        kwargs["callbacks"] = [*as_list(chosen.callbacks), *self.callbacks(run_dir, kwargs["strategy"]), *self.more_callbacks]
+        kwargs["callbacks"] = [*user_callbacks(chosen.callbacks, is_resumed), *self.callbacks(run_dir, kwargs["strategy"])]
+        kwargs["callbacks"] += self.more_callbacks
         if not any(isinstance(callback, ProgressBar) for callback in kwargs["callbacks"]):
             kwargs["callbacks"] += [] if chosen.enable_progress_bar is False else [progress_bar()]
         kwargs["enable_model_summary"] = bool(chosen.enable_model_summary)  # TrainingSummary gives the sizes in one line
@@ -297,6 +300,18 @@ def import_classes() -> None:
     for package in (models, data):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             import_module(module.name)
+
+
+def user_callbacks(chosen: Any, is_resumed: bool) -> list[L.Callback]:
+    """The callbacks of `--trainer.callbacks`; a resumed fit does not look for another batch size or learning rate.
+
+    Lightning would do so before it restores the epoch and the optimisers, and then not restore them.
+    """
+    callbacks = as_list(chosen)
+    finders = [callback for callback in callbacks if is_resumed and isinstance(callback, BatchSizeFinder | LearningRateFinder)]
+    for finder in finders if global_rank() == 0 else ():
+        print(f"{type(finder).__name__} is left out: a resumed fit has the batch size and learning rate of its run")
+    return [callback for callback in callbacks if callback not in finders]
 
 
 def user_loggers(chosen: Any, run_dir: Path | None) -> list[Logger]:

@@ -11,8 +11,7 @@ import lightning as L
 import numpy as np
 import torch
 import torchvision
-from jsonargparse import Namespace
-from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.cli import SaveConfigCallback
 
 from genai import __version__, runs
 from genai.data.base import ImageDataModule
@@ -26,7 +25,6 @@ from genai.training import cluster
 from genai.training.loggers import MetricsCSV
 
 LABEL_EXAMPLES = 64
-UNKNOWN = "Unable to serialize instance"  # what jsonargparse writes in place of such a value
 
 
 def write_record(run_dir: Path, data: DataModule, model: L.LightningModule, seed: int, command: str) -> dict[str, Any]:
@@ -126,18 +124,6 @@ def write_config(run_dir: Path, text: str) -> None:
         sign(run_dir, text.encode())
 
 
-def plain_yaml(parser: LightningArgumentParser, options: Namespace, **settings: bool) -> str:
-    """Parsed options as YAML, without defaults that YAML cannot hold, such as the torch.device of StochasticWeightAveraging.
-
-    Args:
-        parser: that parsed the options; it validated them.
-        options: all of them.
-        settings: of `ArgumentParser.dump`.
-    """
-    text: str = parser.dump(options, skip_unset=False, skip_validation=True, **settings)
-    return "".join(line for line in text.splitlines(keepends=True) if f": {UNKNOWN}" not in line)
-
-
 class SaveConfig(SaveConfigCallback):
     """Writes config.yaml into the run directory; a resumed run with other options keeps the earlier file beside it.
 
@@ -158,7 +144,10 @@ class SaveConfig(SaveConfigCallback):
             self.already_saved = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.already_saved or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
+            return
+        if self.already_saved:
+            self.save_config(trainer, pl_module, "fit")  # with what a BatchSizeFinder found
             return
         add_resume(self.run_dir, trainer.datamodule, self.command)  # type: ignore[attr-defined]
         self.save_config(trainer, pl_module, "fit")
@@ -169,7 +158,9 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         config = self.config.clone()
         config.run_dir = config.ckpt_path = None
-        write_config(self.run_dir, plain_yaml(self.parser, config))
+        if "batch_size" in config.data.init_args:
+            config.data.init_args.batch_size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        write_config(self.run_dir, self.parser.dump(config, skip_unset=False, skip_validation=True))
 
     @property
     def run_dir(self) -> Path:

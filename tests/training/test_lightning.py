@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import genai
 from genai import runs
@@ -202,6 +203,48 @@ def test_averaging_callbacks_of_lightning(name: str, callback: list[str], worksp
     assert main(["fit", "--resume", str(run.path), "--trainer.max_epochs", "4"]) == 0
     weights = genai.load(run.path, checkpoint="last").state_dict()
     assert all(bool(weight.isfinite().all()) for weight in weights.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("callback", "kept"),
+    [
+        (["Timer", "--trainer.callbacks.duration=00:01:00:00"], {"interval": "step"}),  # an enumeration by default
+        (["ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured"], {"pruning_fn": "l1_unstructured"}),
+    ],
+)
+def test_config_keeps_the_options_of_a_callback(callback: list[str], kept: dict[str, str], workspace: Path) -> None:
+    theirs = [f"--trainer.callbacks+={CALLBACKS}.{callback[0]}", *callback[1:]]
+    run = fit("--trainer.limit_train_batches", "2", *theirs, model=family("gan"))
+    (config,) = yaml.safe_load((run.path / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert config["init_args"].items() >= kept.items()
+    assert main(["fit", "--resume", str(run.path), "--trainer.max_epochs", "3"]) == 0
+
+
+@pytest.mark.slow
+def test_a_resumed_fit_has_the_batch_size_and_learning_rate_that_were_found(workspace: Path) -> None:
+    finders = [f"--trainer.callbacks+={CALLBACKS}.BatchSizeFinder", "--trainer.callbacks.max_trials=2"]
+    finders += [f"--trainer.callbacks+={CALLBACKS}.LearningRateFinder", "--trainer.callbacks.num_training_steps=10"]
+    run = fit("--trainer.limit_train_batches", "3", *finders)
+    assert images_seen(run) == 2 * 3 * 4
+    assert main(["fit", "--resume", str(run.path), "--trust", "tests", "--trainer.max_epochs", "3"]) == 0
+    assert images_seen(run) == 3 * 3 * 4
+
+
+def test_a_callback_of_lightning_that_is_not_for_this_model_is_one_line(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *family("gan"), f"--trainer.callbacks+={CALLBACKS}.SpikeDetection"]) == 2
+    assert "Lightning's SpikeDetection fails here" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
+def test_a_score_that_is_not_computed_in_each_epoch_cannot_be_monitored(
+    callback: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = [f"--trainer.callbacks+={CALLBACKS}.{callback}", "--trainer.callbacks.monitor=val/fid"]
+    assert main(["fit", *MEAN, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1", *theirs]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("--evaluation.every_n_epochs 1")
 
 
 @pytest.mark.parametrize("options", [["--averages.every_n_epochs", "0"], ["--trainer.log_every_n_steps", "0"]])
