@@ -158,8 +158,8 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         config = self.config.clone()
         config.run_dir = config.ckpt_path = None
-        if "batch_size" in config.data.init_args:
-            config.data.init_args.batch_size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        if config.get("data.init_args.batch_size"):
+            config["data.init_args.batch_size"] = trainer.datamodule.batch_size  # type: ignore[attr-defined]
         write_config(self.run_dir, self.parser.dump(config, skip_unset=False, skip_validation=True))
 
     @property
