@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import yaml
-from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from genai import runs
@@ -267,7 +266,7 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represe
 class Parser(LightningArgumentParser):
     """Turns a parsing error into one line that names the nearest option, and dumps YAML that can be read again."""
 
-    def dump(self, cfg: Namespace, **settings: Any) -> str:  # type: ignore[override]
+    def dump(self, cfg: Any, **settings: Any) -> str:  # type: ignore[override]
         """The options as YAML, without defaults that YAML cannot hold.
 
         A word is kept, such as the `pruning_fn` of ModelPruning: its type is a function or a str, and jsonargparse takes it for

@@ -118,10 +118,10 @@ def run_verb(verb: str, cli: GenaiCLI) -> None:
             ) from None
         if "Early stopping conditioned on metric" in str(error):
             raise UserError(with_advice(error)) from None
-        check_callbacks(error)
+        check_callbacks(error, call.get("ckpt_path"))
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        check_callbacks(error)
+        check_callbacks(error, call.get("ckpt_path"))
         raise
     except Stopped as stopped:
         if not trainer.is_global_zero:
@@ -151,15 +151,17 @@ def with_advice(error: Exception) -> str:
     return f"{error}{advice}"
 
 
-def check_callbacks(error: Exception) -> None:
-    """Raise UserError if a callback of Lightning raised `error`: some are not for each model, or cannot be resumed."""
+def check_callbacks(error: Exception, checkpoint: str | None) -> None:
+    """Raise UserError if a callback of Lightning raised `error`: some are not for each model, or cannot restore their state."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         callback = frame.f_locals.get("self")
         if isinstance(callback, L.Callback) and type(callback).__module__.startswith("lightning."):
-            name, reason = type(callback).__name__, " ".join(str(error).split())
+            name, reason = type(callback).__name__, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            if checkpoint is None:
+                raise UserError(f"Lightning's {name} fails with this model ({reason}): leave it out") from None
             raise UserError(
-                f"Lightning's {name} fails here ({type(error).__name__}: {reason}): leave it out; "
-                "--trainer.callbacks null leaves out those of a run that is resumed"
+                f"{checkpoint} cannot be used with Lightning's {name} ({reason}): leave the callbacks out with "
+                "--trainer.callbacks null"
             ) from None
 
 

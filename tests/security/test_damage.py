@@ -207,7 +207,8 @@ def test_a_requeued_job_finds_its_run_among_damaged_ones(
 ) -> None:
     monkeypatch.setattr("genai.training.arguments.cluster.job", lambda: "slurm-1")
     (two_runs[0] / "run.json").write_bytes(content)
-    runs.merge_json(two_runs[1] / "run.json", {"job": "slurm-1", "command": "genai fit"})
+    newest = {"job": "slurm-1", "command": "genai fit", "started": "2100-01-01T00:00:00+0000"}
+    runs.merge_json(two_runs[1] / "run.json", newest)
     found = run_of_job("genai fit")
     assert found is not None
     assert found.path == two_runs[1]

@@ -235,7 +235,7 @@ def test_a_callback_of_lightning_that_is_not_for_this_model_is_one_line(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", *family("gan"), f"--trainer.callbacks+={CALLBACKS}.SpikeDetection"]) == 2
-    assert "Lightning's SpikeDetection fails here" in capsys.readouterr().err.splitlines()[-1]
+    assert "Lightning's SpikeDetection fails with this model" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
