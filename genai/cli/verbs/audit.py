@@ -73,13 +73,14 @@ def run(arguments: list[str]) -> None:
     settings = SamplerOptions.from_namespace(options).settings(source, run.device)
     if options.shares and not source.model.conditional:
         raise UserError(f"{source.run.path} is unconditional: leave --shares out")
-    own = source.data("fit")  # with the model's own labels
-    data = own if options.labels is None else data_of(source.run, source.trust, {"labels": options.labels})
+    data = own = source.data("fit")  # with the model's own labels
+    if options.labels is not None:
+        data = data_of(source.run, source.trust, {"labels": options.labels})
+        data.prepare_data()
+        data.setup("fit")
     assert isinstance(data, ImageDataModule)  # the model samples images
     network = load_extractor(options.features or default_features(data.name)).to(run.device)
     chosen = chosen_pairs(options.intersect, network)
-    data.prepare_data()
-    data.setup("fit")
     known = known_labels(data, network)
     condition = sample_labels(source, own, options.num, options.shares)
     predict = predictor(network)
